@@ -1,0 +1,117 @@
+# Needs Python >= 3.11, make and, for the kernels, g++ or clang++. Everything else comes from PyPI into .venv.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p; done))
+VENV ?= .venv
+WORKERS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+OPS := $(wildcard ops/CMakeLists.txt ops/cpu/* ops/cuda/* ops/include/brainsim/*)
+CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/include/brainsim/*.h)
+SAY_BACKEND := $(BIN)/python -c 'from brainsim.events import backend; print("event operators:", backend())'
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+# --- Environments: one .venv, installed again when the dependencies or the kernels change.
+
+$(BIN)/python:
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python >= 3.11 is needed; name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+define install
+	@echo 'Installing brainsim[$(1)] into $(VENV); the first time this downloads its dependencies and takes some minutes.'
+	@$(PIP) install --quiet --constraint .ci/constraints.txt --editable '.[$(1)]'
+	@$(SAY_BACKEND)
+endef
+
+$(VENV)/.plot: pyproject.toml .ci/constraints.txt $(OPS) | $(BIN)/python
+	$(call install,plot)
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt $(OPS) | $(BIN)/python
+	$(call install,dev)
+	@touch $@ $(VENV)/.plot
+
+.PHONY: install
+install: $(VENV)/.dev  ## the development environment in .venv
+
+# --- The two commands of the README
+
+.PHONY: demo test
+demo: $(VENV)/.plot  ## run the main job: a network like the paper's, training on Braille, a report
+	$(BIN)/brainsim demo
+
+test: $(VENV)/.dev  ## every check, as CI runs them
+	@MAKEFLAGS= PYTHON='$(PYTHON)' VENV='$(VENV)' WORKERS='$(WORKERS)' .ci/checks
+
+# --- The checks, one by one
+
+.PHONY: backend lint types layers suite core slow notebooks wheel-check
+backend: $(VENV)/.dev  ## which event operators are in use; with a compiler it must be the kernels
+	@said=$$($(SAY_BACKEND)); echo "$$said"; \
+	if command -v $${CXX:-c++} >/dev/null && [[ $$said != *': kernels' ]]; then \
+	  echo 'A compiler is here, so the kernels should be in use.' >&2; exit 1; fi
+
+lint: $(VENV)/.dev  ## ruff and clang-format, nothing changed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(if $(CXX_FILES),$(BIN)/clang-format --dry-run -Werror $(CXX_FILES))
+
+types: $(VENV)/.dev  ## pyright, basic
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+layers: $(VENV)/.dev  ## import-linter: the floors
+	$(BIN)/lint-imports --no-cache
+
+suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32
+	$(PYTEST) -n $(WORKERS)
+
+# With `suite`, which is kernels x float32, these make all four.
+core: $(VENV)/.dev  ## the core subset in the other three: kernels x float64, pure x float32, pure x float64
+	@status=0; for kernels_x64 in 'auto 1' 'off 0' 'off 1'; do set -- $$kernels_x64; \
+	  echo "-- BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2"; \
+	  BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2 $(PYTEST) -n $(WORKERS) -m 'core and not slow' tests || status=1; \
+	done; exit $$status
+
+slow: $(VENV)/.dev  ## the tests of minutes, not part of `make test`
+	$(PYTEST) -n $(WORKERS) -m slow tests
+
+notebooks: $(VENV)/.dev  ## execute every notebook, keeping no output
+	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	ls notebooks/*.md | xargs -P $(WORKERS) -I{} sh -c '$(BIN)/jupytext --quiet --to ipynb --execute \
+	  --output "'$$out'/$$(basename {} .md).ipynb" {} && echo "executed {}"'
+
+wheel-check: $(VENV)/.dev  ## build the wheel with and without a compiler and use both
+	.ci/check-wheel $(BIN)
+
+# --- Work
+
+.PHONY: format docs bench wheel clean
+format: $(VENV)/.dev  ## let ruff and clang-format put the tree in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
+
+docs: $(VENV)/.dev  ## the notebooks as HTML, with their figures, in build/docs
+	@mkdir -p build/docs
+	@for f in notebooks/*.md; do \
+	  $(BIN)/jupytext --quiet --to ipynb --execute --output "build/docs/$$(basename $$f .md).ipynb" "$$f"; done
+	$(BIN)/python -m nbconvert --to html build/docs/*.ipynb
+
+bench: $(VENV)/.dev  ## the benchmarks beside those peers that are installed
+	$(BIN)/python -m experiments.benchmarks
+
+wheel: $(BIN)/python  ## the wheel, in dist/
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean:  ## remove .venv, builds and caches
+	rm -rf $(VENV) build dist brainsim/events/_lib .pytest_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

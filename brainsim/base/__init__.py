@@ -1,0 +1,10 @@
+"""Array aliases, checks and units: what every other floor stands on."""
+
+from ._arrays import Key as Key, Param as Param
+from ._checks import (
+    check_parameter as check_parameter,
+    float_dtype as float_dtype,
+    is_traced as is_traced,
+    parameter as parameter,
+    unknown as unknown,
+)

@@ -1,0 +1,55 @@
+"""Checks of what a user hands us, made once, at construction.
+
+Every message names the object, what was given, what was expected and the fix.
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_traced(x: Any) -> bool:
+    """Whether `x` is a value under a JAX transformation, whose numbers cannot be looked at."""
+    return isinstance(x, jax.core.Tracer)
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that does not exist, with the near ones suggested."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(map(repr, known)) or 'none'}."
+    return f"{what} {name!r} does not exist. {hint}"
+
+
+def float_dtype() -> Any:
+    """The floating type of parameters and states: float64 under `jax_enable_x64`, else float32."""
+    return jnp.zeros(()).dtype
+
+
+def parameter(x: Any) -> Any:
+    """Field converter: a number or array becomes a floating JAX array; anything else is passed on to the checks."""
+    if isinstance(x, bool | str) or x is None or callable(x):
+        return x
+    if is_traced(x):
+        return x
+    a = np.asarray(x) if not isinstance(x, jax.Array) else x
+    if a.dtype == object or jnp.issubdtype(a.dtype, jnp.complexfloating) or a.dtype == bool:
+        return x
+    return jnp.asarray(a, float_dtype())
+
+
+def check_parameter(owner: str, name: str, x: Any) -> None:
+    """Raise unless `x` is a finite floating array (what `parameter` makes of a good value)."""
+    if is_traced(x):
+        return
+    if not isinstance(x, jax.Array | np.ndarray) or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"{owner}.{name} is {x!r} of type {type(x).__name__}; expected a real number or array. "
+            f"Pass a float, or an array of shape () or (n,)."
+        )
+    if not bool(np.all(np.isfinite(np.asarray(x)))):
+        raise ValueError(f"{owner}.{name} contains NaN or infinity; every parameter must be finite. Mend the value given.")

@@ -1,0 +1,32 @@
+"""The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
+
+from ._distributions import (
+    AbstractDistribution as AbstractDistribution,
+    Exponential as Exponential,
+    Gamma as Gamma,
+    LogNormal as LogNormal,
+    Normal as Normal,
+    Uniform as Uniform,
+)
+from ._edge import AbstractEdge as AbstractEdge, Deposit as Deposit, GapJunctions as GapJunctions, Projection as Projection
+from ._input import AbstractInput as AbstractInput
+from ._network import Network as Network, initial_state as initial_state
+from ._node import AbstractNode as AbstractNode, AbstractProcess as AbstractProcess, Population as Population, Source as Source
+from ._state import Clock as Clock, Events as Events, NodeState as NodeState, State as State, View as View, name_hash as name_hash
+from ._surrogate import (
+    AbstractSurrogate as AbstractSurrogate,
+    ArcTan as ArcTan,
+    Gaussian as Gaussian,
+    PiecewiseExponential as PiecewiseExponential,
+    Rectangular as Rectangular,
+    Sigmoid as Sigmoid,
+    SuperSpike as SuperSpike,
+    Triangular as Triangular,
+)
+from ._unit import (
+    AbstractNoise as AbstractNoise,
+    AbstractReceptor as AbstractReceptor,
+    AbstractUnit as AbstractUnit,
+    WhiteNoise as WhiteNoise,
+)
+from ._wiring import INSTANT as INSTANT, Endpoint as Endpoint

@@ -1,0 +1,275 @@
+"""Named distributions for weights, delays and initial values."""
+
+import abc
+import functools
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array, Float
+
+from brainsim.base import Key, Param, check_parameter, float_dtype, is_traced, parameter
+
+Shape = tuple[int, ...]
+
+
+class AbstractDistribution(eqx.Module):
+    """A law that values are drawn from; its parameters are fields of shape () or of the shape that is drawn."""
+
+    @abc.abstractmethod
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        """Independent values of the given shape, differentiable in the parameters."""
+
+
+def _name(distribution: AbstractDistribution) -> str:
+    return type(distribution).__name__
+
+
+def _require(owner: str, name: str, value: Any, good: Any, expected: str, fix: str) -> None:
+    """Raise unless every number of `value` passes `good`; what is traced cannot be looked at and passes."""
+    check_parameter(owner, name, value)
+    if not is_traced(value) and not bool(np.all(good(np.asarray(value)))):
+        raise ValueError(f"{owner}.{name} is {np.asarray(value)}; expected {expected}. {fix}")
+
+
+def _shaped(owner: str, name: str, x: Param, shape: Shape) -> Float[Array, "..."]:
+    """A parameter spread over the shape that is drawn."""
+    if x.shape not in ((), shape):
+        raise ValueError(
+            f"{owner}.{name} has shape {x.shape} but values of shape {shape} are drawn; expected () or {shape}. "
+            f"Pass a number, or an array of the shape that is drawn."
+        )
+    return jnp.broadcast_to(x, shape)
+
+
+class Normal(AbstractDistribution):
+    r"""The normal law, restricted to an interval when bounds are given.
+
+    $p(x) \propto \exp(-(x - \text{mean})^2 / 2\,\text{std}^2)$ for low <= x <= high: the law of drawing again until the
+    value lies inside, so with bounds `mean` and `std` are those of the normal *before* truncation.
+
+    **Arguments:** `mean`, `std` >= 0, in the unit of the variable, shape () or the shape drawn; `low` < `high`, numbers.
+    **Raises** ValueError for a negative std, for NaN, and for an interval that is empty.
+
+    Inverse-CDF sampling (L. Devroye, 1986, Non-Uniform Random Variate Generation, II.2), in the tail where it is exact.
+
+    !!! example
+        `Normal(0.5, 0.1, low=0.0).sample(jax.random.key(0), (1000,))`
+    """
+
+    mean: Param = eqx.field(converter=parameter)
+    std: Param = eqx.field(converter=parameter)
+    low: float = eqx.field(converter=float, static=True, default=-math.inf)
+    high: float = eqx.field(converter=float, static=True, default=math.inf)
+
+    def __check_init__(self) -> None:
+        check_parameter("Normal", "mean", self.mean)
+        _require("Normal", "std", self.std, lambda s: s >= 0, "std >= 0", "Pass the standard deviation, not its sign.")
+        if not self.low < self.high:
+            raise ValueError(
+                f"Normal(low={self.low}, high={self.high}) leaves no interval; expected low < high. Swap or widen them."
+            )
+        if (self._bounded and not is_traced(self.mean)) and not is_traced(self.std):
+            mean, std = np.asarray(self.mean), np.asarray(self.std)
+            # a normal of width zero is its mean; the bounds must then hold it
+            if np.any((std == 0) & ((mean < self.low) | (mean > self.high))):
+                raise ValueError(
+                    f"Normal(mean={mean}, std={std}, low={self.low}, high={self.high}) has no value inside its bounds; "
+                    f"expected low <= mean <= high where std is 0. Move the bounds or give a std."
+                )
+
+    @property
+    def _bounded(self) -> bool:
+        return self.low > -math.inf or self.high < math.inf
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        mean, std = _shaped("Normal", "mean", self.mean, shape), _shaped("Normal", "std", self.std, shape)
+        if not self._bounded:
+            return mean + std * jax.random.normal(key, shape, mean.dtype)
+        return _truncated(key, mean, std, self.low, self.high)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _truncated(key: Key, mean: Param, std: Param, low: float, high: float) -> Float[Array, "..."]:
+    """Normal values inside [low, high] by the inverse of the CDF; `mean` where std is 0."""
+    some = jnp.where(std > 0, std, jnp.ones((), std.dtype))
+    a, b = (low - mean) / some, (high - mean) / some
+    # the CDF is precise near 0 and not near 1: reflect an interval that lies in the upper tail
+    up = a > 0
+    a, b = jnp.where(up, -b, a), jnp.where(up, -a, b)
+    pa, pb = ndtr(a), ndtr(b)
+    z = jnp.clip(ndtri(pa + (pb - pa) * jax.random.uniform(key, mean.shape, mean.dtype)), a, b)
+    x = jnp.clip(mean + some * jnp.where(up, -z, z), low, high)
+    return jnp.where(std > 0, x, mean)
+
+
+class Uniform(AbstractDistribution):
+    """The uniform law on [low, high).
+
+    **Arguments:** `low` < `high`, in the unit of the variable, shape () or the shape drawn. **Raises** ValueError for an
+    empty interval or NaN.
+
+    !!! example
+        `Uniform(-60.0, -50.0).sample(jax.random.key(0), (1000,))`
+    """
+
+    low: Param = eqx.field(converter=parameter)
+    high: Param = eqx.field(converter=parameter)
+
+    def __check_init__(self) -> None:
+        check_parameter("Uniform", "low", self.low)
+        check_parameter("Uniform", "high", self.high)
+        if is_traced(self.low) or is_traced(self.high):
+            return
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        if low.shape != high.shape and low.ndim and high.ndim:
+            raise ValueError(f"Uniform.low has shape {low.shape} and high {high.shape}; expected one shape or numbers.")
+        if not np.all(low < high):
+            raise ValueError(f"Uniform(low={low}, high={high}) is empty; expected low < high. Swap them, or pass a number.")
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        low, high = _shaped("Uniform", "low", self.low, shape), _shaped("Uniform", "high", self.high, shape)
+        return low + (high - low) * jax.random.uniform(key, shape, low.dtype)
+
+
+class LogNormal(AbstractDistribution):
+    r"""The law of $\exp(\mu + \sigma z)$, z standard normal; median $e^\mu$, mean $e^{\mu + \sigma^2/2}$.
+
+    **Arguments:** `mu`, `sigma` >= 0: mean and standard deviation of the *logarithm*, shape () or the shape drawn; see
+    `LogNormal.from_moments` for those of the variable. **Raises** ValueError for a negative sigma or NaN.
+
+    !!! example
+        `LogNormal(-0.7, 0.9).sample(jax.random.key(0), (1000,))`
+    """
+
+    mu: Param = eqx.field(converter=parameter)
+    sigma: Param = eqx.field(converter=parameter)
+
+    def __check_init__(self) -> None:
+        check_parameter("LogNormal", "mu", self.mu)
+        _require("LogNormal", "sigma", self.sigma, lambda s: s >= 0, "sigma >= 0", "Pass the std of the logarithm.")
+
+    @classmethod
+    def from_moments(cls, mean: Any, std: Any) -> "LogNormal":
+        r"""The log-normal whose own mean (> 0) and standard deviation (>= 0) are given.
+
+        $\sigma^2 = \log(1 + \text{std}^2/\text{mean}^2)$, $\mu = \log \text{mean} - \sigma^2/2$.
+        """
+        mean, std = parameter(mean), parameter(std)
+        fix = "A log-normal variable is positive: use Normal for others."
+        _require("LogNormal.from_moments", "mean", mean, lambda m: m > 0, "mean > 0", fix)
+        _require("LogNormal.from_moments", "std", std, lambda s: s >= 0, "std >= 0", "Pass the standard deviation.")
+        if mean.shape != std.shape:
+            mean, std = jnp.broadcast_arrays(mean, std)
+        variance = jnp.log1p((std / mean) ** 2)
+        return cls(jnp.log(mean) - variance / 2, jnp.sqrt(variance))
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        mu, sigma = _shaped("LogNormal", "mu", self.mu, shape), _shaped("LogNormal", "sigma", self.sigma, shape)
+        return jnp.exp(mu + sigma * jax.random.normal(key, shape, mu.dtype))
+
+
+class Exponential(AbstractDistribution):
+    r"""The exponential law $p(x) = e^{-x/\text{scale}}/\text{scale}$, x >= 0, of mean and standard deviation `scale`.
+
+    **Arguments:** `scale` > 0, in the unit of the variable, shape () or the shape drawn. **Raises** ValueError else.
+
+    !!! example
+        `Exponential(2.0).sample(jax.random.key(0), (1000,))`
+    """
+
+    scale: Param = eqx.field(converter=parameter)
+
+    def __check_init__(self) -> None:
+        fix = "Pass the mean (one over the rate)."
+        _require("Exponential", "scale", self.scale, lambda s: s > 0, "scale > 0", fix)
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        scale = _shaped("Exponential", "scale", self.scale, shape)
+        return scale * jax.random.exponential(key, shape, scale.dtype)
+
+
+@jax.custom_jvp
+@jax.jit
+def _standard_gamma(key: Key, a: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Gamma values of shape parameter `a` and scale 1 (G. Marsaglia and W. W. Tsang, 2000, doi:10.1145/358407.358414).
+
+    All elements draw together until each has accepted (95 % and more a round): many times faster than one key and one
+    loop for each element.
+    """
+    small = a < 1
+    d = jnp.where(small, a + 1, a) - 1 / 3
+    c = 1 / jnp.sqrt(9 * d)
+    key, key_u = jax.random.split(key)
+
+    def attempt(carry: Any) -> Any:
+        key, x, done = carry
+        key, key_z, key_u = jax.random.split(key, 3)
+        z = jax.random.normal(key_z, a.shape, a.dtype)
+        u = jax.random.uniform(key_u, a.shape, a.dtype)
+        v = (1 + c * z) ** 3
+        log_v = jnp.log(jnp.where(v > 0, v, jnp.ones((), a.dtype)))
+        # 1 - u lies in (0, 1], where the logarithm is finite
+        good = (v > 0) & (jnp.log1p(-u) < 0.5 * z**2 + d - d * v + d * log_v)
+        return key, jnp.where(good & ~done, d * v, x), done | good
+
+    start = (key, jnp.zeros_like(a), jnp.zeros(a.shape, bool))
+    _, x, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), attempt, start)
+    power = jnp.log1p(-jax.random.uniform(key_u, a.shape, a.dtype)) / jnp.where(small, a, jnp.ones((), a.dtype))
+    return jnp.where(small, x * jnp.exp(power), x)
+
+
+@_standard_gamma.defjvp
+def _standard_gamma_jvp(primals: Any, tangents: Any) -> Any:
+    """The implicit derivative dx/da = -(dF/da)/(dF/dx) of a sample at a fixed quantile."""
+    key, a = primals
+    x = _standard_gamma(key, a)
+    return x, jax.lax.random_gamma_grad(a, x) * tangents[1]
+
+
+class Gamma(AbstractDistribution):
+    r"""The gamma law $p(x) \propto x^{\text{shape}-1} e^{-x/\text{scale}}$; mean shape*scale, variance shape*scale^2.
+
+    **Arguments:** `shape` > 0 (no unit), `scale` > 0 in the unit of the variable; shape () or the shape drawn.
+    **Raises** ValueError else.
+
+    !!! example
+        `Gamma(4.0, 0.5).sample(jax.random.key(0), (1000,))`
+    """
+
+    shape: Param = eqx.field(converter=parameter)
+    scale: Param = eqx.field(converter=parameter)
+
+    def __check_init__(self) -> None:
+        _require("Gamma", "shape", self.shape, lambda s: s > 0, "shape > 0", "shape is (mean/std)^2.")
+        _require("Gamma", "scale", self.scale, lambda s: s > 0, "scale > 0", "scale is std^2/mean.")
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        a, scale = _shaped("Gamma", "shape", self.shape, shape), _shaped("Gamma", "scale", self.scale, shape)
+        return scale * _standard_gamma(key, a)
+
+
+def draw(x: Any, key: Key | None, shape: Shape, *, owner: str = "draw", name: str = "value") -> Float[Array, "..."]:
+    """The values that a number, an array or a distribution stands for.
+
+    **Arguments:** `x`: a number (gives shape ()), an array of shape () or `shape`, or a distribution (gives `shape`);
+    `key`: used by a distribution only; `owner`, `name`: whom an error speaks of.
+    **Returns** a floating array of shape () or `shape`. **Raises** ValueError or TypeError for anything else.
+    """
+    if isinstance(x, AbstractDistribution):
+        if key is None:
+            raise ValueError(f"{owner}.{name} is the distribution {x}, which needs a key; expected key=jax.random.key(...).")
+        return x.sample(key, tuple(shape))
+    value = parameter(x)
+    check_parameter(owner, name, value)
+    value = jnp.asarray(value, float_dtype())
+    if value.shape not in ((), tuple(shape)):
+        raise ValueError(
+            f"{owner}.{name} has shape {value.shape}; expected a number, an array of shape {tuple(shape)} or a "
+            f"distribution. Give one value for each element, or one number for all."
+        )
+    return value

@@ -1,0 +1,220 @@
+"""Edges of a network: what reads the views of nodes and deposits into ports, with delays."""
+
+import abc
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..base import Key, parameter
+from ..events import Dense, deposit, propagate
+from ._distributions import AbstractDistribution
+from ._node import AbstractNode, Population
+from ._state import Clock, View
+from ._wiring import Endpoint, Part, Route, _Instant, delay_steps, ring_depth, wire
+
+
+class Deposit(eqx.Module):
+    """Arrivals on their way: to be added to the ring of `node.port`, `steps` steps from now.
+
+    Either events over a topology, or (topology None) a row `value` for the units `part` of the port.
+    """
+
+    node: str = eqx.field(static=True)
+    port: str = eqx.field(static=True)
+    value: Float[Array, " n"]
+    steps: Int[Array, "..."]
+    topology: Any = None
+    weight: Array | None = None
+    support: Array | None = None
+    part: Part | None = eqx.field(static=True, default=None)
+
+    def add_to(self, ring: Float[Array, "depth width"], n: Int[Array, ""]) -> Float[Array, "depth width"]:
+        """`ring` with this deposit added; `n` is the present step."""
+        depth = ring.shape[0]
+        if self.steps.ndim:
+            slot, each = n % depth, self.steps
+        else:
+            slot, each = (n + self.steps) % depth, None
+        if self.topology is None:
+            return ring.at[slot, slice(*self.part or (None,))].add(self.value)
+        return deposit(ring, self.topology, self.weight, self.value, support=self.support, slot=slot, delay=each)
+
+
+class AbstractEdge(eqx.Module):
+    """Reads the views of nodes after their jump and sends deposits to ports.
+
+    `resolve` is called once, by `Network`: it checks names and sizes and turns rules into arrays. `at` is called once a run:
+    it turns delays in ms into steps.
+    """
+
+    @property
+    @abc.abstractmethod
+    def reads(self) -> dict[str, str]:
+        """Role -> node name of every view the edge reads."""
+
+    @property
+    @abc.abstractmethod
+    def writes(self) -> tuple[str, str]:
+        """(node, port) deposited into; known once resolved."""
+
+    @property
+    @abc.abstractmethod
+    def instant(self) -> bool:
+        """Whether deposits act within the step."""
+
+    @abc.abstractmethod
+    def resolve(self, where: str, nodes: dict[str, AbstractNode], key: Key | None) -> "AbstractEdge":
+        """The edge with names checked and connectivity built."""
+
+    @abc.abstractmethod
+    def at(self, where: str, dt: float) -> "AbstractEdge":
+        """The edge with its delays in steps of `dt`."""
+
+    @abc.abstractmethod
+    def depth(self, dt: float) -> int:
+        """How many rows the ring of the port must have."""
+
+    @abc.abstractmethod
+    def init(self, clock: Clock) -> Any:
+        """Initial edge state."""
+
+    @abc.abstractmethod
+    def send(self, z: Any, views: dict[str, View], clock: Clock) -> tuple[Any, list[Deposit]]:
+        """The next edge state and the deposits of this step."""
+
+
+def _value(x: Any) -> Any:
+    return x if isinstance(x, AbstractDistribution | _Instant) else parameter(x)
+
+
+class Projection(AbstractEdge):
+    """Synapses from the events of `pre` to a port of `post`.
+
+    An event of unit i at step n adds `weight_j` to the port of the post unit of each synapse j of i at the start of step
+    `n + k`, with `k = 1 + round(delay / dt)` (what the same delay means in Brian2 and NEST).
+
+    **Arguments:**
+
+    - `pre`, `post`: `"P"`, `"P[:3200]"`, `"P.exc"`, `"P[3200:].inh"`; the port may be left out where there is only one.
+    - `connect`: a rule such as `bs.FixedProbability(0.02)`, or a topology (`CSR`, `FixedFanout`, `Dense`). In a network it is
+      the topology, its post indices counted in the whole post population.
+    - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
+      delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
+    - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,)), or `INSTANT`.
+    - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
+    - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
+    """
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: Any
+    weight: Any = eqx.field(kw_only=True, converter=_value)
+    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
+    max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
+    short_term: Any = eqx.field(kw_only=True, default=None)
+    steps: Array | None = eqx.field(kw_only=True, default=None)
+    route: Route | None = eqx.field(kw_only=True, static=True, default=None)
+
+    @property
+    def reads(self):
+        return {"pre": Endpoint.parse("edge", self.pre).node}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return isinstance(self.delay, _Instant)
+
+    def resolve(self, where, nodes, key):
+        if self.route is not None:
+            return self
+        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=1))
+        if self.short_term is not None:
+            self.short_term.check(where, out.connect.n_pre)
+        return out
+
+    def at(self, where, dt):
+        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, warn=not self.route.delay_drawn))
+
+    def depth(self, dt):
+        return ring_depth(self.max_delay, dt)
+
+    def init(self, clock):
+        return {} if self.short_term is None else self.short_term.init(self.connect.n_pre, clock)
+
+    def send(self, z, views, clock):
+        route = self.route
+        events = views["pre"].events.of(route.units_pre)
+        value = events.value
+        if self.short_term is not None:
+            value, z = self.short_term.release(z, value, clock)
+        if isinstance(self.connect, Dense):
+            row = propagate(self.connect, self.weight, value, support=events.support)
+            return z, [Deposit(route.post, route.port, row, self.steps, part=route.units_post)]
+        sent = Deposit(route.post, route.port, value, self.steps, self.connect, self.weight, events.support)
+        return z, [sent]
+
+
+class GapJunctions(AbstractEdge):
+    """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, delivered as the pair `(G, J)` with `I = J - G v_i`.
+
+    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of step n and
+    the flowing `v_i`: order 1 in dt. Source: Kopell & Ermentrout 2004.
+
+    **Arguments:** `pre`, `post`, `connect` as in `Projection`; `weight`: conductance (nS), number, distribution or per
+    synapse; `delay`: one number (ms). A symmetric coupling needs a symmetric connectivity.
+    """
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: Any
+    weight: Any = eqx.field(kw_only=True, converter=_value)
+    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
+    max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
+    steps: Array | None = eqx.field(kw_only=True, default=None)
+    total: Array | None = eqx.field(kw_only=True, default=None)
+    route: Route | None = eqx.field(kw_only=True, static=True, default=None)
+
+    @property
+    def reads(self):
+        return {"pre": Endpoint.parse("edge", self.pre).node}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def resolve(self, where, nodes, key):
+        if self.route is not None:
+            return self
+        if isinstance(self.delay, _Instant) or jnp.ndim(self.delay):
+            raise ValueError(f"{where}.delay is {self.delay!r}; expected one number >= 0 (ms) for gap junctions.")
+        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
+        source = nodes[Endpoint.parse(where, self.pre).node]
+        if not isinstance(source, Population) or out.route.units_post != (0, nodes[out.route.post].size, 1):
+            raise ValueError(f"{where}: gap junctions join whole populations with a membrane potential; got {self.pre!r}, {self.post!r}.")
+        return out
+
+    def at(self, where, dt):
+        total = propagate(self.connect, self.weight, jnp.ones(self.connect.n_pre, self.weight.dtype))
+        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, warn=not self.route.delay_drawn), total=total)
+
+    def depth(self, dt):
+        return ring_depth(self.max_delay, dt)
+
+    def init(self, clock):
+        return {}
+
+    def send(self, z, views, clock):
+        start, stop, step = self.route.units_pre
+        v = views["pre"].y["unit"]["v"][start:stop:step]
+        drive = propagate(self.connect, self.weight, v)
+        return z, [Deposit(self.route.post, self.route.port, jnp.concatenate([self.total, drive]), self.steps)]

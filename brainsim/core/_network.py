@@ -1,0 +1,97 @@
+"""The network: a declarative graph of nodes and edges, checked at construction."""
+
+import graphlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..base import Key, float_dtype
+from ._edge import AbstractEdge
+from ._node import AbstractNode
+from ._state import Clock, NodeState, State, name_hash
+
+
+class Network(eqx.Module):
+    """A graph of nodes joined by edges.
+
+    Construction checks every name, port, size and sign, and builds connectivity and weights from rules and distributions
+    with `key` folded with each edge's name, so that adding an edge never changes another.
+
+    **Arguments:**
+
+    - `nodes`: name -> `Population` or `Source`.
+    - `edges`: name -> `Projection`, `GapJunctions`, ...
+    - `key`: needed when connectivity, weights or delays are drawn.
+
+    Parameters are plain leaves: `net.nodes["E"].unit.tau_m`, `net.edges["EE"].weight`; change them with `eqx.tree_at`.
+    """
+
+    nodes: dict[str, AbstractNode]
+    edges: dict[str, AbstractEdge]
+    order: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(self, nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge] | None = None, *, key: Key | None = None):
+        edges = edges or {}
+        for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractEdge)):
+            for name, member in group.items():
+                if not isinstance(name, str) or not name.isidentifier():
+                    raise ValueError(f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit.")
+                if not isinstance(member, base):
+                    raise TypeError(f"{kind} {name!r} is {member!r}; expected an instance of {base.__name__}.")
+        clash = sorted(set(nodes) & set(edges))
+        if clash:
+            raise ValueError(f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one.")
+        for name in sorted(nodes):
+            nodes[name].check(name)
+        self.nodes = {name: nodes[name] for name in sorted(nodes)}
+        built = {}
+        for name in sorted(edges):
+            folded = None if key is None else jax.random.fold_in(key, name_hash(name))
+            built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
+        self.edges = built
+        self.order = _order(self.nodes, built)
+
+    def at(self, dt: float) -> "Network":
+        """The network with the delays of its edges in steps of `dt` (ms)."""
+        edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
+        return eqx.tree_at(lambda net: net.edges, self, edges)
+
+
+def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tuple[str, ...]:
+    """Node names so that every INSTANT edge goes forward."""
+    before: dict[str, set[str]] = {name: set() for name in nodes}
+    for edge in edges.values():
+        if edge.instant:
+            before[edge.writes[0]].update(edge.reads.values())
+    try:
+        return tuple(graphlib.TopologicalSorter(before).static_order())
+    except graphlib.CycleError as e:
+        cycle = " -> ".join(reversed(e.args[1]))
+        raise ValueError(
+            f"INSTANT edges form the cycle {cycle}; within one step every node must come before those it feeds. "
+            f"Give one of these edges a delay >= 0."
+        ) from None
+
+
+def initial_state(net: Network, *, dt: float, key: Key) -> State:
+    """The state of `net` at time 0, with initial values drawn from `key`.
+
+    **Arguments:** `dt`: the step (ms), which fixes the depth of the inboxes; `key`: seeds initial values and the whole run.
+
+    **Returns:** a `State`; pass it to `step`, or to `simulate(..., state=...)`.
+    """
+    n = jnp.asarray(0, jnp.int32)
+    start, run = jax.random.split(key)
+    nodes = {name: NodeState(*node.init(Clock.of(name, n, dt, start))) for name, node in net.nodes.items()}
+    edges = {name: edge.init(Clock.of(name, n, dt, start)) for name, edge in net.edges.items()}
+    depth: dict[tuple[str, str], int] = {}
+    for edge in net.edges.values():
+        depth[edge.writes] = max(depth.get(edge.writes, 1), edge.depth(dt))
+    inbox: dict[str, Any] = {name: {} for name in net.nodes}
+    for (node, port), d in sorted(depth.items()):
+        inbox[node][port] = jnp.zeros((d, net.nodes[node].ports[port]), float_dtype())
+    zero = jnp.asarray(0, jnp.int32)
+    flags = {name: (zero, jnp.asarray(-1, jnp.int32)) for name in net.nodes}
+    return State(n, run, nodes, edges, inbox, {}, flags, float(dt))

@@ -1,0 +1,277 @@
+"""Nodes of a network: populations of units with their receptors, and sources of events."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..base import Param, check_parameter, float_dtype, parameter, unknown
+from ._distributions import AbstractDistribution, draw
+from ._state import Clock, Events
+from ._surrogate import AbstractSurrogate, Triangular
+from ._unit import AbstractNoise, AbstractReceptor, AbstractUnit
+
+
+class AbstractNode(eqx.Module):
+    """A hybrid system of `size` units: `y` flows under `vector_field`, `(y, z)` jumps, events come out.
+
+    `ports` gives the width of every port in numbers per step: what edges may deposit into.
+    """
+
+    size: eqx.AbstractVar[int]
+
+    @property
+    @abc.abstractmethod
+    def elementwise(self) -> bool:
+        """Whether every unit flows independently of the others (then solvers may treat them one by one)."""
+
+    @property
+    @abc.abstractmethod
+    def ports(self) -> dict[str, int]:
+        """Width of every port."""
+
+    @abc.abstractmethod
+    def check(self, name: str) -> None:
+        """Raise on parameters that do not fit the size; `name` is the node's name in the network."""
+
+    @abc.abstractmethod
+    def init(self, clock: Clock) -> tuple[Any, Any]:
+        """Initial `(y, z)`."""
+
+    @abc.abstractmethod
+    def arrive(self, y: Any, z: Any, arrivals: dict[str, Array]) -> tuple[Any, Any]:
+        """`(y, z)` after this step's arrivals, one array of shape (width,) per port."""
+
+    @abc.abstractmethod
+    def vector_field(self, y: Any, z: Any, inp: Array) -> Any:
+        """`dy/dt`; `inp` is constant during the step."""
+
+    @abc.abstractmethod
+    def diffusion(self, y: Any, z: Any) -> Any:
+        """None, or the diffusion as a PyTree like `y`, with None where a variable is not noisy."""
+
+    @abc.abstractmethod
+    def jump(self, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Any, Events]:
+        """`(y, z, events)` after the jump at the end of the step."""
+
+    @abc.abstractmethod
+    def find(self, y: Any, z: Any, variable: str) -> Array:
+        """The state variable called `variable`; KeyError with the known names otherwise."""
+
+
+class Population(AbstractNode):
+    """`size` units of one type with the receptors of their ports.
+
+    **Arguments:**
+
+    - `unit`: the equations of the cell.
+    - `size`: number of units.
+    - `receptors`: port name -> receptor. Events deposited into a port go through its receptor.
+    - `i_e`: constant current into every unit (pA for biophysical units), number or (size,).
+    - `noise`: noise on the unit's variables.
+    - `init`: initial values by name (`"v"`, `"exc.g"`), each a number, an array of shape (size,) or a distribution.
+    - `surrogate`: derivative of the spike.
+    - `detach_reset`: True stops gradients through the reset (Zenke & Vogels 2021).
+    """
+
+    unit: AbstractUnit
+    size: int = eqx.field(static=True)
+    receptors: dict[str, AbstractReceptor]
+    i_e: Param
+    noise: AbstractNoise | None
+    init_values: dict[str, Any]
+    surrogate: AbstractSurrogate
+    detach_reset: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        unit: AbstractUnit,
+        size: int,
+        receptors: dict[str, AbstractReceptor] | None = None,
+        *,
+        i_e: Any = 0.0,
+        noise: AbstractNoise | None = None,
+        init: dict[str, Any] | None = None,
+        surrogate: AbstractSurrogate | None = None,
+        detach_reset: bool = False,
+    ) -> None:
+        if not isinstance(unit, AbstractUnit):
+            raise TypeError(f"Population.unit is {unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class.")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise ValueError(f"Population.size is {size!r}; expected a whole number of units >= 0.")
+        for port, receptor in (receptors or {}).items():
+            if not isinstance(receptor, AbstractReceptor):
+                raise TypeError(f"Population.receptors[{port!r}] is {receptor!r}; expected a receptor such as bs.ExpCond(tau=5.0).")
+            if not port.isidentifier():
+                raise ValueError(f"Population.receptors has a port called {port!r}; expected a name of letters, digits and _.")
+        self.unit = unit
+        self.size = size
+        self.receptors = dict(receptors or {})
+        self.i_e = parameter(i_e)
+        check_parameter("Population", "i_e", self.i_e)
+        self.noise = noise
+        self.init_values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in (init or {}).items()}
+        for name, value in self.init_values.items():
+            if not isinstance(value, AbstractDistribution):
+                check_parameter("Population", f"init[{name!r}]", value)
+        self.surrogate = Triangular() if surrogate is None else surrogate
+        self.detach_reset = detach_reset
+
+    @property
+    def elementwise(self) -> bool:
+        return type(self.unit).elementwise
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {name: r.channels * self.size for name, r in self.receptors.items()}
+
+    def check(self, name: str) -> None:
+        for path, leaf in jax.tree_util.tree_leaves_with_path((self.unit, self.receptors, self.i_e, self.noise)):
+            if jnp.shape(leaf) not in ((), (self.size,)):
+                where = jax.tree_util.keystr(path)
+                raise ValueError(
+                    f"Population {name!r}: the parameter at {where} has shape {jnp.shape(leaf)}; expected () or "
+                    f"({self.size},), one value per unit. Pass a scalar or an array of the population's size."
+                )
+        clock = Clock.of(name, jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
+        y, z = jax.eval_shape(self.init, clock)
+        if self.noise is not None:
+            noisy = jax.eval_shape(self.noise.diffusion, y["unit"], z)
+            for variable in noisy:
+                if variable not in y["unit"]:
+                    raise ValueError(f"Population {name!r}: {unknown('noisy variable', variable, y['unit'])}")
+        if self.receptors and "v" not in y["unit"]:
+            raise ValueError(
+                f"Population {name!r} has receptors but its unit {type(self.unit).__name__} has no variable 'v'; "
+                f"it has {sorted(y['unit'])}. Name the membrane potential 'v'."
+            )
+
+    def init(self, clock: Clock) -> tuple[Any, Any]:
+        unit, z = self.unit.init(self.size, clock)
+        ports = {name: receptor.init(self.size) for name, receptor in self.receptors.items()}
+        for i, (name, value) in enumerate(sorted(self.init_values.items())):
+            port, _, variable = name.rpartition(".")
+            if port and port not in ports:
+                raise ValueError(f"Population.init: {unknown('port', port, ports)}")
+            target = ports[port] if port else (unit if variable in unit else z)
+            if variable not in target:
+                known = [*unit, *z, *(f"{p}.{k}" for p, g in ports.items() for k in g)]
+                raise ValueError(f"Population.init: {unknown('state variable', name, known)}")
+            x = draw(value, jax.random.fold_in(clock.key, i), (self.size,))
+            target[variable] = jnp.broadcast_to(x, (self.size,)).astype(target[variable].dtype)
+        return {"unit": unit, "ports": ports}, z
+
+    def arrive(self, y, z, arrivals):
+        unit, ports = y["unit"], dict(y["ports"])
+        for name in sorted(arrivals):
+            receptor = self.receptors[name]
+            dg = arrivals[name] if receptor.channels == 1 else arrivals[name].reshape(receptor.channels, self.size)
+            ports[name], unit = receptor.arrive(ports[name], dg, unit)
+        return {"unit": unit, "ports": ports}, z
+
+    def current(self, y: Any, inp: Array) -> Float[Array, " n"]:
+        """Total current into the units: constant, external and synaptic (pA)."""
+        total = jnp.broadcast_to(self.i_e + inp, (self.size,))
+        for name in sorted(self.receptors):
+            total = total + self.receptors[name].current(y["ports"][name], y["unit"]["v"])
+        return total
+
+    def vector_field(self, y, z, inp):
+        unit = self.unit.vector_field(y["unit"], z, self.current(y, inp))
+        return {"unit": unit, "ports": {name: r.vector_field(y["ports"][name]) for name, r in self.receptors.items()}}
+
+    def diffusion(self, y, z):
+        if self.noise is None:
+            return None
+        noisy = self.noise.diffusion(y["unit"], z)
+        return {
+            "unit": {name: noisy.get(name) for name in y["unit"]},
+            "ports": {port: dict.fromkeys(g) for port, g in y["ports"].items()},
+        }
+
+    def jump(self, y, z, inp, clock):
+        unit = y["unit"]
+        guard = self.unit.guard(unit, z)
+        s = self.surrogate(guard)
+        events = Events(s, self.surrogate.support(guard))
+        s = jax.lax.stop_gradient(s) if self.detach_reset else s
+        unit, z = self.unit.reset(unit, z, s, self.current(y, inp), clock)
+        return {"unit": unit, "ports": y["ports"]}, z, events
+
+    def find(self, y, z, variable):
+        port, _, name = variable.rpartition(".")
+        groups = {**{k: (y["unit"], k) for k in y["unit"]}, **{k: (z, k) for k in z}}
+        groups |= {f"{p}.{k}": (g, k) for p, g in y["ports"].items() for k in g}
+        if variable not in groups:
+            raise KeyError(unknown("state variable", variable, groups))
+        where, key = groups[variable]
+        return where[key]
+
+
+class AbstractProcess(eqx.Module):
+    """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input."""
+
+    @abc.abstractmethod
+    def check(self, name: str, size: int) -> None:
+        """Raise on parameters that do not fit `size` units."""
+
+    @abc.abstractmethod
+    def init(self, n: int, clock: Clock) -> dict:
+        """Initial `z`."""
+
+    @abc.abstractmethod
+    def emit(self, z: dict, inp: Float[Array, " n"], clock: Clock) -> tuple[Float[Array, " n"], dict]:
+        """Values emitted at the end of this step (0/1 or graded) and the next `z`; `inp` is the node's input."""
+
+
+class Source(AbstractNode):
+    """`size` units that emit events by a rule and receive nothing but `inputs`.
+
+    **Arguments:** `process`: the rule, e.g. `bs.Poisson(rate=10.0)`; `size`: number of units.
+    """
+
+    process: AbstractProcess
+    size: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.process, AbstractProcess):
+            raise TypeError(f"Source.process is {self.process!r}; expected a process such as bs.Poisson(rate=10.0).")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 0:
+            raise ValueError(f"Source.size is {self.size!r}; expected a whole number of units >= 0.")
+
+    @property
+    def elementwise(self) -> bool:
+        return True
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {}
+
+    def check(self, name: str) -> None:
+        self.process.check(name, self.size)
+
+    def init(self, clock):
+        return {}, self.process.init(self.size, clock)
+
+    def arrive(self, y, z, arrivals):
+        return y, z
+
+    def vector_field(self, y, z, inp):
+        return {}
+
+    def diffusion(self, y, z):
+        return None
+
+    def jump(self, y, z, inp, clock):
+        value, z = self.process.emit(z, jnp.broadcast_to(inp, (self.size,)).astype(float_dtype()), clock)
+        return y, z, Events(value)
+
+    def find(self, y, z, variable):
+        if variable not in z:
+            raise KeyError(unknown("state variable", variable, z))
+        return z[variable]
+
+

@@ -1,0 +1,93 @@
+"""What changes during a run, and what a pure function may know of time and chance."""
+
+import zlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..base import Key, float_dtype
+
+
+def name_hash(name: str) -> int:
+    """A number that depends on the name only, so that the order of nodes and edges never changes a result."""
+    return zlib.crc32(name.encode())
+
+
+class Clock(eqx.Module):
+    """The time and the randomness of one node in one step.
+
+    `n` is the step counter, the only clock: absolute time is `n * dt` (ms). `key` is
+    `fold_in(fold_in(run key, n), hash(name))`; it is derived, never advanced, so a resumed run draws the same numbers.
+    """
+
+    n: Int[Array, ""]
+    dt: Float[Array, ""]
+    key: Key
+
+    @staticmethod
+    def of(name: str, n: Int[Array, ""], dt: float, key: Key) -> "Clock":
+        """The clock of the node or edge called `name`."""
+        folded = jax.random.fold_in(jax.random.fold_in(key, n), name_hash(name))
+        return Clock(n, jnp.asarray(dt, float_dtype()), folded)
+
+    @property
+    def t(self) -> Float[Array, ""]:
+        """Time at the start of the step (ms)."""
+        return self.n.astype(self.dt.dtype) * self.dt
+
+    def steps(self, duration: Array) -> Int[Array, "..."]:
+        """A duration in ms as a whole number of steps, rounded to the nearest."""
+        return jnp.round(duration / self.dt).astype(jnp.int32)
+
+
+class Events(eqx.Module):
+    """What a node emits in one step.
+
+    `value` is 0/1 for spikes or a real number for graded units; `support` marks the units whose surrogate derivative is
+    non-zero (None: all of them), so that the backward pass visits only rows with support or value.
+    """
+
+    value: Float[Array, " n"]
+    support: Bool[Array, " n"] | None = None
+
+    def of(self, units: tuple[int, int, int] | None) -> "Events":
+        """The events of the units start, stop, step (None: of all)."""
+        if units is None:
+            return self
+        part = slice(*units)
+        return Events(self.value[part], None if self.support is None else self.support[part])
+
+
+class NodeState(eqx.Module):
+    """State of a node: `y` flows (floats, integrated by the solver), `z` jumps (counters, flags, traces)."""
+
+    y: Any
+    z: Any
+
+
+class View(eqx.Module):
+    """The read-only state and events of a node after its jump, as edges and recordings see it."""
+
+    y: Any
+    z: Any
+    events: Events
+
+
+class State(eqx.Module):
+    """Everything that changes, one PyTree; `dt` is kept because the inboxes are counted in steps.
+
+    `inbox[node][port]` is a ring of shape (depth, width): row `n % depth` holds what arrives at step `n`.
+    `flags[node]` is (code, first step): 0 fine, 1 not finite, 2 the solver failed.
+    """
+
+    n: Int[Array, ""]
+    key: Key
+    nodes: dict[str, NodeState]
+    edges: dict[str, Any]
+    inbox: dict[str, dict[str, Float[Array, "depth width"]]]
+    inputs: dict[str, Any]
+    flags: dict[str, tuple[Array, Array]]
+    dt: float = eqx.field(static=True)

@@ -1,0 +1,136 @@
+"""Surrogate derivatives of the spike: the Heaviside step forward, a bump backward.
+
+`x` is the unit's guard (mV for most units): positive means a spike. `width` is in the same unit. A surrogate with compact
+support has an event-sparse backward pass; the others have a dense one.
+"""
+
+import abc
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..base import Param, check_parameter, parameter
+
+
+@jax.custom_jvp
+def _heaviside(x: Float[Array, " n"], slope: Float[Array, " n"]) -> Float[Array, " n"]:
+    return (x > 0).astype(x.dtype)
+
+
+@_heaviside.defjvp
+def _heaviside_jvp(primals, tangents):
+    x, slope = primals
+    return _heaviside(x, slope), slope * tangents[0]
+
+
+class AbstractSurrogate(eqx.Module):
+    """A spike function `H(x)` whose derivative is replaced by `slope(x)`."""
+
+    width: eqx.AbstractVar[Param]
+
+    @abc.abstractmethod
+    def slope(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The derivative used backward."""
+
+    @abc.abstractmethod
+    def support(self, x: Float[Array, " n"]) -> Bool[Array, " n"] | None:
+        """Where `slope` is non-zero; None means everywhere, and a dense backward pass."""
+
+    def __check_init__(self) -> None:
+        check_parameter(type(self).__name__, "width", self.width)
+
+    def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """1 where `x > 0`, else 0; differentiates to `slope(x)`."""
+        return _heaviside(x, jax.lax.stop_gradient(self.slope(x)))
+
+
+def _width(default: float):
+    return eqx.field(converter=parameter, default=default)
+
+
+class Triangular(AbstractSurrogate):
+    """`max(0, 1 - |x| / width) / width`. Support `|x| < width`: sparse backward. Source: Esser et al. 2016; Bellec et al. 2018."""
+
+    width: Param = _width(1.0)
+
+    def slope(self, x):
+        return jnp.maximum(0.0, 1.0 - jnp.abs(x) / self.width) / self.width
+
+    def support(self, x):
+        return jnp.abs(x) < self.width
+
+
+class Rectangular(AbstractSurrogate):
+    """`1 / (2 width)` where `|x| < width`: sparse backward. Source: STBP, Wu et al. 2018, eq. 24."""
+
+    width: Param = _width(0.5)
+
+    def slope(self, x):
+        return jnp.where(jnp.abs(x) < self.width, 0.5 / self.width, jnp.zeros_like(x))
+
+    def support(self, x):
+        return jnp.abs(x) < self.width
+
+
+class PiecewiseExponential(AbstractSurrogate):
+    """`exp(-|x| / width) / (2 width)`: dense backward. Source: Shrestha & Orchard 2018 (SLAYER)."""
+
+    width: Param = _width(1.0)
+
+    def slope(self, x):
+        return jnp.exp(-jnp.abs(x) / self.width) * (0.5 / self.width)
+
+    def support(self, x):
+        return None
+
+
+class SuperSpike(AbstractSurrogate):
+    """`1 / (width (1 + |x| / width)^2)`, the fast sigmoid: dense backward. Source: Zenke & Ganguli 2018, eq. 9."""
+
+    width: Param = _width(1.0)
+
+    def slope(self, x):
+        return 1.0 / (self.width * (1.0 + jnp.abs(x) / self.width) ** 2)
+
+    def support(self, x):
+        return None
+
+
+class ArcTan(AbstractSurrogate):
+    """`1 / (pi width (1 + (x / width)^2))`: dense backward. Source: Fang et al. 2021 (PLIF)."""
+
+    width: Param = _width(1.0)
+
+    def slope(self, x):
+        return 1.0 / (math.pi * self.width * (1.0 + (x / self.width) ** 2))
+
+    def support(self, x):
+        return None
+
+
+class Sigmoid(AbstractSurrogate):
+    """`sigma'(x / width) / width` of the logistic function: dense backward. Source: Zenke & Vogels 2021."""
+
+    width: Param = _width(0.25)
+
+    def slope(self, x):
+        p = jax.nn.sigmoid(x / self.width)
+        return p * (1.0 - p) / self.width
+
+    def support(self, x):
+        return None
+
+
+class Gaussian(AbstractSurrogate):
+    """`exp(-x^2 / (2 width^2)) / sqrt(2 pi width^2)`: dense backward. Source: Yin, Corradi & Bohte 2021."""
+
+    width: Param = _width(0.5)
+
+    def slope(self, x):
+        return jnp.exp(-0.5 * (x / self.width) ** 2) / (math.sqrt(2 * math.pi) * self.width)
+
+    def support(self, x):
+        return None

@@ -1,0 +1,131 @@
+"""The equations of one cell type, of one synaptic receptor and of one kind of noise: pure functions with parameters."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..base import check_parameter, float_dtype, parameter
+from ._state import Clock
+
+
+class Parametrised(eqx.Module):
+    """A module whose non-static fields are parameters: finite floating arrays of shape () or (n,).
+
+    Numbers given by the user become JAX arrays, so that they can be differentiated and swept without compiling again.
+    """
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            if not f.metadata.get("static", False):
+                object.__setattr__(self, f.name, parameter(getattr(self, f.name)))
+
+    def __check_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            if not f.metadata.get("static", False):
+                check_parameter(type(self).__name__, f.name, getattr(self, f.name))
+
+
+class AbstractUnit(Parametrised):
+    """Equations of one cell type: a hybrid system that flows between spikes and jumps at them.
+
+    `y` (flowing) and `z` (jumping) are dicts of arrays of shape (n,). A spike happens when `guard` is positive at the end of
+    a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
+    Fields are parameters (numbers or arrays of shape (n,)); `static` fields may be anything.
+
+    !!! Example
+        ```python
+        class LIF(bs.AbstractUnit):
+            tau: float = 20.0  # ms
+
+            def init(self, n, clock):
+                return {"v": jnp.zeros(n)}, {}
+
+            def vector_field(self, y, z, inp):
+                return {"v": (inp - y["v"]) / self.tau}
+
+            def guard(self, y, z):
+                return y["v"] - 1.0
+
+            def reset(self, y, z, s, inp, clock):
+                return {"v": y["v"] * (1 - s)}, z
+        ```
+    """
+
+    elementwise: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def init(self, n: int, clock: Clock) -> tuple[dict, dict]:
+        """Initial `(y, z)` of `n` units."""
+
+    @abc.abstractmethod
+    def vector_field(self, y: dict, z: dict, inp: Float[Array, " n"]) -> dict:
+        """`dy/dt` in 1/ms, with `z` and the input current `inp` (pA) held constant during the step."""
+
+    @abc.abstractmethod
+    def guard(self, y: dict, z: dict) -> Float[Array, " n"]:
+        """Positive where the unit spikes."""
+
+    @abc.abstractmethod
+    def reset(self, y: dict, z: dict, s: Float[Array, " n"], inp: Float[Array, " n"], clock: Clock) -> tuple[dict, dict]:
+        """`(y, z)` after the jump; `s` is 1 where the unit spiked. Called every step. Written with products of `s`, the
+        reset is differentiable."""
+
+
+class AbstractReceptor(Parametrised):
+    """Synaptic kinetics on the post side: what arrives at a port, how it decays, and the current it drives.
+
+    `channels` is how many numbers per unit arrive (two for a gap junction).
+    """
+
+    channels: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def init(self, n: int) -> dict:
+        """Initial kinetic state."""
+
+    @abc.abstractmethod
+    def current(self, g: dict, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The current (pA) into the unit at potential `v` (mV)."""
+
+    @abc.abstractmethod
+    def vector_field(self, g: dict) -> dict:
+        """`dg/dt` in 1/ms."""
+
+    @abc.abstractmethod
+    def arrive(self, g: dict, dg: Float[Array, "..."], y_unit: dict) -> tuple[dict, dict]:
+        """`(g, y_unit)` after the weighted sum `dg` of the arriving events."""
+
+
+class AbstractNoise(eqx.Module):
+    """Noise on the flow of a unit: `dy = f dt + diffusion dW`, independent for every variable and unit."""
+
+    additive: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def diffusion(self, y: dict, z: dict) -> dict[str, Any]:
+        """The noisy variables by name, each with its amplitude (unit of the variable per sqrt(ms))."""
+
+
+class WhiteNoise(AbstractNoise):
+    """Additive white noise, `dy_k = f_k dt + sigma_k dW_k`.
+
+    **Arguments:** `sigma`: amplitude by variable name, in the variable's unit per sqrt(ms). For a leaky integrator with time
+    constant `tau`, the stationary standard deviation is `sigma * sqrt(tau / 2)`.
+    """
+
+    additive: ClassVar[bool] = True
+    sigma: dict[str, Any]
+
+    def __init__(self, sigma: dict[str, Any]) -> None:
+        if not isinstance(sigma, dict) or not sigma:
+            raise TypeError(f"WhiteNoise.sigma is {sigma!r}; expected amplitudes by variable, e.g. {{'v': 0.5}}.")
+        self.sigma = {name: parameter(value) for name, value in sigma.items()}
+        for name, value in self.sigma.items():
+            check_parameter("WhiteNoise", f"sigma[{name!r}]", value)
+
+    def diffusion(self, y: dict, z: dict) -> dict[str, Any]:
+        return {name: jnp.broadcast_to(s, y[name].shape).astype(float_dtype()) for name, s in self.sigma.items()}

@@ -1,0 +1,209 @@
+"""From what the user writes of an edge (endpoints, rule, weights, delays) to checked arrays."""
+
+import dataclasses
+import re
+import warnings
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from ..base import Key, check_parameter, is_traced, unknown
+from ..events import CSR, AbstractTopology, Dense
+from ._distributions import AbstractDistribution, draw
+from ._node import AbstractNode
+
+Part: TypeAlias = tuple[int, int, int]
+"""Units start, stop, step of a node."""
+
+
+class _Instant:
+    """The delay of an edge that acts within the step (k = 0)."""
+
+    def __repr__(self) -> str:
+        return "INSTANT"
+
+
+INSTANT: Final = _Instant()
+"""Delay of an edge whose events arrive within the step they are emitted in. Such edges must form no cycle."""
+
+_ENDPOINT = re.compile(r"^(?P<node>[A-Za-z_]\w*)(\[(?P<part>[^\]]*)\])?(\.(?P<port>\w+))?$")
+
+
+class Endpoint(NamedTuple):
+    """A parsed end of an edge: `"P"`, `"P[:3200]"`, `"P.exc"` or `"P[3200:].inh"`."""
+
+    node: str
+    part: slice
+    port: str | None
+
+    @staticmethod
+    def parse(where: str, text: Any) -> "Endpoint":
+        """Read `text`; errors name `where`."""
+        match = _ENDPOINT.match(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(f"{where}: {text!r} is not an endpoint; expected 'node', 'node[start:stop]' or 'node.port'.")
+        try:
+            numbers = [int(x) if x.strip() else None for x in (match["part"] or ":").split(":")]
+        except ValueError:
+            numbers = []
+        if len(numbers) not in (2, 3) or (len(numbers) == 3 and (numbers[2] or 1) < 1):
+            raise ValueError(f"{where}: {text!r} has a bad range; expected [start:stop] or [start:stop:step] in unit numbers.")
+        return Endpoint(match["node"], slice(*numbers), match["port"])
+
+    def units(self, where: str, nodes: dict[str, AbstractNode]) -> range:
+        """The unit numbers this end names; errors name `where`."""
+        if self.node not in nodes:
+            raise ValueError(f"{where}: {unknown('node', self.node, nodes)}")
+        size = nodes[self.node].size
+        units = range(size)[self.part]
+        beyond = [b for b in (self.part.start, self.part.stop) if b is not None and abs(b) > size]
+        if beyond or (size and not len(units)):
+            start, stop = ("" if b is None else b for b in (self.part.start, self.part.stop))
+            raise ValueError(f"{where}: {self.node}[{start}:{stop}] does not fit node {self.node!r}, which has {size} units.")
+        return units
+
+    def port_of(self, where: str, nodes: dict[str, AbstractNode]) -> str:
+        """The port this end names, or the only one there is."""
+        ports = nodes[self.node].ports
+        if self.port is None and len(ports) == 1:
+            return next(iter(ports))
+        if self.port is None:
+            raise ValueError(f"{where}: node {self.node!r} has ports {sorted(ports)}; name one, as in '{self.node}.PORT'.")
+        if self.port not in ports:
+            raise ValueError(f"{where}: {unknown(f'port of node {self.node!r}', self.port, ports)}")
+        return self.port
+
+
+class Route(NamedTuple):
+    """Where a resolved edge reads and writes."""
+
+    units_pre: Part | None
+    post: str
+    port: str
+    units_post: Part
+    delay_drawn: bool
+
+
+def delay_steps(where: str, delay: Any, dt: float, *, warn: bool = True) -> Int[Array, "..."]:
+    """`k = 1 + round(delay / dt)`; INSTANT is 0. Warns when `dt` does not divide a delay that was not drawn."""
+    if isinstance(delay, _Instant):
+        return jnp.asarray(0, jnp.int32)
+    exact = delay / dt
+    k = jnp.round(exact).astype(jnp.int32)
+    if warn and not is_traced(exact):
+        off = np.max(np.abs(np.asarray(exact) - np.asarray(k)), initial=0.0)
+        if off > 1e-3:
+            warnings.warn(
+                f"{where}: a delay is not a whole number of steps of dt = {dt} ms (off by {off:.2g} steps); it is rounded.",
+                stacklevel=2,
+            )
+    return 1 + k
+
+
+def ring_depth(max_delay: float | None, dt: float) -> int:
+    """Rows of the ring that hold delays up to `max_delay` (ms)."""
+    return 1 + round((max_delay or 0.0) / dt)
+
+
+def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None, *, channels: int) -> dict[str, Any]:
+    """The resolved fields of an edge with `pre`, `post`, `connect`, `weight`, `delay` and `max_delay`."""
+    pre, post = Endpoint.parse(f"{where}.pre", edge.pre), Endpoint.parse(f"{where}.post", edge.post)
+    units_pre, units_post = pre.units(where, nodes), post.units(where, nodes)
+    if pre.port is not None:
+        raise ValueError(f"{where}.pre is {edge.pre!r}; events come from the node, not from a port. Write {pre.node!r}.")
+    port = post.port_of(where, nodes)
+    if nodes[post.node].ports[port] != channels * nodes[post.node].size:
+        wanted = "a coupling, not events: use bs.GapJunctions" if channels == 1 else "events, not a coupling: give it a bs.GapPort()"
+        raise ValueError(f"{where}: port {post.node}.{port} takes {wanted}.")
+    same = pre.node == post.node and units_pre == units_post
+    keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    topology, order = _topology(where, edge, len(units_pre), len(units_post), same, keys[0])
+    shape = weight_shape(topology)
+    weight = _values(where, "weight", edge.weight, shape, order, keys[1])
+    delay, max_delay = edge.delay, 0.0
+    drawn = isinstance(delay, AbstractDistribution)
+    if not isinstance(delay, _Instant):
+        if not isinstance(delay, AbstractDistribution) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
+            delay = _per_pre(where, topology, delay)
+        else:
+            delay = _values(where, "delay", delay, shape, order, keys[2])
+        max_delay = _max_delay(where, delay, edge.max_delay)
+    if isinstance(topology, Dense):
+        weight = jnp.broadcast_to(weight, shape)
+        if jnp.ndim(delay) and not isinstance(delay, _Instant):
+            raise ValueError(f"{where}: a Dense connection has one delay; use bs.AllToAll() for a delay per synapse.")
+    elif units_post != range(nodes[post.node].size):
+        indices = topology.indices * units_post.step + units_post.start
+        topology = dataclasses.replace(topology, indices=indices, n_post=nodes[post.node].size)
+    full = units_pre == range(nodes[pre.node].size)
+    part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
+    route = Route(part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)
+    return {"connect": topology, "weight": weight, "delay": delay, "max_delay": max_delay, "route": route}
+
+
+def weight_shape(topology: AbstractTopology) -> tuple[int, ...]:
+    """Shape of one value per synapse."""
+    return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else tuple(topology.indices.shape)
+
+
+def _topology(where, edge, n_pre, n_post, same, key):
+    connect = edge.connect
+    if isinstance(connect, AbstractTopology):
+        if (connect.n_pre, connect.n_post) != (n_pre, n_post):
+            raise ValueError(
+                f"{where}: the topology is {connect.n_pre} x {connect.n_post} but {edge.pre} -> {edge.post} is "
+                f"{n_pre} x {n_post}. Build it for these sizes."
+            )
+        return connect, None
+    if not callable(getattr(connect, "build", None)):
+        raise TypeError(f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology.")
+    if key is None:
+        raise ValueError(f"{where} draws its connectivity; give Network(..., key=jax.random.key(0)).")
+    try:
+        return connect.build(n_pre, n_post, same=same, key=key)
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+
+
+def _values(where, field, x, shape, order, key):
+    """A number, array in the caller's order or distribution as a number or an array in synapse order."""
+    if isinstance(x, AbstractDistribution):
+        if key is None:
+            raise ValueError(f"{where}.{field} is drawn from {x}; give Network(..., key=jax.random.key(0)).")
+        return draw(x, key, shape)
+    check_parameter(where, field, x)
+    if jnp.shape(x) not in ((), shape):
+        raise ValueError(
+            f"{where}.{field} has shape {jnp.shape(x)}; expected () or {shape}, one value per synapse of this "
+            f"connectivity. Pass a number, a distribution or an array of that shape."
+        )
+    return x[order] if order is not None and jnp.ndim(x) else x
+
+
+def _per_pre(where, topology, delay):
+    shape = weight_shape(topology)
+    if jnp.shape(delay) != (topology.n_pre,):
+        raise ValueError(
+            f"{where}.delay has shape {jnp.shape(delay)}; expected () or one delay per synapse {shape} or per pre unit "
+            f"({topology.n_pre},)."
+        )
+    if isinstance(topology, CSR):
+        return jnp.repeat(delay, jnp.diff(topology.indptr), total_repeat_length=shape[0])
+    return jnp.broadcast_to(delay[:, None], shape)
+
+
+def _max_delay(where, delay, max_delay):
+    if is_traced(delay):
+        if max_delay is None:
+            raise ValueError(f"{where}: the delay is traced; give max_delay (ms), the fixed length of the delay line.")
+        return float(max_delay)
+    check_parameter(where, "delay", delay)
+    low, high = float(jnp.min(delay, initial=jnp.inf)), float(jnp.max(delay, initial=0.0))
+    if low < 0:
+        raise ValueError(f"{where}: delay is {low:g} ms; expected >= 0. An event cannot arrive before it is sent.")
+    if max_delay is not None and high > max_delay:
+        raise ValueError(f"{where}: a delay of {high:g} ms is beyond the line, max_delay = {max_delay:g} ms. Raise max_delay.")
+    return high if max_delay is None else float(max_delay)

@@ -1,0 +1,62 @@
+"""The kernel library: find it, check it, register it.
+
+Done once, at import, without touching a device. Whatever goes wrong leaves the pure path in use and its reason in
+`status`.
+"""
+
+import ctypes
+import os
+from pathlib import Path
+
+import jax.ffi
+
+VERSION = 1
+"""Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
+
+TARGETS = ("scatter", "gather", "outer", "collect", "append")
+
+
+def target(name: str) -> str:
+    """The name under which XLA knows a kernel."""
+    return f"brainsim_{name}_v{VERSION}"
+
+
+def _library() -> Path:
+    """Where the build puts the library."""
+    return Path(__file__).parent / "_lib" / "libbrainsim_ops.so"
+
+
+def _load() -> str:
+    """Register every kernel; return "" if all went well and else the reason."""
+    wish = os.environ.get("BRAINSIM_KERNELS", "auto")
+    if wish not in ("auto", "off"):
+        raise ValueError(f"BRAINSIM_KERNELS is {wish!r}; expected 'auto' (kernels if present) or 'off' (pure JAX).")
+    if wish == "off":
+        return "BRAINSIM_KERNELS=off"
+    path = _library()
+    if not path.exists():
+        return "no kernel library: brainsim was installed without a C++ compiler"
+    try:
+        library = ctypes.CDLL(str(path))
+        version = int(library.brainsim_ops_version())
+        if version != VERSION:
+            return f"kernel library has interface {version}, this brainsim needs {VERSION}: build it again"
+        for name in TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, f"brainsim_{name}"))
+            jax.ffi.register_ffi_target(target(name), handler, platform="cpu")
+    except Exception as error:  # a broken library must cost speed, never the import
+        return f"kernel library cannot be used: {error}"
+    return ""
+
+
+_reason = _load()
+
+
+def loaded() -> bool:
+    """Whether the kernels are in use."""
+    return not _reason
+
+
+def status() -> str:
+    """Either `kernels` or `pure (reason)`."""
+    return f"pure ({_reason})" if _reason else "kernels"

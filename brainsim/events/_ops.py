@@ -1,0 +1,193 @@
+"""Send events over a connectivity, and record them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Int32
+
+from . import _ffi
+from ._formats import CSR, AbstractTopology, Dense, FixedFanout
+from ._primitives import append_p, collect_p, scatter_p
+
+
+def deposit(
+    inbox: Float[Array, "depth n_post"],
+    topology: AbstractTopology,
+    weight: Any,
+    value: Float[Array, " n_pre"],
+    *,
+    support: Bool[Array, " n_pre"] | None = None,
+    slot: Int[Array, ""] | int = 0,
+    delay: Int32[Array, "..."] | None = None,
+) -> Float[Array, "depth n_post"]:
+    r"""Add the events of the pre units to the inbox of the post units, in place where the old inbox is not needed.
+
+    $$\mathrm{inbox}[(\mathrm{slot} + d_j) \bmod D,\ \mathrm{post}_j] \mathrel{+}= \mathrm{value}_{\mathrm{pre}_j} w_j$$
+
+    for every synapse `j` of the rows with a value other than zero; the cost follows their number.
+
+    - `inbox`: (D, n_post), arrivals of the next D steps, a ring.
+    - `topology`: `CSR`, `FixedFanout` or `Dense`.
+    - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) or, for `Dense`, (n_pre, n_post).
+    - `value`: (n_pre,), 1 for a spike, 0 for silence, or graded.
+    - `support`: (n_pre,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
+      `support | (value != 0)` and is 0 elsewhere; None means every row (a dense backward pass).
+    - `slot`: the ring's place of the current step.
+    - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense`.
+
+    Returns the new inbox; differentiable in `inbox`, `weight` and `value`, forward and backward, to any order. Raises
+    ValueError or TypeError when shapes or types do not fit.
+    """
+    inbox, value = jnp.asarray(inbox), jnp.asarray(value)
+    _floating("deposit: inbox", inbox)
+    if inbox.ndim != 2 or inbox.shape[1] != topology.n_post or inbox.shape[0] < 1:
+        raise ValueError(
+            f"deposit: inbox has shape {inbox.shape}; expected (depth >= 1, n_post = {topology.n_post}), "
+            "one row for each step of the ring."
+        )
+    if inbox.size >= 2**31:
+        raise ValueError(f"deposit: inbox has {inbox.size} entries; expected fewer than 2**31. Shorten the delays.")
+    _shaped("value", value, (topology.n_pre,))
+    _typed("value", value, inbox.dtype)
+    weight = _weight(weight, topology, inbox.dtype)
+    if support is not None:
+        support = jnp.asarray(support)
+        _shaped("support", support, (topology.n_pre,))
+        _typed("support", support, jnp.dtype(bool))
+    slot = _slot("deposit", slot)
+    if isinstance(topology, Dense):
+        if delay is not None:
+            raise ValueError("deposit: Dense has no delays per synapse. Use CSR or FixedFanout, or move the slot.")
+        return _deposit_dense(inbox, weight, value, support, slot)
+    indptr, indices, fanout = _arrays(topology)
+    if delay is None:
+        delay = jnp.zeros((0,), jnp.int32)
+    else:
+        delay = jnp.asarray(delay)
+        _shaped("delay", delay, *_per_synapse(topology))
+        _typed("delay", delay, jnp.dtype(jnp.int32))
+        delay = delay.reshape(-1)
+    if support is None:
+        support = jnp.zeros((0,), bool)
+    operands = (inbox, value, weight.reshape(-1), support, slot, delay, indptr, indices)
+    return scatter_p.bind(*operands, n_pre=topology.n_pre, fanout=fanout)
+
+
+def propagate(
+    topology: AbstractTopology,
+    weight: Any,
+    value: Float[Array, " n_pre"],
+    support: Bool[Array, " n_pre"] | None = None,
+) -> Float[Array, " n_post"]:
+    """What every post unit receives from the events: the product value @ W, at the cost of the events.
+
+    Arguments as in `deposit`; returns (n_post,).
+    """
+    value = jnp.asarray(value)
+    _floating("propagate: value", value)
+    inbox = jnp.zeros((1, topology.n_post), value.dtype)
+    return deposit(inbox, topology, weight, value, support=support)[0]
+
+
+def collect(
+    inbox: Float[Array, "depth n_post"], slot: Int[Array, ""] | int = 0
+) -> tuple[Float[Array, " n_post"], Float[Array, "depth n_post"]]:
+    """Take the arrivals of the current step out of the inbox: row `slot` mod D, which is cleared, in place.
+
+    One operation, because reading and then clearing a row of a carried inbox makes XLA copy the whole ring every step.
+    Returns the arrivals (n_post,) and the inbox (D, n_post); differentiable in `inbox`.
+    """
+    inbox = jnp.asarray(inbox)
+    _floating("collect: inbox", inbox)
+    if inbox.ndim != 2 or inbox.shape[0] < 1:
+        raise ValueError(f"collect: inbox has shape {inbox.shape}; expected (depth >= 1, n_post).")
+    row, inbox = collect_p.bind(inbox, _slot("collect", slot))
+    return row, inbox
+
+
+def append(
+    buffer: Int32[Array, " cap"], count: Int32[Array, ""], value: Float[Array, " n"]
+) -> tuple[Int32[Array, " cap"], Int32[Array, ""]]:
+    """Append the indices of the non-zero entries of `value` to a list, in place.
+
+    `buffer` (cap,) holds the list, `count` () its length. The count runs past the capacity when the list overflows, the
+    buffer never does. Returns the new pair. Not differentiable: raises TypeError under `grad` and `jvp`.
+    """
+    buffer, count, value = jnp.asarray(buffer), jnp.asarray(count), jnp.asarray(value)
+    for name, x, ndim in (("buffer", buffer, 1), ("count", count, 0)):
+        if x.dtype != jnp.int32 or x.ndim != ndim:
+            raise TypeError(f"append: {name} is {x.dtype}{list(x.shape)}; expected int32 with {ndim} axes.")
+    if value.ndim != 1:
+        raise ValueError(f"append: value has shape {value.shape}; expected (n,).")
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        value = (value != 0).astype(jnp.float32)
+    buffer, count = append_p.bind(buffer, count, value)
+    return buffer, count
+
+
+def backend() -> str:
+    """Which path the operators take on a CPU: `kernels`, or `pure (reason)`."""
+    return _ffi.status()
+
+
+def _deposit_dense(inbox, weight, value, support, slot):
+    """The matrix product; a dense weight has a dense backward pass, but the same derivative as the sparse formats."""
+    if support is not None:
+        value = jnp.where(support | (value != 0), value, lax.stop_gradient(value))
+    weight = jnp.broadcast_to(weight, (value.shape[0], inbox.shape[1]))
+    out = jnp.dot(value, weight, precision=lax.Precision.HIGHEST)
+    return inbox.at[jnp.mod(slot, inbox.shape[0])].add(out)
+
+
+def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
+    """indptr (empty where rows have one length), indices (n_syn,) and that length (-1 where they have not)."""
+    if isinstance(topology, CSR):
+        return topology.indptr, topology.indices, -1
+    if isinstance(topology, FixedFanout):
+        return jnp.zeros((0,), jnp.int32), topology.indices.reshape(-1), topology.k
+    raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected CSR, FixedFanout or Dense.")
+
+
+def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
+    """The shapes an array with one entry per synapse may have."""
+    if isinstance(topology, Dense):
+        return [(topology.n_pre, topology.n_post)]
+    if isinstance(topology, FixedFanout):
+        return [(topology.n_pre, topology.k), (topology.n_syn,)]
+    return [(topology.n_syn,)]
+
+
+def _weight(weight: Any, topology: AbstractTopology, dtype: Any) -> Array:
+    """The weight as an array of the inbox's type, of one of the shapes allowed."""
+    if isinstance(weight, int | float) and not isinstance(weight, bool):
+        weight = jnp.asarray(weight, dtype)
+    weight = jnp.asarray(weight)
+    _shaped("weight", weight, (), *_per_synapse(topology))
+    _typed("weight", weight, dtype)
+    return weight
+
+
+def _slot(owner: str, slot: Any) -> jax.Array:
+    """The ring's place as an int32 scalar."""
+    slot = jnp.asarray(slot)
+    if slot.ndim or not jnp.issubdtype(slot.dtype, jnp.integer):
+        raise TypeError(f"{owner}: slot has shape {slot.shape} and dtype {slot.dtype}; expected one whole number.")
+    return slot.astype(jnp.int32)
+
+
+def _floating(what: str, x: jax.Array) -> None:
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{what} has dtype {x.dtype}; expected a floating type. Convert with .astype('float32').")
+
+
+def _typed(name: str, x: jax.Array, dtype: Any) -> None:
+    if x.dtype != dtype:
+        raise TypeError(f"deposit: {name} has dtype {x.dtype}; expected {dtype}. Convert with .astype('{dtype}').")
+
+
+def _shaped(name: str, x: jax.Array, *shapes: tuple[int, ...]) -> None:
+    if x.shape not in shapes:
+        wanted = " or ".join(map(str, shapes))
+        raise ValueError(f"deposit: {name} has shape {x.shape}; expected {wanted} for this topology.")

@@ -1,0 +1,310 @@
+"""Three primitives, each the transpose of the others, `collect` and `append`; the only file that speaks to JAX's internals.
+
+`scatter`, `gather` and `outer` are the three derivatives of one trilinear form (see `_pure`), so their rules close:
+grad, jvp, vmap, checkpoint and scan compose in any order and to any depth. Every operand carries the same number of
+leading batch axes, each of size 1 or that of the batch: `vmap` adds an axis and never copies an operand, whatever
+it maps over. `scatter.base` alone always has the full batch, so that its buffer becomes the result.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from . import _ffi, _pure
+
+scatter_p = Primitive("brainsim_scatter")
+gather_p = Primitive("brainsim_gather")
+outer_p = Primitive("brainsim_outer")
+collect_p = Primitive("brainsim_collect")
+collect_p.multiple_results = True
+append_p = Primitive("brainsim_append")
+append_p.multiple_results = True
+
+
+def _batch(nb: int, *operands: Any) -> tuple[int, ...]:
+    """The batch shape of operands with `nb` leading batch axes."""
+    return tuple(np.broadcast_shapes(*(x.shape[:nb] for x in operands)))
+
+
+def _to_batch(x: Any, batch: Sequence[int]) -> Any:
+    """Bring the leading axes of a cotangent to `batch`: sum where the operand was shared, repeat where `x` is."""
+    shared = tuple(i for i, n in enumerate(batch) if n == 1 and x.shape[i] != 1)
+    x = jnp.sum(x, axis=shared, keepdims=True) if shared else x
+    shape = (*batch, *x.shape[len(batch) :])
+    return x if x.shape == shape else jnp.broadcast_to(x, shape)
+
+
+def _rows(mask: Any, value: Any) -> Any:
+    """`value` in the rows of `mask`, 0 elsewhere; an empty mask means every row."""
+    if mask.shape[-1] != value.shape[-1]:
+        return value
+    batch = np.broadcast_shapes(mask.shape, value.shape)
+    return jnp.where(jnp.broadcast_to(mask, batch), jnp.broadcast_to(value, batch), jnp.zeros((), value.dtype))
+
+
+def _support(support: Any, value: Any) -> Any:
+    """Rows whose value has a derivative: support | (value != 0); an empty support means every row and stays so."""
+    return support if support.shape[-1] != value.shape[-1] else jnp.logical_or(support, value != 0)
+
+
+# --- shapes -----------------------------------------------------------------------------------------------------------
+
+
+@scatter_p.def_abstract_eval
+def _(base, value, weight, support, *topology, n_pre, fanout):
+    del n_pre, fanout
+    batch = _batch(base.ndim - 2, base, value, weight, support, *topology)
+    if batch != base.shape[:-2] or value.dtype != base.dtype or weight.dtype != base.dtype:
+        raise TypeError(f"scatter: base {base}, value {value} and weight {weight} do not agree.")
+    return ShapedArray(base.shape, base.dtype)
+
+
+@gather_p.def_abstract_eval
+def _(c, weight, rowmask, *topology, n_pre, fanout):
+    del fanout
+    batch = _batch(c.ndim - 2, c, weight, rowmask, *topology)
+    if weight.dtype != c.dtype:
+        raise TypeError(f"gather: c {c} and weight {weight} do not agree.")
+    return ShapedArray((*batch, n_pre), c.dtype)
+
+
+@outer_p.def_abstract_eval
+def _(value, c, support, *topology, n_pre, fanout, n_weight, batch):
+    del support, topology, n_pre, fanout
+    if value.dtype != c.dtype:
+        raise TypeError(f"outer: value {value} and c {c} do not agree.")
+    return ShapedArray((*batch, n_weight), c.dtype)
+
+
+@collect_p.def_abstract_eval
+def _(inbox, slot):
+    del slot
+    return ShapedArray((*inbox.shape[:-2], inbox.shape[-1]), inbox.dtype), ShapedArray(inbox.shape, inbox.dtype)
+
+
+@append_p.def_abstract_eval
+def _(buffer, count, value):
+    del value
+    return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
+
+
+# --- forward derivatives ----------------------------------------------------------------------------------------------
+
+
+def _is_zero(x: Any) -> bool:
+    return type(x) is ad.Zero
+
+
+def _scatter_jvp(primals, tangents, **params):
+    _, value, weight, support, *topology = primals
+    dbase, dvalue, dweight = tangents[:3]
+    out = scatter_p.bind(*primals, **params)
+    dout = ad.instantiate_zeros(dbase)
+    if not _is_zero(dvalue):
+        rows = _support(support, value)
+        dout = scatter_p.bind(dout, _rows(rows, dvalue), weight, rows, *topology, **params)
+    if not _is_zero(dweight):
+        dout = scatter_p.bind(dout, value, dweight, support, *topology, **params)
+    return out, dout
+
+
+def _gather_jvp(primals, tangents, **params):
+    c, weight, *rest = primals
+    dc, dweight = tangents[:2]
+    out = gather_p.bind(*primals, **params)
+    terms = []
+    if not _is_zero(dc):
+        terms.append(gather_p.bind(dc, weight, *rest, **params))
+    if not _is_zero(dweight):
+        terms.append(gather_p.bind(c, dweight, *rest, **params))
+    return out, sum(terms[1:], start=terms[0])
+
+
+def _outer_jvp(primals, tangents, **params):
+    value, c, support, *topology = primals
+    dvalue, dc = tangents[:2]
+    out = outer_p.bind(*primals, **params)
+    terms = []
+    if not _is_zero(dvalue):
+        rows = _support(support, value)
+        terms.append(outer_p.bind(_rows(rows, dvalue), c, rows, *topology, **params))
+    if not _is_zero(dc):
+        terms.append(outer_p.bind(value, dc, support, *topology, **params))
+    return out, sum(terms[1:], start=terms[0])
+
+
+def _collect_jvp(primals, tangents):
+    inbox, slot = primals
+    return collect_p.bind(inbox, slot), collect_p.bind(tangents[0], slot)
+
+
+def _append_jvp(primals, tangents):
+    raise TypeError("compact spike recording is not differentiable; record Events(...) instead")
+
+
+ad.primitive_jvps[scatter_p] = _scatter_jvp
+ad.primitive_jvps[gather_p] = _gather_jvp
+ad.primitive_jvps[outer_p] = _outer_jvp
+ad.primitive_jvps[collect_p] = _collect_jvp
+ad.primitive_jvps[append_p] = _append_jvp
+
+
+# --- transposes -------------------------------------------------------------------------------------------------------
+
+
+def _transpose(rule: Callable) -> Callable:
+    """A transpose rule that is not asked when the cotangent is zero."""
+
+    def checked(ct, *operands, **params):
+        return [None] * len(operands) if _is_zero(ct) else rule(ct, *operands, **params)
+
+    return checked
+
+
+def _scatter_transpose(ct, base, value, weight, support, *topology, **params):
+    out: list[Any] = [None] * (4 + len(topology))
+    nb = ct.ndim - 2
+    if ad.is_undefined_primal(base):
+        out[0] = ct
+    if ad.is_undefined_primal(value):
+        out[1] = _to_batch(gather_p.bind(ct, weight, support, *topology, **params), value.aval.shape[:nb])
+    if ad.is_undefined_primal(weight):
+        *batch, n_weight = weight.aval.shape
+        out[2] = outer_p.bind(value, ct, support, *topology, n_weight=n_weight, batch=tuple(batch), **params)
+    return out
+
+
+def _gather_transpose(ct, c, weight, rowmask, *topology, **params):
+    out: list[Any] = [None] * (3 + len(topology))
+    nb = ct.ndim - 1
+    value = _rows(rowmask, ct)
+    if ad.is_undefined_primal(c):
+        shape = c.aval.shape
+        base = jnp.zeros((*_batch(nb, c.aval, ct), *shape[nb:]), ct.dtype)
+        out[0] = _to_batch(scatter_p.bind(base, value, weight, rowmask, *topology, **params), shape[:nb])
+    if ad.is_undefined_primal(weight):
+        *batch, n_weight = weight.aval.shape
+        out[1] = outer_p.bind(value, c, rowmask, *topology, n_weight=n_weight, batch=tuple(batch), **params)
+    return out
+
+
+def _outer_transpose(ct, value, c, support, *topology, n_weight, batch, **params):
+    del n_weight
+    out: list[Any] = [None] * (3 + len(topology))
+    nb = len(batch)
+    if ad.is_undefined_primal(value):
+        out[0] = _to_batch(gather_p.bind(c, ct, support, *topology, **params), value.aval.shape[:nb])
+    if ad.is_undefined_primal(c):
+        shape = c.aval.shape
+        full = _batch(nb, c.aval, ct, value, support, *topology)
+        base = jnp.zeros((*full, *shape[nb:]), ct.dtype)
+        out[1] = _to_batch(scatter_p.bind(base, value, ct, support, *topology, **params), shape[:nb])
+    return out
+
+
+def _collect_transpose(cts, inbox, slot):
+    if all(_is_zero(ct) for ct in cts) or not ad.is_undefined_primal(inbox):
+        return [None, None]
+    row, ring = (ad.instantiate_zeros(ct) for ct in cts)
+    return [_pure.put(ring, row, slot), None]
+
+
+ad.primitive_transposes[collect_p] = _collect_transpose
+ad.primitive_transposes[scatter_p] = _transpose(_scatter_transpose)
+ad.primitive_transposes[gather_p] = _transpose(_gather_transpose)
+ad.primitive_transposes[outer_p] = _transpose(_outer_transpose)
+
+
+# --- batching ---------------------------------------------------------------------------------------------------------
+
+
+def _to_front(operands: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], int]:
+    """Every operand with the new batch axis in front, of size 1 where it is shared; and that axis's size."""
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    front = [
+        jnp.expand_dims(x, 0) if d is batching.not_mapped else jnp.moveaxis(x, d, 0)
+        for x, d in zip(operands, dims, strict=True)
+    ]
+    return front, size
+
+
+def _fill(x: Any, size: int) -> Any:
+    """Copy a shared operand over the new batch axis: what is written to must exist for every element."""
+    return jnp.broadcast_to(x, (size, *x.shape[1:])) if x.shape[0] != size else x
+
+
+def _scatter_batch(operands, dims, **params):
+    (base, *rest), size = _to_front(operands, dims)
+    return scatter_p.bind(_fill(base, size), *rest, **params), 0
+
+
+def _gather_batch(operands, dims, **params):
+    return gather_p.bind(*_to_front(operands, dims)[0], **params), 0
+
+
+def _outer_batch(operands, dims, *, batch, **params):
+    operands, size = _to_front(operands, dims)
+    return outer_p.bind(*operands, batch=(size, *batch), **params), 0
+
+
+def _collect_batch(operands, dims):
+    (inbox, slot), size = _to_front(operands, dims)
+    return collect_p.bind(_fill(inbox, size), slot), (0, 0)
+
+
+def _append_batch(operands, dims):
+    (buffer, count, value), size = _to_front(operands, dims)
+    return append_p.bind(_fill(buffer, size), _fill(count, size), value), (0, 0)
+
+
+batching.primitive_batchers[scatter_p] = _scatter_batch
+batching.primitive_batchers[gather_p] = _gather_batch
+batching.primitive_batchers[outer_p] = _outer_batch
+batching.primitive_batchers[collect_p] = _collect_batch
+batching.primitive_batchers[append_p] = _append_batch
+
+
+# --- lowering ---------------------------------------------------------------------------------------------------------
+
+
+def _register(
+    primitive: Primitive, name: str, pure: Callable, unused: int | None, used: tuple[str, ...], alias: dict[int, int]
+) -> None:
+    """Lower to the kernel `name` on a CPU that has it, to `pure` elsewhere.
+
+    `unused` is the operand the kernel does not need, `used` the parameters it does, `alias` its in-place operands.
+    """
+    primitive.def_impl(lambda *operands, **params: _jitted(primitive, **params)(*operands))
+    fallback = mlir.lower_fun(pure, multiple_results=primitive.multiple_results)
+    kernel = jax.ffi.ffi_lowering(_ffi.target(name), operand_output_aliases=alias)
+
+    def lower(ctx, *operands, **params):
+        floats = [a.dtype for a in ctx.avals_in if jnp.issubdtype(a.dtype, jnp.floating)]
+        if not _ffi.loaded() or any(t not in (np.float32, np.float64) for t in floats):
+            return fallback(ctx, *operands, **params)
+        keep = [i for i in range(len(operands)) if i != unused]
+        ctx = ctx.replace(avals_in=[ctx.avals_in[i] for i in keep])
+        return kernel(ctx, *(operands[i] for i in keep), **{k: np.int64(params[k]) for k in used})
+
+    mlir.register_lowering(primitive, fallback)
+    mlir.register_lowering(primitive, lower, platform="cpu")
+
+
+@cache
+def _jitted(primitive: Primitive, **params: Any) -> Callable:
+    """The compiled primitive, for calls outside `jit`."""
+    return jax.jit(partial(primitive.bind, **params))
+
+
+_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout"), {0: 0})
+_register(gather_p, "gather", _pure.gather, None, ("n_pre", "fanout"), {})
+_register(outer_p, "outer", _pure.outer, 2, ("n_pre", "fanout"), {})
+_register(collect_p, "collect", _pure.collect, None, (), {0: 1})
+_register(append_p, "append", _pure.append, None, (), {0: 0, 1: 1})

@@ -1,0 +1,186 @@
+"""The event operators in pure JAX: the fallback, the oracle of the kernels and the definition of the derivatives.
+
+With rows i (pre units), their synapses j, s_j = (slot + delay_j) mod D and the trilinear form
+    T(value, weight, c) = sum_i sum_{j in row i} value_i weight_j c[s_j, post_j],
+`scatter` is base + dT/dc, `gather` is dT/dvalue and `outer` is dT/dweight. All three walk the synapses of the active
+rows only, in blocks of a fixed size, so that the cost follows activity and nothing can overflow.
+
+Operands carry the same number of leading batch axes, each of size 1 or the size of the batch.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_BLOCK = 1024  # lanes of a block: enough to amortise an iteration, few enough not to waste lanes on a handful of spikes
+_MOST_BLOCKS = 256  # blocks of a fully active graph; beyond, blocks grow, which accelerators need
+
+
+def scatter(base, value, weight, support, slot, delay, indptr, indices, *, n_pre: int, fanout: int):
+    """base[s_j, post_j] += value_i weight_j over the rows with value_i != 0."""
+    del support  # of interest to the derivative only
+    batch, (depth, n_post) = base.shape[:-2], base.shape[-2:]
+
+    def piece(row, j, live, value, weight, slot, delay, indices):
+        to, live = _target(j, live, slot, delay, indices, depth, n_post)
+        return jnp.where(live, to, depth * n_post), value[row] * _weight(weight, j)
+
+    out = base.reshape(prod(batch), depth * n_post)
+    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    out = walk(out, batch, batch, value != 0, indptr, piece, (value, weight, slot, delay, indices))
+    return out.reshape(base.shape)
+
+
+def gather(c, weight, rowmask, slot, delay, indptr, indices, *, n_pre: int, fanout: int):
+    """sum_j weight_j c[s_j, post_j] for the rows in `rowmask` (all of them if it is empty), 0 for the others."""
+    depth, n_post = c.shape[-2:]
+    nb = c.ndim - 2
+    batch = np.broadcast_shapes(*(x.shape[:nb] for x in (c, weight, rowmask, slot, delay, indptr, indices)))
+
+    def piece(row, j, live, c, weight, slot, delay, indices):
+        at, live = _target(j, live, slot, delay, indices, depth, n_post)
+        return jnp.where(live, row, n_pre), _weight(weight, j) * c.reshape(-1)[at]
+
+    if rowmask.shape[-1] != n_pre:
+        rowmask = jnp.ones((*rowmask.shape[:-1], n_pre), bool)
+    out = jnp.zeros((prod(batch), n_pre), c.dtype)
+    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    out = walk(out, batch, batch, rowmask, indptr, piece, (c, weight, slot, delay, indices))
+    return out.reshape(*batch, n_pre)
+
+
+def outer(value, c, support, slot, delay, indptr, indices, *, n_pre: int, fanout: int, n_weight: int, batch):
+    """value_i c[s_j, post_j] for every synapse of the rows with value_i != 0, summed to `n_weight` (one or n_syn).
+
+    `batch` is the batch shape of the result; axes of size 1 there are summed over.
+    """
+    depth, n_post = c.shape[-2:]
+    nb = c.ndim - 2
+    full = np.broadcast_shapes(batch, *(x.shape[:nb] for x in (value, c, support, slot, delay, indptr, indices)))
+
+    def piece(row, j, live, value, c, slot, delay, indices):
+        at, live = _target(j, live, slot, delay, indices, depth, n_post)
+        to = j if n_weight != 1 else jnp.zeros_like(j)
+        return jnp.where(live, to, n_weight), value[row] * c.reshape(-1)[at]
+
+    out = jnp.zeros((prod(batch), n_weight), c.dtype)
+    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    out = walk(out, full, batch, value != 0, indptr, piece, (value, c, slot, delay, indices))
+    return out.reshape(*batch, n_weight)
+
+
+def collect(inbox, slot):
+    """Row `slot` of the ring, and the ring with that row cleared."""
+
+    def one(inbox, slot):
+        at = jnp.mod(slot, inbox.shape[0])
+        row = lax.dynamic_index_in_dim(inbox, at, 0, keepdims=False)
+        return row, lax.dynamic_update_index_in_dim(inbox, jnp.zeros_like(row), at, 0)
+
+    return _each(slot.ndim, one)(inbox, slot)
+
+
+def put(inbox, row, slot):
+    """The ring with row `slot` replaced: the transpose of `collect`."""
+
+    def one(inbox, row, slot):
+        return lax.dynamic_update_index_in_dim(inbox, row, jnp.mod(slot, inbox.shape[0]), 0)
+
+    return _each(slot.ndim, one)(inbox, row, slot)
+
+
+def append(buffer, count, value):
+    """Write the indices of the non-zero entries of `value` at buffer[count:]; what does not fit is counted only."""
+
+    def one(buffer, count, value):
+        hit = value != 0
+        rank = jnp.cumsum(hit.astype(jnp.int32))
+        room = jnp.int32(2**31 - 1) - count
+        at = jnp.where(hit & (rank <= room) & (count >= 0), count + rank - 1, buffer.shape[0])
+        buffer = buffer.at[at].set(jnp.arange(value.shape[0], dtype=jnp.int32), mode="drop")
+        return buffer, count + jnp.minimum(jnp.sum(hit, dtype=jnp.int32), room)
+
+    return _each(count.ndim, one)(buffer, count, value)
+
+
+def _weight(weight, j):
+    """The weight of synapse `j`: the one of all, or its own."""
+    return weight if weight.shape[0] == 1 else weight[j]
+
+
+def _target(j, live, slot, delay, indices, depth: int, n_post: int):
+    """The place s_j * n_post + post_j of synapse `j`, and whether it is one."""
+    post = indices[j]
+    live = live & (post >= 0) & (post < n_post)
+    late = slot + delay[j] if delay.shape[0] else slot
+    return jnp.where(live, jnp.mod(late, depth) * n_post + post, 0), live
+
+
+def _each(nb: int, fn: Callable) -> Callable:
+    """`fn` of one batch element, run over `nb` leading axes; an operand of size 1 there is shared, not copied."""
+    if nb == 0:
+        return fn
+
+    def run(*args):
+        axes = tuple(None if a.shape[0] == 1 else 0 for a in args)
+        args = tuple(a[0] if axis is None else a for a, axis in zip(args, axes, strict=True))
+        inner = _each(nb - 1, fn)
+        if all(axis is None for axis in axes):
+            return jax.tree.map(lambda x: x[None], inner(*args))
+        return jax.vmap(inner, in_axes=axes)(*args)
+
+    return run
+
+
+def _active_list(active, indptr, *, n_pre: int, fanout: int, n_syn: int):
+    """End of every row in the list of active synapses, and what to add to a place in that list to get the synapse."""
+    if fanout >= 0:
+        start = jnp.arange(n_pre, dtype=jnp.int32) * fanout
+        length = jnp.full((n_pre,), fanout, jnp.int32)
+    else:
+        bound = jnp.clip(indptr, 0, n_syn)  # a traced indptr has not been checked
+        start, length = bound[:-1], jnp.maximum(bound[1:] - bound[:-1], 0)
+    length = jnp.where(active, length, 0)
+    end = jnp.cumsum(length, dtype=jnp.int32)
+    return end, start - (end - length)
+
+
+def _accumulate(out, batch, out_batch, active, indptr, piece, operands: tuple[Any, ...], *, n_pre: int, fanout: int):
+    """Add the pieces of all active synapses to `out` (elements of `out_batch`, size), block by block."""
+    indices = operands[-1]
+    n_syn = indices.shape[-1]
+    if n_pre == 0 or n_syn == 0 or out.size == 0:
+        return out
+    nb = len(batch)
+    lanes = min(n_syn, max(_BLOCK, -(-n_syn // _MOST_BLOCKS)))
+    rows = partial(_active_list, n_pre=n_pre, fanout=fanout, n_syn=n_syn)
+    end, shift = _each(nb, rows)(active, indptr)
+    total = jnp.max(end[..., -1])
+    element = np.arange(prod(out_batch), dtype=np.int32).reshape(out_batch)
+    element = jnp.asarray(np.broadcast_to(element, batch).reshape(-1, 1))
+    lane = jnp.arange(lanes, dtype=jnp.int32)
+
+    def block(done):
+        def one(end, shift, *operands):
+            place = done + lane
+            row = jnp.minimum(jnp.searchsorted(end, place, side="right"), n_pre - 1)
+            j = jnp.clip(place + shift[row], 0, n_syn - 1)
+            return piece(row, j, lane < end[-1] - done, *operands)
+
+        to, what = _each(nb, one)(end, shift, *operands)
+        what = jnp.broadcast_to(what, to.shape)
+        return (jnp.broadcast_to(x, (*batch, lanes)).reshape(-1, lanes) for x in (to, what))
+
+    def body(state):
+        done, out = state
+        to, what = block(done)
+        return done + lanes, out.at[element, to].add(what, mode="drop")
+
+    # `total - done` cannot overflow where `done + lanes` could: a graph has fewer than 2**31 synapses
+    return lax.while_loop(lambda state: (state[0] >= 0) & (state[0] < total), body, (jnp.int32(0), out))[1]

@@ -1,0 +1,3 @@
+"""Units, sources and waveforms."""
+
+from ._integrate_and_fire import LIF as LIF

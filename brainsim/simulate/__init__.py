@@ -1,0 +1,11 @@
+"""One way to run a network: `simulate`, `step` for closed loops, `stream` to disk."""
+
+from ._adjoint import (
+    AbstractAdjoint as AbstractAdjoint,
+    CheckpointedAdjoint as CheckpointedAdjoint,
+    DirectAdjoint as DirectAdjoint,
+)
+from ._saveat import AbstractRecording as AbstractRecording, Events as Events, Rate as Rate, Spikes as Spikes, Trace as Trace
+from ._simulate import simulate as simulate
+from ._solution import SimulationError as SimulationError, Solution as Solution, SpikeTrain as SpikeTrain
+from ._step import step as step

@@ -1,0 +1,89 @@
+"""Checks of the arguments of a run, before anything is compiled."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import diffrax
+import jax.numpy as jnp
+
+from ..base import check_parameter, is_traced, parameter, unknown
+from ..core import AbstractInput, Network, State
+from ..solvers import ExponentialEuler, check_solver
+from ._saveat import AbstractRecording, Spikes
+
+
+def positive(what: str, x: Any) -> float:
+    """`x` as a Python float > 0."""
+    if is_traced(x):
+        raise TypeError(f"simulate: {what} is traced; it fixes the number of steps and must be a Python number.")
+    x = float(x)
+    if not (math.isfinite(x) and x > 0):
+        raise ValueError(f"simulate: {what} is {x}; expected a number > 0 (ms).")
+    return x
+
+
+def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -> int:
+    """Number of steps from `t0` (or the state's time) to `t1`."""
+    if t0 is None:
+        if state is None:
+            t0 = 0.0
+        elif is_traced(state.n):
+            raise ValueError("simulate: the state is traced, so its time is not known; give t0 (ms) as well as t1.")
+        else:
+            t0 = int(state.n) * dt
+    exact = (float(t1) - float(t0)) / dt
+    n_steps = round(exact)
+    if n_steps < 1 or abs(exact - n_steps) > 1e-3:
+        raise ValueError(f"simulate: from t0 = {t0:g} to t1 = {t1:g} ms there are {exact:.4g} steps of dt = {dt:g} ms; expected a whole number >= 1.")
+    return n_steps
+
+
+def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolver]:
+    """A tested solver for every node."""
+    given = solver if isinstance(solver, dict) else dict.fromkeys(net.nodes, solver)
+    for name in given:
+        if name not in net.nodes:
+            raise ValueError(f"simulate: solver for {unknown('node', name, net.nodes)}")
+    solvers = {name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes}
+    for name, one in solvers.items():
+        check_solver(one, net.nodes[name], name)
+    return solvers
+
+
+def checked_inputs(net: Network, inputs: dict[str, Any], *, n_steps: int | None) -> dict[str, Any]:
+    """Inputs as waveforms or arrays: 1-D constant, or 2-D with one row per step."""
+    checked = {}
+    for name, given in sorted(inputs.items()):
+        if name not in net.nodes:
+            raise ValueError(f"inputs: {unknown('node', name, net.nodes)}")
+        size = net.nodes[name].size
+        if isinstance(given, AbstractInput):
+            given.check(name, size)
+            checked[name] = given
+            continue
+        x = parameter(given)
+        check_parameter("inputs", name, x)
+        allowed = [(), (size,)] + ([(n_steps, size)] if n_steps is not None else [])
+        if jnp.shape(x) not in allowed:
+            raise ValueError(f"inputs[{name!r}] has shape {jnp.shape(x)}; expected one of {allowed}: a constant, or one row per step.")
+        checked[name] = x
+    return checked
+
+
+def checked_recordings(net: Network, saveat: Sequence[Any], n_steps: int) -> tuple[Any, ...]:
+    """Recordings whose targets exist, whose keys differ and whose steps fit the run."""
+    keys = set()
+    for r in saveat:
+        if not isinstance(r, AbstractRecording | Spikes):
+            raise TypeError(f"saveat contains {r!r}; expected recordings such as Spikes('P') or Trace('P.v').")
+        r.check(net)
+        if r.key in keys:
+            raise ValueError(f"saveat records {r.key!r} twice; ask for it once, with all units.")
+        keys.add(r.key)
+        if isinstance(r, AbstractRecording):
+            if not isinstance(r.every, int) or r.every < 1:
+                raise ValueError(f"saveat: every = {r.every!r} of {r.key!r}; expected a whole number of steps >= 1.")
+            if n_steps % r.every:
+                raise ValueError(f"saveat: every = {r.every} of {r.key!r} does not divide the {n_steps} steps of the run. Choose one that does.")
+    return tuple(saveat)

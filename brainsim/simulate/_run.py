@@ -1,0 +1,86 @@
+"""The compiled run: one scan over blocks of steps, with the recordings."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..core import AbstractInput, Network, State
+from ..events import append
+from ._adjoint import AbstractAdjoint
+from ._saveat import AbstractRecording, Spikes
+from ._solution import Solution, SpikeList
+from ._step import step_core
+
+
+@eqx.filter_jit
+def run(net: Network, state: State, inputs: dict[str, Any], solvers, recordings, n_steps: int, adjoint: AbstractAdjoint, meter):
+    """`n_steps` steps of `net`, whose delays are in ms still. Everything but arrays is static."""
+    net = net.at(state.dt)
+    per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
+    lasting = {k: x for k, x in inputs.items() if k not in per_step}
+    lists = [r for r in recordings if isinstance(r, Spikes)]
+    sampled = [r for r in recordings if isinstance(r, AbstractRecording)]
+    # Recordings of every step are outputs of the inner scan, the others of the outer one, whose blocks they all divide.
+    block = math.gcd(*(r.every for r in sampled if r.every > 1)) or 1
+    each = [r for r in sampled if r.every == 1]
+    rare = [r for r in sampled if r.every > 1]
+
+    def take(which, views, state):
+        return {r.key: r.sample(views, net.nodes, state.edges) for r in which}
+
+    def one_step(carry, row):
+        state, counts, spikes = carry
+        state, views = step_core(net, state, lasting | row, solvers)
+        counts = {k: c + jnp.sum(views[k].events.value != 0, dtype=jnp.int32) for k, c in counts.items()}
+        now = {}
+        for r in lists:
+            ids, used = spikes[r.key]
+            spikes = spikes | {r.key: append(ids, used, views[r.node].events.value)}
+            now[r.key] = spikes[r.key][1] - used
+        return (state, counts, spikes), (take(each, views, state), now, views)
+
+    def body(carry, rows):
+        (inner, meter_state) = carry
+        if block == 1:
+            inner, (samples, now, _) = one_step(inner, rows)
+            return (inner, meter_state), (samples, now, {})
+
+        def quiet(inner, row):
+            inner, (samples, now, views) = one_step(inner, row)
+            return inner, (samples, now, take(rare, views, inner[0]))
+
+        inner, (samples, now, late) = jax.lax.scan(quiet, inner, rows, length=block)
+        return (inner, meter_state), (samples, now, jax.tree.map(lambda x: x[-1], late))
+
+    def report(carry, done):
+        inner, meter_state = carry
+        return inner, meter.step(meter_state, done / n_blocks)
+
+    n_blocks = n_steps // block
+    counts = {name: jnp.asarray(0, jnp.int32) for name in net.nodes}
+    spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
+    xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
+    carry = ((state, counts, spikes), meter.init())
+    carry, (samples, now, late) = adjoint.scan(body, carry, xs, n_blocks, report)
+    (final, counts, spikes), meter_state = carry
+    meter.close(meter_state)
+
+    recorded: dict[str, Any] = {}
+    if block > 1:
+        samples, now = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), (samples, now))
+    recorded |= samples
+    for r in rare:
+        skip = r.every // block
+        recorded[r.key] = late[r.key][skip - 1 :: skip]
+    for r in lists:
+        recorded[r.key] = SpikeList(spikes[r.key][0], now[r.key])
+    every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
+    sizes = {name: node.size for name, node in net.nodes.items()}
+    return Solution(recorded, final, counts, final.flags, state.n, every, sizes, n_steps, state.dt)
+
+
+def _empty(r: Spikes, net: Network, n_steps: int, dt: float):
+    return jnp.zeros(r.capacity(net, n_steps, dt), jnp.int32), jnp.asarray(0, jnp.int32)

@@ -1,0 +1,108 @@
+"""The schedule of one step: arrive, flow, jump, send."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from ..base import float_dtype
+from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
+from ..solvers import advance
+from ._checks import checked_inputs, checked_solvers
+
+FINE, NOT_FINITE, SOLVER_FAILED = 0, 1, 2
+
+
+def not_finite(y: Any) -> Bool[Array, ""]:
+    """Whether any number of `y` is NaN or infinite."""
+    # One sum per leaf: it vectorises, and any NaN or infinity survives it.
+    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(y)]
+    return jnp.asarray(False) if not sums else ~jnp.isfinite(sum(sums))
+
+
+def _flag(flag: tuple[Array, Array], bad: Array, code: int, n: Int[Array, ""]) -> tuple[Array, Array]:
+    first = bad & (flag[0] == FINE)
+    return jnp.where(first, code, flag[0]), jnp.where(first, n, flag[1])
+
+
+def input_value(source: Any, z: Any, n_units: int, clock: Clock) -> tuple[Array, Any]:
+    """The input of one node in this step: `source` is an `AbstractInput`, or an array already at this step."""
+    if isinstance(source, AbstractInput):
+        return source.value(z, n_units, clock)
+    return source, z
+
+
+def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]) -> tuple[State, dict[str, View]]:
+    """One step of a network whose delays are already in steps.
+
+    Nodes run in the order INSTANT edges ask for; all other deposits arrive at a later step, so their order is free.
+    """
+    n, dt = state.n, state.dt
+    inbox = {node: dict(ports) for node, ports in state.inbox.items()}
+    nodes, flags, views = {}, {}, {}
+    edges, input_states = dict(state.edges), dict(state.inputs)
+
+    def send(name):
+        edge = net.edges[name]
+        clock = Clock.of(name, n, dt, state.key)
+        seen = {role: views[node] for role, node in edge.reads.items()}
+        edges[name], deposits = edge.send(state.edges[name], seen, clock)
+        for d in deposits:
+            inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n)
+
+    instant = {name: edge for name, edge in net.edges.items() if edge.instant}
+    for name in net.order:
+        node, clock = net.nodes[name], Clock.of(name, n, dt, state.key)
+        y, z = state.nodes[name].y, state.nodes[name].z
+        arrivals = {}
+        for port, ring in inbox[name].items():
+            slot = n % ring.shape[0]
+            arrivals[port] = ring[slot]
+            inbox[name][port] = jnp.zeros_like(ring) if ring.shape[0] == 1 else ring.at[slot].set(0.0)
+        y, z = node.arrive(y, z, arrivals)
+        inp: Array = jnp.zeros((), float_dtype())
+        if name in inputs:
+            inp, input_states[name] = input_value(inputs[name], state.inputs.get(name), node.size, clock)
+        y, z, events, failed = advance(node, solvers[name], y, z, inp, clock)
+        flag = _flag(state.flags[name], failed, SOLVER_FAILED, n)
+        flags[name] = _flag(flag, not_finite(y), NOT_FINITE, n)
+        nodes[name], views[name] = NodeState(y, z), View(y, z, events)
+        for edge_name, edge in instant.items():
+            if set(edge.reads.values()) <= set(views) and name in edge.reads.values():
+                send(edge_name)
+    for edge_name in net.edges:
+        if edge_name not in instant:
+            send(edge_name)
+    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views
+
+
+@eqx.filter_jit
+def _step(net, state, inputs, solvers):
+    return step_core(net.at(state.dt), state, inputs, solvers)
+
+
+def step(net: Network, state: State, inputs: dict[str, Any] | None = None, *, solver: Any = None) -> tuple[State, dict[str, Events]]:
+    """One step of `net`: for closed loops, and for an ANN in the loop.
+
+    **Arguments:** `state`: from `initial_state` or an earlier step; it knows `dt`. `inputs`: node -> input of this step,
+    shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
+
+    **Returns:** the next state and the events of every node.
+    """
+    solvers = checked_solvers(net, solver)
+    inputs = checked_inputs(net, inputs or {}, n_steps=None)
+    state = with_input_states(net, state, inputs)
+    state, views = _step(net, state, inputs, solvers)
+    return state, {name: view.events for name, view in views.items()}
+
+
+def with_input_states(net: Network, state: State, inputs: dict[str, Any]) -> State:
+    """`state` with an initial state for every waveform that has none yet."""
+    known = dict(state.inputs)
+    for name, source in inputs.items():
+        if isinstance(source, AbstractInput) and name not in known:
+            known[name] = source.init(net.nodes[name].size, Clock.of(name, state.n, state.dt, state.key))
+    return eqx.tree_at(lambda s: s.inputs, state, known)

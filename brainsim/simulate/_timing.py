@@ -1,0 +1,27 @@
+"""How long a run took, compilation apart."""
+
+import time
+
+import jax.monitoring
+
+_compiled = [0.0]
+
+
+def _listen(event: str, duration: float, **_) -> None:
+    if event.startswith("/jax/core/compile/"):
+        _compiled[0] += duration
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+class Watch:
+    """`with Watch() as w: ...` then `w.compile_s` and `w.run_s` (seconds)."""
+
+    def __enter__(self) -> "Watch":
+        self._start, self._before = time.perf_counter(), _compiled[0]
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.compile_s = _compiled[0] - self._before
+        self.run_s = max(time.perf_counter() - self._start - self.compile_s, 0.0)

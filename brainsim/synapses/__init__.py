@@ -1,0 +1,3 @@
+"""Receptors, short-term and long-term plasticity."""
+
+from ._receptors import ExpCond as ExpCond

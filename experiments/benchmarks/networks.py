@@ -1,0 +1,77 @@
+"""The two benchmark networks as plain numbers: the only file that every simulator's script imports.
+
+Units: ms, mV, nS, pA, pF. Conductances of COBA-LIF are relative to the leak (dimensionless), as in the golden figures.
+"""
+
+from dataclasses import dataclass
+
+DT_MS = 0.1
+P_CONNECT = 0.02  # every ordered pair, self-connections included
+FRACTION_EXCITATORY = 0.8
+WINDOW_START_MS = 500.0  # rates are measured from here to the end of a run; the start-up transient is left out
+
+
+@dataclass(frozen=True)
+class CobaLif:
+    """Vogels-Abbott network of leaky integrate-and-fire units (Brette et al. 2007, doi 10.1007/s10827-007-0038-6).
+
+    tau_m dv/dt = E_L - v + drive + g_e (E_e - v) + g_i (E_i - v).
+    """
+
+    tau_m: float = 20.0
+    e_l: float = -60.0
+    v_reset: float = -60.0
+    v_th: float = -50.0
+    t_ref: float = 5.0
+    drive: float = 20.0  # mV
+    tau_e: float = 5.0
+    tau_i: float = 10.0
+    e_e: float = 0.0
+    e_i: float = -80.0
+    w_e: float = 0.6  # relative to the leak, at 4,000 units; divided by n / 4000
+    w_i: float = 6.7
+    v0_mean: float = -55.0
+    v0_std: float = 5.0
+    c_m: float = 200.0  # pF; only sets the scale of simulators that want absolute conductances
+    g_l: float = 10.0  # nS; c_m / g_l = tau_m
+
+
+@dataclass(frozen=True)
+class CobaHh:
+    """The same graph with Traub-Miles units, as in Brian2's COBAHH example (Brette et al. 2007, benchmark 3)."""
+
+    c_m: float = 200.0
+    g_l: float = 10.0
+    e_l: float = -60.0
+    g_na: float = 20_000.0
+    g_k: float = 6_000.0
+    e_na: float = 50.0
+    e_k: float = -90.0
+    v_t: float = -63.0
+    v_th: float = -20.0  # a spike is v > v_th with no spike in the last t_ref; nothing is reset or clamped
+    t_ref: float = 3.0
+    tau_e: float = 5.0
+    tau_i: float = 10.0
+    e_e: float = 0.0
+    e_i: float = -80.0
+    w_e: float = 6.0  # nS at 4,000 units; divided by n / 4000
+    w_i: float = 67.0
+    # initial state: v = e_l + 5 N - 5, g_e = 10 (1.5 N + 4), g_i = 10 (12 N + 20), negative draws kept; m = n = h = 0
+    v0_mean: float = -65.0
+    v0_std: float = 5.0
+    ge0_mean: float = 40.0
+    ge0_std: float = 15.0
+    gi0_mean: float = 200.0
+    gi0_std: float = 120.0
+
+
+NETWORKS = {"coba_lif": CobaLif(), "coba_hh": CobaHh()}
+
+
+def scale(n):
+    """Network size in units of 4,000; weights are divided by it, so the mean input stays the same."""
+    return n / 4000
+
+
+def n_excitatory(n):
+    return round(FRACTION_EXCITATORY * n)

@@ -1,0 +1,96 @@
+// Leading batch axes: operands have the same number of them, each of size 1 (shared) or that of the batch.
+#ifndef BRAINSIM_BATCH_H_
+#define BRAINSIM_BATCH_H_
+
+#include <array>
+#include <cstdint>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace brainsim {
+
+constexpr int kMaxAxes = 16;
+using Axes = std::array<int64_t, kMaxAxes>;
+
+// The broadcast batch shape and a walk over its elements in row-major order.
+class Batch {
+ public:
+  explicit Batch(size_t rank) : rank_(static_cast<int>(rank)) { shape_.fill(1); }
+
+  bool ok() const { return ok_ && rank_ <= kMaxAxes; }
+
+  // Takes the batch axes of an operand into the shape.
+  template <typename Buffer>
+  Batch& with(const Buffer& buffer) {
+    auto dims = buffer.dimensions();
+    if (rank_ > kMaxAxes || dims.size() < static_cast<size_t>(rank_)) {
+      ok_ = false;
+      return *this;
+    }
+    for (int a = 0; a < rank_; ++a) {
+      if (dims[a] == shape_[a] || dims[a] == 1) continue;
+      if (shape_[a] != 1) ok_ = false;
+      shape_[a] = dims[a];
+    }
+    return *this;
+  }
+
+  // Calls f(coordinates) for every element of the batch.
+  template <typename F>
+  void each(F&& f) const {
+    int64_t size = 1;
+    for (int a = 0; a < rank_; ++a) size *= shape_[a];
+    Axes at{};
+    for (int64_t b = 0; b < size; ++b) {
+      f(at);
+      for (int a = rank_ - 1; a >= 0 && ++at[a] == shape_[a]; --a) at[a] = 0;
+    }
+  }
+
+  int rank() const { return rank_; }
+
+ private:
+  int rank_;
+  bool ok_ = true;
+  Axes shape_;
+};
+
+// An operand seen element by element of the batch.
+template <typename T>
+class View {
+ public:
+  template <typename Buffer>
+  View(const Buffer& buffer, const Batch& batch)
+      : data_(static_cast<T*>(buffer.untyped_data())), rank_(batch.rank()), size_(1) {
+    auto dims = buffer.dimensions();
+    for (size_t a = rank_; a < dims.size(); ++a) size_ *= dims[a];
+    int64_t stride = size_;
+    for (int a = rank_ - 1; a >= 0; --a) {
+      stride_[a] = dims[a] == 1 ? 0 : stride;
+      stride *= dims[a];
+    }
+    total_ = stride;
+  }
+
+  // First entry of the batch element at these coordinates.
+  T* at(const Axes& coordinates) const {
+    int64_t offset = 0;
+    for (int a = 0; a < rank_; ++a) offset += coordinates[a] * stride_[a];
+    return data_ + offset;
+  }
+
+  T* data() const { return data_; }
+  int64_t size() const { return size_; }    // entries of one batch element
+  int64_t total() const { return total_; }  // entries of all of them
+
+ private:
+  T* data_;
+  int rank_;
+  int64_t size_;
+  int64_t total_;
+  Axes stride_{};
+};
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_BATCH_H_

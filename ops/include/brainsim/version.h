@@ -1,0 +1,7 @@
+// Version of the interface between the kernels and brainsim/events/_ffi.py; raise both when an operand changes.
+#ifndef BRAINSIM_VERSION_H_
+#define BRAINSIM_VERSION_H_
+
+#define BRAINSIM_OPS_VERSION 1
+
+#endif  // BRAINSIM_VERSION_H_
