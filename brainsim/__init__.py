@@ -35,6 +35,7 @@ from .core import (
 )
 from .connect import *  # noqa: F403
 from .events import CSR as CSR, Dense as Dense, FixedFanout as FixedFanout, backend as backend
+from .io import Directory as Directory, StoredRun as StoredRun, load as load, save as save
 from .neurons import *  # noqa: F403
 from .simulate import (
     CheckpointedAdjoint as CheckpointedAdjoint,
@@ -45,8 +46,11 @@ from .simulate import (
     Solution as Solution,
     Spikes as Spikes,
     Trace as Trace,
+    compilation_cache as compilation_cache,
     simulate as simulate,
     step as step,
+    stream as stream,
+    summary as summary,
 )
 from .solvers import ExponentialEuler as ExponentialEuler
 from .synapses import *  # noqa: F403

@@ -3,10 +3,10 @@
 from ._data import FromCOO as FromCOO, FromCSR as FromCSR, from_sparse as from_sparse
 from ._kernels import (
     AbstractKernel as AbstractKernel,
-    DifferenceOfGaussians as DifferenceOfGaussians,
-    Disc as Disc,
-    ExponentialDecay as ExponentialDecay,
-    Gaussian as Gaussian,
+    DifferenceOfGaussiansKernel as DifferenceOfGaussiansKernel,
+    DiscKernel as DiscKernel,
+    ExponentialKernel as ExponentialKernel,
+    GaussianKernel as GaussianKernel,
 )
 from ._random import (
     FixedInDegree as FixedInDegree,

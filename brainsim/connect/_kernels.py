@@ -24,18 +24,21 @@ class AbstractKernel(eqx.Module):
 
     @abc.abstractmethod
     def bound(self, near: Reals, far: Reals) -> Reals:
-        """No smaller than the probability at any distance in [near, far]: `self(near)` for one that falls with distance."""
+        """At least the probability at any distance in [near, far]; for one that falls with distance `self(near)`."""
 
 
-class Gaussian(AbstractKernel):
-    r"""$p(d) = p_\text{max} \exp(-d^2 / 2\sigma^2)$. **Arguments:** `sigma` > 0, unit of the positions; `p_max` in [0, 1]."""
+class GaussianKernel(AbstractKernel):
+    r"""$p(d) = p_\text{max} \exp(-d^2 / 2\sigma^2)$.
+
+    **Arguments:** `sigma` > 0, unit of the positions; `p_max` in [0, 1].
+    """
 
     sigma: float
     p_max: float = 1.0
 
     def __init__(self, sigma: Any, p_max: Any = 1.0):
-        self.sigma = positive(sigma, "Gaussian", "sigma")
-        self.p_max = probability(p_max, "Gaussian", "p_max")
+        self.sigma = positive(sigma, "GaussianKernel", "sigma")
+        self.p_max = probability(p_max, "GaussianKernel", "p_max")
 
     def __call__(self, distance: Reals) -> Reals:
         return self.p_max * np.exp(-0.5 * (distance / self.sigma) ** 2)
@@ -44,15 +47,18 @@ class Gaussian(AbstractKernel):
         return self(near)
 
 
-class ExponentialDecay(AbstractKernel):
-    r"""$p(d) = p_\text{max} e^{-d/\text{scale}}$. **Arguments:** `scale` > 0, unit of the positions; `p_max` in [0, 1]."""
+class ExponentialKernel(AbstractKernel):
+    r"""$p(d) = p_\text{max} e^{-d/\text{scale}}$.
+
+    **Arguments:** `scale` > 0, unit of the positions; `p_max` in [0, 1].
+    """
 
     scale: float
     p_max: float = 1.0
 
     def __init__(self, scale: Any, p_max: Any = 1.0):
-        self.scale = positive(scale, "ExponentialDecay", "scale")
-        self.p_max = probability(p_max, "ExponentialDecay", "p_max")
+        self.scale = positive(scale, "ExponentialKernel", "scale")
+        self.p_max = probability(p_max, "ExponentialKernel", "p_max")
 
     def __call__(self, distance: Reals) -> Reals:
         return self.p_max * np.exp(-distance / self.scale)
@@ -61,15 +67,18 @@ class ExponentialDecay(AbstractKernel):
         return self(near)
 
 
-class Disc(AbstractKernel):
-    """p(d) = `p` up to and including `radius`, 0 beyond. **Arguments:** `radius` > 0, unit of the positions; `p` in [0, 1]."""
+class DiscKernel(AbstractKernel):
+    """p(d) = `p` up to and including `radius`, 0 beyond.
+
+    **Arguments:** `radius` > 0, unit of the positions; `p` in [0, 1].
+    """
 
     radius: float
     p: float = 1.0
 
     def __init__(self, radius: Any, p: Any = 1.0):
-        self.radius = positive(radius, "Disc", "radius")
-        self.p = probability(p, "Disc", "p")
+        self.radius = positive(radius, "DiscKernel", "radius")
+        self.p = probability(p, "DiscKernel", "p")
 
     def __call__(self, distance: Reals) -> Reals:
         return np.where(distance <= self.radius, self.p, 0.0)
@@ -78,7 +87,7 @@ class Disc(AbstractKernel):
         return self(near)
 
 
-class DifferenceOfGaussians(AbstractKernel):
+class DifferenceOfGaussiansKernel(AbstractKernel):
     r"""$p(d) = \max(0,\ p_c e^{-d^2/2\sigma_c^2} - p_s e^{-d^2/2\sigma_s^2})$: a centre less a surround, or a ring.
 
     **Arguments:** `sigma_centre`, `sigma_surround` > 0, unit of the positions; `p_centre`, `p_surround` in [0, 1].
@@ -90,10 +99,10 @@ class DifferenceOfGaussians(AbstractKernel):
     p_surround: float = 0.5
 
     def __init__(self, sigma_centre: Any, sigma_surround: Any, p_centre: Any = 1.0, p_surround: Any = 0.5):
-        self.sigma_centre = positive(sigma_centre, "DifferenceOfGaussians", "sigma_centre")
-        self.sigma_surround = positive(sigma_surround, "DifferenceOfGaussians", "sigma_surround")
-        self.p_centre = probability(p_centre, "DifferenceOfGaussians", "p_centre")
-        self.p_surround = probability(p_surround, "DifferenceOfGaussians", "p_surround")
+        self.sigma_centre = positive(sigma_centre, "DifferenceOfGaussiansKernel", "sigma_centre")
+        self.sigma_surround = positive(sigma_surround, "DifferenceOfGaussiansKernel", "sigma_surround")
+        self.p_centre = probability(p_centre, "DifferenceOfGaussiansKernel", "p_centre")
+        self.p_surround = probability(p_surround, "DifferenceOfGaussiansKernel", "p_surround")
 
     def __call__(self, distance: Reals) -> Reals:
         return self.bound(distance, distance)

@@ -16,8 +16,11 @@ class FixedProbability(AbstractRule):
     **Arguments:** `p` in [0, 1]; `autapses`: whether a unit may send to itself. There are no multapses.
     **Builds** a CSR of Binomial(pairs, p) synapses. **Raises** ValueError for p outside [0, 1].
 
-    !!! example
-        `FixedProbability(0.02).build(4000, 4000, same=True, key=jax.random.key(0)).topology`
+    **Example**
+
+    >>> import jax
+    >>> FixedProbability(1.0, autapses=False).build(5, 5, same=True, key=jax.random.key(0)).topology.n_syn
+    20
     """
 
     p: float
@@ -38,12 +41,15 @@ class FixedProbability(AbstractRule):
 class FixedInDegree(AbstractRule):
     """Every post unit receives exactly `k` synapses, from units chosen uniformly.
 
-    **Arguments:** `k` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected more
-    than once. Without multapses the k sources are a uniform subset, with them k independent uniform draws.
+    **Arguments:** `k` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected
+    more than once. Without multapses the k sources are a uniform subset, with them k independent uniform draws.
     **Builds** a CSR of k * n_post synapses. **Raises** ValueError when there are fewer than k sources to choose from.
 
-    !!! example
-        `FixedInDegree(100, autapses=False).build(4000, 4000, same=True, key=jax.random.key(0)).topology`
+    **Example**
+
+    >>> import jax
+    >>> FixedInDegree(100).build(4000, 400, same=False, key=jax.random.key(0)).topology.n_syn
+    40000
     """
 
     k: int
@@ -70,12 +76,15 @@ class FixedInDegree(AbstractRule):
 class FixedOutDegree(AbstractRule):
     """Every pre unit sends exactly `k` synapses, to units chosen uniformly.
 
-    **Arguments:** `k` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected more
-    than once. Without multapses the k targets are a uniform subset, with them k independent uniform draws.
+    **Arguments:** `k` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected
+    more than once. Without multapses the k targets are a uniform subset, with them k independent uniform draws.
     **Builds** a FixedFanout (n_pre, k), its rows ascending. **Raises** ValueError when there are fewer than k targets.
 
-    !!! example
-        `FixedOutDegree(100).build(4000, 4000, same=True, key=jax.random.key(0)).topology`
+    **Example**
+
+    >>> import jax
+    >>> FixedOutDegree(100).build(400, 4000, same=False, key=jax.random.key(0)).topology.k
+    100
     """
 
     k: int
@@ -95,7 +104,12 @@ class FixedOutDegree(AbstractRule):
 
 
 def _table(
-    rule: FixedInDegree | FixedOutDegree, rng: np.random.Generator, rows: int, n: int, hole: np.ndarray | None, side: str
+    rule: FixedInDegree | FixedOutDegree,
+    rng: np.random.Generator,
+    rows: int,
+    n: int,
+    hole: np.ndarray | None,
+    side: str,
 ) -> np.ndarray:
     """(rows, k) partners out of range(n), ascending; row i never holds `hole[i]` where that is not -1."""
     holed = np.zeros(rows, bool) if hole is None else hole >= 0
@@ -132,12 +146,15 @@ def _draws(rng: np.random.Generator, rows: int, k: int, n: int, multapses: bool)
 class FixedTotalNumber(AbstractRule):
     """Exactly `n` synapses, over pairs chosen uniformly from all.
 
-    **Arguments:** `n` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected more
-    than once. Without multapses the pairs are a uniform n-subset, with them n independent uniform draws.
+    **Arguments:** `n` >= 0; `autapses`: whether a unit may send to itself; `multapses`: whether a pair may be connected
+    more than once. Without multapses the pairs are a uniform n-subset, with them n independent uniform draws.
     **Builds** a CSR of n synapses. **Raises** ValueError when there are fewer than n pairs to choose from.
 
-    !!! example
-        `FixedTotalNumber(10_000).build(400, 400, same=True, key=jax.random.key(0)).topology`
+    **Example**
+
+    >>> import jax
+    >>> FixedTotalNumber(10_000).build(400, 400, same=True, key=jax.random.key(0)).topology.n_syn
+    10000
     """
 
     n: int

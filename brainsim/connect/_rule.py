@@ -23,8 +23,8 @@ MAX_PAIRS = 2**53
 class Built(NamedTuple):
     """A topology, and the order of its synapses.
 
-    Per-synapse values that the user gave in the order of *his* arrays line up as `values[order]`; `order` is None when the
-    topology keeps that order, or when the rule was given no arrays.
+    Per-synapse values that the user gave in the order of *his* arrays line up as `values[order]`; `order` is None when
+    the topology keeps that order, or when the rule was given no arrays.
     """
 
     topology: AbstractTopology
@@ -38,9 +38,9 @@ class AbstractRule(eqx.Module):
     def build(self, n_pre: int, n_post: int, *, same: Same, key: Key | None) -> Built:
         """The synapses between `n_pre` and `n_post` units.
 
-        **Arguments:** `same`: whether pre and post are the same units, so that autapses are possible: True, False, or, for
-        views that overlap in part, an integer array (n_pre,) with the post index of the same unit, -1 where there is none;
-        `key`: a JAX key, which rules without chance ignore.
+        **Arguments:** `same`: whether pre and post are the same units, so that autapses are possible: True, False, or,
+        for views that overlap in part, an integer array (n_pre,) with the post index of the same unit, -1 where there
+        is none; `key`: a JAX key, which rules without chance ignore.
         **Raises** ValueError when the rule cannot be met by these sizes.
         """
 
@@ -52,14 +52,17 @@ def twins(rule: AbstractRule, n_pre: int, n_post: int, same: Same) -> np.ndarray
             return None
         if n_pre != n_post:
             raise ValueError(
-                f"{rule} was told that pre and post are the same units, but there are {n_pre} and {n_post}; expected equal "
-                f"sizes. For overlapping views pass an array with the post index of each pre unit, -1 where it has none."
+                f"{rule} was told that pre and post are the same units, but there are {n_pre} and {n_post}; expected "
+                f"equal "
+                f"sizes. For overlapping views pass an array with the post index of each pre unit, -1 where it has "
+                f"none."
             )
         return np.arange(n_pre, dtype=np.int64)
     twin = np.asarray(same)
     if twin.shape != (n_pre,) or not np.issubdtype(twin.dtype, np.integer):
         raise ValueError(
-            f"{rule}: same is an array of {twin.dtype} of shape {twin.shape}; expected a bool or integers of shape ({n_pre},)."
+            f"{rule}: same is an array of {twin.dtype} of shape {twin.shape}; expected a bool or integers of shape "
+            f"({n_pre},)."
         )
     real = twin[twin >= 0]
     if real.size and (real.max() >= n_post or np.unique(real).size != real.size):
@@ -73,7 +76,8 @@ def generator(rule: AbstractRule, key: Key | None) -> np.random.Generator:
         raise ValueError(f"{rule} draws at random and got key=None; expected a JAX key. Pass key=jax.random.key(seed).")
     if is_traced(key):
         raise TypeError(
-            f"{rule} builds its graph on the host and got a key traced by a JAX transformation; build it outside of jit, "
+            f"{rule} builds its graph on the host and got a key traced by a JAX transformation; build it outside of "
+            f"jit, "
             f"vmap and grad and pass the topology in."
         )
     words = np.asarray(jax.random.key_data(key), dtype=np.uint32)
@@ -86,7 +90,9 @@ def probability(x: Any, owner: str, name: str) -> float:
     """A probability as a Python float."""
     value = number(x, owner, name)
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{owner}.{name} is {x!r}; expected a probability, 0 <= {name} <= 1. Divide percentages by 100.")
+        raise ValueError(
+            f"{owner}.{name} is {x!r}; expected a probability, 0 <= {name} <= 1. Divide percentages by 100."
+        )
     return value
 
 
@@ -94,7 +100,9 @@ def positive(x: Any, owner: str, name: str) -> float:
     """A finite number above zero as a Python float."""
     value = number(x, owner, name)
     if not 0.0 < value < math.inf:
-        raise ValueError(f"{owner}.{name} is {x!r}; expected a finite number above 0. Lengths are in the unit of positions.")
+        raise ValueError(
+            f"{owner}.{name} is {x!r}; expected a finite number above 0. Lengths are in the unit of positions."
+        )
     return value
 
 
@@ -103,7 +111,9 @@ def number(x: Any, owner: str, name: str) -> float:
     if isinstance(x, bool | str | complex) or x is None:
         raise TypeError(f"{owner}.{name} is {x!r} of type {type(x).__name__}; expected a real number. Pass a float.")
     if is_traced(x):
-        raise TypeError(f"{owner}.{name} is traced; graphs are drawn on the host, so rules hold plain numbers. Pass a float.")
+        raise TypeError(
+            f"{owner}.{name} is traced; graphs are drawn on the host, so rules hold plain numbers. Pass a float."
+        )
     try:
         return float(x)
     except (TypeError, ValueError):
@@ -136,6 +146,7 @@ def check_pairs(rule: AbstractRule, n_pre: int, n_post: int, n_syn: float) -> No
     """Raise before anything is allocated for a graph that 32-bit synapse indices cannot hold."""
     if n_syn >= 2**31 or n_pre * n_post > MAX_PAIRS:
         raise ValueError(
-            f"{rule} between {n_pre} and {n_post} units makes about {n_syn:.3g} synapses; expected fewer than 2**31 (and at "
+            f"{rule} between {n_pre} and {n_post} units makes about {n_syn:.3g} synapses; expected fewer than 2**31 "
+            f"(and at "
             f"most 2**53 pairs). Split the projection over views of the populations."
         )

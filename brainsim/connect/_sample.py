@@ -16,8 +16,8 @@ def successes(rng: np.random.Generator, p: float, total: int, block: int = BLOCK
     """The indices, ascending and in int64 blocks, of the successes in `total` independent trials of probability `p`.
 
     The gap before the next success is geometric: floor(E / -log(1 - p)) with E standard exponential has exactly the law
-    P(gap >= g) = (1 - p)^g (L. Devroye, 1986, Non-Uniform Random Variate Generation, X.2), so the work is proportional to
-    the successes, not to the trials.
+    P(gap >= g) = (1 - p)^g (L. Devroye, 1986, Non-Uniform Random Variate Generation, X.2), so the work is proportional
+    to the successes, not to the trials.
     """
     if p <= 0.0:
         return
@@ -37,11 +37,12 @@ def successes(rng: np.random.Generator, p: float, total: int, block: int = BLOCK
 
 
 def subsets(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray:
-    """`rows` independent, uniformly random k-subsets of range(n), each ascending: (rows, k), int32 if n fits, else int64.
+    """`rows` independent, uniformly random k-subsets of range(n), each ascending: (rows, k), int32 if n fits, else
+    int64.
 
     A subset is the first k *distinct* values of a stream of independent uniform draws. Its law is unchanged by any
-    relabelling of range(n), and so gives every k-subset the same probability. Both ways below read such a stream: they draw
-    as many values as are missing, drop repeats, and go on until k are there.
+    relabelling of range(n), and so gives every k-subset the same probability. Both ways below read such a stream: they
+    draw as many values as are missing, drop repeats, and go on until k are there.
     """
     out = np.empty((rows, k), np.int32 if n <= 2**31 - 1 else np.int64)
     if k == 0:
@@ -60,7 +61,8 @@ def subsets(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarray:
 
 
 def make_distinct(rng: np.random.Generator, x: np.ndarray, low: int, high: int) -> None:
-    """Redraw, in place, what repeats within the rows of `x` (each ascending) uniformly from [low, high) until nothing does.
+    """Redraw, in place, what repeats within the rows of `x` (each ascending) uniformly from [low, high) until nothing
+    does.
 
     Values that do not repeat at first stay: the rest of the row is then a uniform subset of the other values.
     """
@@ -73,7 +75,7 @@ def make_distinct(rng: np.random.Generator, x: np.ndarray, low: int, high: int) 
         part[row, column] = rng.integers(low, high, row.size, x.dtype)
         bad = np.flatnonzero(np.bincount(row, minlength=len(part)))
         index, part = index[bad], part[bad]
-        # one long row (a subset of all pairs) stays nearly sorted, which the stable sort uses; short rows sort fastest as they are
+        # one long row (a subset of all pairs) is still nearly sorted, which the stable sort uses
         part.sort(axis=1, kind="stable" if x.shape[0] == 1 else None)
         x[index] = part
 
@@ -94,26 +96,24 @@ def _by_bitmap(rng: np.random.Generator, rows: int, k: int, n: int) -> np.ndarra
 
 
 def skip(chosen: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Shift the rows of `chosen`, subsets of range(n - 1), past their `hole`, so that they are subsets of range(n) without."""
+    """Shift subsets of range(n - 1), the rows of `chosen`, past their `hole`: subsets of range(n) without it."""
     chosen += chosen >= hole[:, None].astype(chosen.dtype)
     return chosen
 
 
 def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
-    """(indptr, indices) by pre unit of a table (n_post, k) that lists the pre units of each post unit; rows ascending."""
+    """(indptr, indices), rows ascending, of a table (n_post, k) that lists the pre units of each post unit."""
     n_post, k = pre.shape
-    by_post = scipy.sparse.csr_array(
-        (np.empty(pre.size, np.int8), pre.reshape(-1), np.arange(0, n_post * k + 1, max(k, 1))[: n_post + 1])
-        if k
-        else (np.empty(0, np.int8), np.empty(0, np.int32), np.zeros(n_post + 1, np.int32)),
-        shape=(n_post, n_pre),
-    )
+    no_values = np.zeros(pre.size, np.int8)
+    by_post = scipy.sparse.csr_array((no_values, pre.reshape(-1), np.arange(n_post + 1) * k), shape=(n_post, n_pre))
     by_pre = by_post.tocsc()  # a counting sort, which keeps repeats
     return by_pre.indptr, by_pre.indices
 
 
-def rows_of_codes(codes: Iterator[np.ndarray], n_pre: int, n_post: int, twin: np.ndarray | None) -> tuple:
-    """(indptr, indices) of ascending pair numbers pre * n_post + post given in blocks; pairs (i, twin[i]) are left out."""
+def rows_of_codes(
+    codes: Iterator[np.ndarray], n_pre: int, n_post: int, twin: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i])."""
     counts = np.zeros(n_pre, np.int64)
     indices = [np.empty(0, np.int32)]
     for code in codes:

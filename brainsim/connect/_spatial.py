@@ -24,16 +24,22 @@ FAINTEST = 40 * STEPS
 class DistanceDependent(AbstractRule):
     """Every pair is connected with the probability that `kernel` gives at its distance, independently of all others.
 
-    Pairs are never listed: between boxes of units candidates are drawn at an upper bound of the kernel, and each is kept
-    with probability kernel / bound (thinning), which is exact; time goes with the number of synapses.
+    Pairs are never listed: between boxes of units candidates are drawn at an upper bound of the kernel, and each is
+    kept with probability kernel / bound (thinning), which is exact; time goes with the number of synapses.
 
-    **Arguments:** `kernel`: see `Gaussian`, `ExponentialDecay`, `Disc`, `DifferenceOfGaussians`; `positions_pre` (n_pre, dims)
-    or (n_pre,), `positions_post` likewise (None: the same), any one unit of length; `extent` (dims,): the period of each
-    dimension, `math.inf` for one that does not close (None: none closes); `autapses`: whether a unit may send to itself.
+    **Arguments:** `kernel`: see `GaussianKernel`, `ExponentialKernel`, `DiscKernel`, `DifferenceOfGaussiansKernel`;
+    `positions_pre` (n_pre, dims) or (n_pre,), `positions_post` likewise (None: the same), any one unit of length;
+    `extent` (dims,): the period of each dimension, `math.inf` for one that does not close (None: none closes);
+    `autapses`: whether a unit may send to itself.
     **Builds** a CSR. **Raises** ValueError for positions that do not fit each other or the populations.
 
-    !!! example
-        `DistanceDependent(Gaussian(2.0, 0.5), grid_positions((20, 20)), extent=(20.0, 20.0))`
+    **Example**
+
+    >>> import jax
+    >>> from brainsim.connect import DiscKernel
+    >>> rule = DistanceDependent(DiscKernel(1.0), grid_positions((20, 20)), extent=(20.0, 20.0), autapses=False)
+    >>> rule.build(400, 400, same=True, key=jax.random.key(0)).topology.n_syn
+    1600
     """
 
     kernel: AbstractKernel
@@ -43,10 +49,17 @@ class DistanceDependent(AbstractRule):
     autapses: bool = True
 
     def __init__(
-        self, kernel: AbstractKernel, positions_pre: Any, positions_post: Any = None, extent: Any = None, autapses: bool = True
+        self,
+        kernel: AbstractKernel,
+        positions_pre: Any,
+        positions_post: Any = None,
+        extent: Any = None,
+        autapses: bool = True,
     ):
         if not isinstance(kernel, AbstractKernel):
-            raise TypeError(f"DistanceDependent.kernel is {kernel!r}; expected a kernel such as Gaussian(sigma, p_max).")
+            raise TypeError(
+                f"DistanceDependent.kernel is {kernel!r}; expected a kernel such as GaussianKernel(sigma, p_max)."
+            )
         self.kernel = kernel
         owner = "DistanceDependent"
         self.positions_pre, self.positions_post, self.extent = _space(owner, positions_pre, positions_post, extent)
@@ -57,7 +70,8 @@ class DistanceDependent(AbstractRule):
         for side, x, n in (("pre", self.positions_pre, n_pre), ("post", self.positions_post, n_post)):
             if len(x) != n:
                 raise ValueError(
-                    f"DistanceDependent.positions_{side} places {len(x)} units and there are {n}; expected one position for "
+                    f"DistanceDependent.positions_{side} places {len(x)} units and there are {n}; expected one "
+                    f"position for "
                     f"each {side} unit."
                 )
         rng = generator(self, key)
@@ -70,10 +84,10 @@ class DistanceDependent(AbstractRule):
 
     def _codes(self, rng: np.random.Generator, n_post: int) -> Iterator[np.ndarray]:
         """Blocks of pair numbers pre * n_post + post, each at most once, in no order."""
-        order_pre, boxes_pre = tree(self.positions_pre)
-        order_post, boxes_post = tree(self.positions_post)
+        order_pre, boxes_pre = tree(self.positions_pre.T)
+        order_post, boxes_post = tree(self.positions_post.T)
         # in the order of the tree, units of one box lie side by side in memory
-        place_pre, place_post = self.positions_pre[order_pre], self.positions_post[order_post]
+        place_pre, place_post = self.positions_pre.T[:, order_pre], self.positions_post.T[:, order_post]
         found = leaves(boxes_pre, boxes_post, self.kernel, self.extent)
         # half of what the bounds promise is what the graph has at the least for any smooth kernel
         check_pairs(self, len(order_pre), n_post, float(np.sum(found.bound * found.pairs)) / 2)
@@ -82,7 +96,7 @@ class DistanceDependent(AbstractRule):
         ends = np.flatnonzero(np.diff(step[by_step], append=FAINTEST + 1)) + 1
         for first, end in zip([0, *ends], ends, strict=False):
             these = Leaves(*(x[by_step[first:end]] for x in found))
-            level = 2.0 ** (-step[by_step[first]] / STEPS)
+            level = 2.0 ** (-int(step[by_step[first]]) / STEPS)
             before = np.cumsum(these.pairs) - these.pairs
             for flat in successes(rng, level, int(these.pairs.sum()), BLOCK // 16):
                 leaf = np.searchsorted(before, flat, side="right") - 1
@@ -91,18 +105,23 @@ class DistanceDependent(AbstractRule):
                 row = flat // width
                 pre = these.start_pre[leaf] + row
                 post = these.start_post[leaf] + (flat - row * width)
-                p = self._probability(lengths(place_pre[pre] - place_post[post], self.extent), these.bound[leaf])
+                p = self._probability(
+                    lengths(place_pre.take(pre, 1) - place_post.take(post, 1), self.extent), these.bound[leaf]
+                )
                 keep = rng.random(p.size) * level < p
                 yield order_pre[pre[keep]] * n_post + order_post[post[keep]]
 
-    def _probability(self, distance: Float[np.ndarray, " m"], bound: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    def _probability(
+        self, distance: Float[np.ndarray, " m"], bound: Float[np.ndarray, " m"]
+    ) -> Float[np.ndarray, " m"]:
         """The kernel at some distances, held against what the kernel promised."""
         p = np.asarray(self.kernel(distance), float)
         good = (p >= 0) & (p <= bound * (1 + 1e-9))
         if not good.all():
             i = np.flatnonzero(~good)[0]
             raise ValueError(
-                f"{self.kernel} gives probability {p[i]} at distance {distance[i]}, where its bound gives {bound[i]}; expected "
+                f"{self.kernel} gives probability {p[i]} at distance {distance[i]}, where its bound gives {bound[i]}; "
+                f"expected "
                 f"0 <= kernel(d) <= bound(near, far) <= 1 for near <= d <= far. Mend the kernel or its bound."
             )
         return p
@@ -114,13 +133,17 @@ def grid_positions(shape: Sequence[int], spacing: Any = 1.0) -> Float[np.ndarray
     **Arguments:** `shape`: cells in each dimension; `spacing` > 0: their side, or one for each dimension.
     **Returns** (prod(shape), dims). The grid closes on itself evenly with `extent` = shape * spacing.
 
-    !!! example
-        `grid_positions((2, 3), 0.5)`
+    **Example**
+
+    >>> grid_positions((1, 2), 0.5).tolist()
+    [[0.25, 0.25], [0.25, 0.75]]
     """
     counts = [count(s, "grid_positions", "shape") for s in ([shape] if isinstance(shape, int | np.integer) else shape)]
     sides = list(spacing) if isinstance(spacing, Sequence | np.ndarray) else [spacing] * len(counts)
     if len(sides) != len(counts) or not counts:
-        raise ValueError(f"grid_positions got {len(sides)} spacings for the shape {tuple(counts)}; expected one for each.")
+        raise ValueError(
+            f"grid_positions got {len(sides)} spacings for the shape {tuple(counts)}; expected one for each."
+        )
     axes = [(np.arange(c) + 0.5) * positive(s, "grid_positions", "spacing") for c, s in zip(counts, sides, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(counts))
 
@@ -143,12 +166,14 @@ def synapse_lengths(
         )
     pre, post = topology.to_coo()  # pyright: ignore[reportAttributeAccessIssue]
     blocks = [slice(i, i + BLOCK) for i in range(0, pre.size, BLOCK)]
-    flat = np.concatenate([np.empty(0), *(lengths(pre_x[pre[s]] - post_x[post[s]], period) for s in blocks)])
+    flat = np.concatenate([np.empty(0), *(lengths((pre_x[pre[s]] - post_x[post[s]]).T, period) for s in blocks)])
     return flat.reshape(topology.n_pre, -1) if isinstance(topology, FixedFanout) and topology.n_pre else flat
 
 
-def _space(owner: str, positions_pre: Any, positions_post: Any, extent: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions as (n, dims) and the period of each dimension, infinite where it does not close; coordinates wrapped."""
+def _space(
+    owner: str, positions_pre: Any, positions_post: Any, extent: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wrapped positions (n, dims), and the period of each dimension, infinite where it does not close."""
     pre = _positions(owner, "positions_pre", positions_pre)
     post = pre if positions_post is None else _positions(owner, "positions_post", positions_post)
     if pre.shape[1] != post.shape[1]:
@@ -159,7 +184,8 @@ def _space(owner: str, positions_pre: Any, positions_post: Any, extent: Any) -> 
     period = np.atleast_1d(np.asarray(extent, float))
     if period.shape != (dims,) or not np.all(period > 0):
         raise ValueError(
-            f"{owner}.extent is {extent!r}; expected {dims} positive periods, one for each dimension (math.inf: does not close)."
+            f"{owner}.extent is {extent!r}; expected {dims} positive periods, one for each dimension (math.inf: does "
+            f"not close)."
         )
     closed = np.isfinite(period)
     pre, post = pre.copy(), post.copy()
@@ -171,8 +197,16 @@ def _space(owner: str, positions_pre: Any, positions_post: Any, extent: Any) -> 
 def _positions(owner: str, name: str, x: Any) -> Float[np.ndarray, "n dims"]:
     a = np.asarray(x)
     a = a[:, None] if a.ndim == 1 else a
-    if a.ndim != 2 or a.shape[1] == 0 or not (np.issubdtype(a.dtype, np.floating) or np.issubdtype(a.dtype, np.integer)):
-        raise ValueError(f"{owner}.{name} is an array of {a.dtype} of shape {a.shape}; expected real numbers (n, dims).")
+    if (
+        a.ndim != 2
+        or a.shape[1] == 0
+        or not (np.issubdtype(a.dtype, np.floating) or np.issubdtype(a.dtype, np.integer))
+    ):
+        raise ValueError(
+            f"{owner}.{name} is an array of {a.dtype} of shape {a.shape}; expected real numbers (n, dims)."
+        )
     if not np.all(np.isfinite(a)):
-        raise ValueError(f"{owner}.{name} contains NaN or infinity; every unit needs a place. Mend the positions given.")
+        raise ValueError(
+            f"{owner}.{name} contains NaN or infinity; every unit needs a place. Mend the positions given."
+        )
     return a.astype(float)

@@ -16,6 +16,9 @@ from brainsim.base import Key, Param, check_parameter, float_dtype, is_traced, p
 
 Shape = tuple[int, ...]
 
+FAR = 40.0
+"""Standard deviations beyond which a normal law has no mass in float64."""
+
 
 class AbstractDistribution(eqx.Module):
     """A law that values are drawn from; its parameters are fields of shape () or of the shape that is drawn."""
@@ -52,13 +55,16 @@ class Normal(AbstractDistribution):
     $p(x) \propto \exp(-(x - \text{mean})^2 / 2\,\text{std}^2)$ for low <= x <= high: the law of drawing again until the
     value lies inside, so with bounds `mean` and `std` are those of the normal *before* truncation.
 
-    **Arguments:** `mean`, `std` >= 0, in the unit of the variable, shape () or the shape drawn; `low` < `high`, numbers.
+    **Arguments:** `mean`, `std` >= 0, in the unit of the variable, shape () or the shape drawn; `low` < `high`,
+    numbers.
     **Raises** ValueError for a negative std, for NaN, and for an interval that is empty.
 
     Inverse-CDF sampling (L. Devroye, 1986, Non-Uniform Random Variate Generation, II.2), in the tail where it is exact.
 
-    !!! example
-        `Normal(0.5, 0.1, low=0.0).sample(jax.random.key(0), (1000,))`
+    **Example**
+
+    >>> Normal(0.5, 0.1, low=0.0).sample(jax.random.key(0), (1000,)).shape
+    (1000,)
     """
 
     mean: Param = eqx.field(converter=parameter)
@@ -97,12 +103,16 @@ class Normal(AbstractDistribution):
 def _truncated(key: Key, mean: Param, std: Param, low: float, high: float) -> Float[Array, "..."]:
     """Normal values inside [low, high] by the inverse of the CDF; `mean` where std is 0."""
     some = jnp.where(std > 0, std, jnp.ones((), std.dtype))
-    a, b = (low - mean) / some, (high - mean) / some
+    # an open end is FAR in standard deviations: infinity would make the derivative inf * 0
+    a = (low - mean) / some if math.isfinite(low) else jnp.full_like(mean, -FAR)
+    b = (high - mean) / some if math.isfinite(high) else jnp.full_like(mean, FAR)
     # the CDF is precise near 0 and not near 1: reflect an interval that lies in the upper tail
     up = a > 0
     a, b = jnp.where(up, -b, a), jnp.where(up, -a, b)
     pa, pb = ndtr(a), ndtr(b)
-    z = jnp.clip(ndtri(pa + (pb - pa) * jax.random.uniform(key, mean.shape, mean.dtype)), a, b)
+    half = jnp.finfo(mean.dtype).eps / 2
+    u = jax.random.uniform(key, mean.shape, mean.dtype) + half  # inside (0, 1), both ends left out
+    z = jnp.clip(ndtri(jnp.minimum(pa + (pb - pa) * u, 1 - half)), a, b)
     x = jnp.clip(mean + some * jnp.where(up, -z, z), low, high)
     return jnp.where(std > 0, x, mean)
 
@@ -110,11 +120,13 @@ def _truncated(key: Key, mean: Param, std: Param, low: float, high: float) -> Fl
 class Uniform(AbstractDistribution):
     """The uniform law on [low, high).
 
-    **Arguments:** `low` < `high`, in the unit of the variable, shape () or the shape drawn. **Raises** ValueError for an
-    empty interval or NaN.
+    **Arguments:** `low` < `high`, in the unit of the variable, shape () or the shape drawn. **Raises** ValueError for
+    an empty interval or NaN.
 
-    !!! example
-        `Uniform(-60.0, -50.0).sample(jax.random.key(0), (1000,))`
+    **Example**
+
+    >>> Uniform(-60.0, -50.0).sample(jax.random.key(0), (1000,)).shape
+    (1000,)
     """
 
     low: Param = eqx.field(converter=parameter)
@@ -129,7 +141,9 @@ class Uniform(AbstractDistribution):
         if low.shape != high.shape and low.ndim and high.ndim:
             raise ValueError(f"Uniform.low has shape {low.shape} and high {high.shape}; expected one shape or numbers.")
         if not np.all(low < high):
-            raise ValueError(f"Uniform(low={low}, high={high}) is empty; expected low < high. Swap them, or pass a number.")
+            raise ValueError(
+                f"Uniform(low={low}, high={high}) is empty; expected low < high. Swap them, or pass a number."
+            )
 
     def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
         low, high = _shaped("Uniform", "low", self.low, shape), _shaped("Uniform", "high", self.high, shape)
@@ -142,8 +156,10 @@ class LogNormal(AbstractDistribution):
     **Arguments:** `mu`, `sigma` >= 0: mean and standard deviation of the *logarithm*, shape () or the shape drawn; see
     `LogNormal.from_moments` for those of the variable. **Raises** ValueError for a negative sigma or NaN.
 
-    !!! example
-        `LogNormal(-0.7, 0.9).sample(jax.random.key(0), (1000,))`
+    **Example**
+
+    >>> LogNormal(-0.7, 0.9).sample(jax.random.key(0), (1000,)).shape
+    (1000,)
     """
 
     mu: Param = eqx.field(converter=parameter)
@@ -178,8 +194,10 @@ class Exponential(AbstractDistribution):
 
     **Arguments:** `scale` > 0, in the unit of the variable, shape () or the shape drawn. **Raises** ValueError else.
 
-    !!! example
-        `Exponential(2.0).sample(jax.random.key(0), (1000,))`
+    **Example**
+
+    >>> Exponential(2.0).sample(jax.random.key(0), (1000,)).shape
+    (1000,)
     """
 
     scale: Param = eqx.field(converter=parameter)
@@ -228,7 +246,7 @@ def _standard_gamma_jvp(primals: Any, tangents: Any) -> Any:
     """The implicit derivative dx/da = -(dF/da)/(dF/dx) of a sample at a fixed quantile."""
     key, a = primals
     x = _standard_gamma(key, a)
-    return x, jax.lax.random_gamma_grad(a, x) * tangents[1]
+    return x, jax.lax.random_gamma_grad(a, x) * tangents[1]  # pyright: ignore[reportCallIssue]
 
 
 class Gamma(AbstractDistribution):
@@ -237,8 +255,10 @@ class Gamma(AbstractDistribution):
     **Arguments:** `shape` > 0 (no unit), `scale` > 0 in the unit of the variable; shape () or the shape drawn.
     **Raises** ValueError else.
 
-    !!! example
-        `Gamma(4.0, 0.5).sample(jax.random.key(0), (1000,))`
+    **Example**
+
+    >>> Gamma(4.0, 0.5).sample(jax.random.key(0), (1000,)).shape
+    (1000,)
     """
 
     shape: Param = eqx.field(converter=parameter)
@@ -262,7 +282,9 @@ def draw(x: Any, key: Key | None, shape: Shape, *, owner: str = "draw", name: st
     """
     if isinstance(x, AbstractDistribution):
         if key is None:
-            raise ValueError(f"{owner}.{name} is the distribution {x}, which needs a key; expected key=jax.random.key(...).")
+            raise ValueError(
+                f"{owner}.{name} is the distribution {x}, which needs a key; expected key=jax.random.key(...)."
+            )
         return x.sample(key, tuple(shape))
     value = parameter(x)
     check_parameter(owner, name, value)

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -13,6 +14,7 @@ from ..events import Dense, deposit, propagate
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, View
+from ._unit import Parametrised
 from ._wiring import Endpoint, Part, Route, _Instant, delay_steps, ring_depth, wire
 
 
@@ -34,13 +36,13 @@ class Deposit(eqx.Module):
     def add_to(self, ring: Float[Array, "depth width"], n: Int[Array, ""]) -> Float[Array, "depth width"]:
         """`ring` with this deposit added; `n` is the present step."""
         depth = ring.shape[0]
-        if self.steps.ndim:
-            slot, each = n % depth, self.steps
-        else:
-            slot, each = (n + self.steps) % depth, None
-        if self.topology is None:
-            return ring.at[slot, slice(*self.part or (None,))].add(self.value)
-        return deposit(ring, self.topology, self.weight, self.value, support=self.support, slot=slot, delay=each)
+        each = self.steps if self.steps.ndim else None
+        slot = jax.lax.rem(n if self.steps.ndim else n + self.steps, jnp.asarray(depth, n.dtype))
+        if self.topology is not None:
+            return deposit(ring, self.topology, self.weight, self.value, support=self.support, slot=slot, delay=each)
+        row = jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False)
+        row = row.at[slice(*self.part)].add(self.value) if self.part else row + self.value
+        return jax.lax.dynamic_update_index_in_dim(ring, row, slot, 0)
 
 
 class AbstractEdge(eqx.Module):
@@ -86,6 +88,30 @@ class AbstractEdge(eqx.Module):
         """The next edge state and the deposits of this step."""
 
 
+class AbstractShortTerm(Parametrised):
+    """Short-term plasticity of release: what each pre unit sends depends on its own recent events.
+
+    Fields are parameters, numbers or arrays of shape (n_pre,); the state `z` is a dict of arrays of shape (n_pre,).
+    """
+
+    def check(self, where: str, n_pre: int) -> None:
+        """Raise on parameters that do not fit `n_pre` units; `where` names the edge."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self):
+            if jnp.shape(leaf) not in ((), (n_pre,)):
+                raise ValueError(
+                    f"{where}: {type(self).__name__}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}; expected () or "
+                    f"({n_pre},), one value per pre unit."
+                )
+
+    @abc.abstractmethod
+    def init(self, n_pre: int, clock: Clock) -> dict[str, Array]:
+        """Initial state."""
+
+    @abc.abstractmethod
+    def release(self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock) -> tuple[Array, dict[str, Array]]:
+        """`(released, z)` at the end of this step, in which the units emitted `value`; called every step."""
+
+
 def _value(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution | _Instant) else parameter(x)
 
@@ -103,7 +129,8 @@ class Projection(AbstractEdge):
       the topology, its post indices counted in the whole post population.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
       delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
-    - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,)), or `INSTANT`.
+    - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where a CSR
+      has just n_pre synapses), or `INSTANT`.
     - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
     - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
     """
@@ -133,13 +160,16 @@ class Projection(AbstractEdge):
     def resolve(self, where, nodes, key):
         if self.route is not None:
             return self
+        if not isinstance(self.short_term, AbstractShortTerm | None):
+            raise TypeError(f"{where}.short_term is {self.short_term!r}; expected an instance such as bs.TsodyksMarkram(), or None.")
         out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=1))
         if self.short_term is not None:
             self.short_term.check(where, out.connect.n_pre)
         return out
 
     def at(self, where, dt):
-        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, warn=not self.route.delay_drawn))
+        steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        return dataclasses.replace(self, steps=steps)
 
     def depth(self, dt):
         return ring_depth(self.max_delay, dt)
@@ -195,17 +225,19 @@ class GapJunctions(AbstractEdge):
     def resolve(self, where, nodes, key):
         if self.route is not None:
             return self
-        if isinstance(self.delay, _Instant) or jnp.ndim(self.delay):
+        if isinstance(self.delay, _Instant | AbstractDistribution) or jnp.ndim(self.delay):
             raise ValueError(f"{where}.delay is {self.delay!r}; expected one number >= 0 (ms) for gap junctions.")
         out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
         source = nodes[Endpoint.parse(where, self.pre).node]
-        if not isinstance(source, Population) or out.route.units_post != (0, nodes[out.route.post].size, 1):
-            raise ValueError(f"{where}: gap junctions join whole populations with a membrane potential; got {self.pre!r}, {self.post!r}.")
+        if not isinstance(source, Population) or "v" not in source.variables:
+            raise ValueError(f"{where}.pre is {self.pre!r}; expected a population whose unit has a membrane potential 'v'.")
+        if out.route.units_post != (0, nodes[out.route.post].size, 1):
+            raise ValueError(f"{where}.post is {self.post!r}; expected a whole population: choose units by the connectivity.")
         return out
 
     def at(self, where, dt):
         total = propagate(self.connect, self.weight, jnp.ones(self.connect.n_pre, self.weight.dtype))
-        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, warn=not self.route.delay_drawn), total=total)
+        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, self.max_delay), total=total)
 
     def depth(self, dt):
         return ring_depth(self.max_delay, dt)
@@ -214,7 +246,6 @@ class GapJunctions(AbstractEdge):
         return {}
 
     def send(self, z, views, clock):
-        start, stop, step = self.route.units_pre
-        v = views["pre"].y["unit"]["v"][start:stop:step]
+        v = views["pre"].y["unit"]["v"][slice(*self.route.units_pre or (None,))]
         drive = propagate(self.connect, self.weight, v)
         return z, [Deposit(self.route.post, self.route.port, jnp.concatenate([self.total, drive]), self.steps)]

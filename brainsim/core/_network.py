@@ -33,16 +33,21 @@ class Network(eqx.Module):
     order: tuple[str, ...] = eqx.field(static=True)
 
     def __init__(self, nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge] | None = None, *, key: Key | None = None):
-        edges = edges or {}
+        edges = {} if edges is None else edges
         for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractEdge)):
+            if not isinstance(group, dict):
+                raise TypeError(f"Network.{kind}s is {group!r}; expected a dict from names to {kind}s, e.g. {{'P': ...}}.")
             for name, member in group.items():
                 if not isinstance(name, str) or not name.isidentifier():
                     raise ValueError(f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit.")
                 if not isinstance(member, base):
-                    raise TypeError(f"{kind} {name!r} is {member!r}; expected an instance of {base.__name__}.")
+                    example = "bs.Population(bs.LIF(), 100)" if kind == "node" else "bs.Projection('A', 'B.exc', ...)"
+                    raise TypeError(f"{kind} {name!r} is {member!r}; expected a {kind} such as {example}. {_fix(member)}")
         clash = sorted(set(nodes) & set(edges))
         if clash:
             raise ValueError(f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one.")
+        if key is not None and not isinstance(key, jax.Array):
+            raise TypeError(f"Network.key is {key!r} of type {type(key).__name__}; expected a JAX key. Pass jax.random.key(0).")
         for name in sorted(nodes):
             nodes[name].check(name)
         self.nodes = {name: nodes[name] for name in sorted(nodes)}
@@ -59,19 +64,25 @@ class Network(eqx.Module):
         return eqx.tree_at(lambda net: net.edges, self, edges)
 
 
+def _fix(member: Any) -> str:
+    return "Pass an instance, not the class." if isinstance(member, type) else "Build it from brainsim's classes or your own."
+
+
 def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tuple[str, ...]:
     """Node names so that every INSTANT edge goes forward."""
-    before: dict[str, set[str]] = {name: set() for name in nodes}
+    before: dict[str, dict[str, None]] = {name: {} for name in nodes}  # dicts, as the order of sets changes with the process
     for edge in edges.values():
         if edge.instant:
-            before[edge.writes[0]].update(edge.reads.values())
+            before[edge.writes[0]] |= dict.fromkeys(sorted(edge.reads.values()))
     try:
         return tuple(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as e:
-        cycle = " -> ".join(reversed(e.args[1]))
+        way = e.args[1]
+        steps = set(zip(way, way[1:], strict=False))
+        guilty = [k for k, x in edges.items() if x.instant and any((pre, x.writes[0]) in steps for pre in x.reads.values())]
         raise ValueError(
-            f"INSTANT edges form the cycle {cycle}; within one step every node must come before those it feeds. "
-            f"Give one of these edges a delay >= 0."
+            f"INSTANT edges form the cycle {' -> '.join(way)}; within one step every node must come before those it feeds. "
+            f"Give one of the edges {', '.join(map(repr, guilty))} a delay >= 0."
         ) from None
 
 

@@ -6,13 +6,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..base import Param, check_parameter, float_dtype, parameter, unknown
 from ._distributions import AbstractDistribution, draw
-from ._state import Clock, Events
+from ._input import AbstractInput
+from ._state import Clock, Events, name_hash
 from ._surrogate import AbstractSurrogate, Triangular
 from ._unit import AbstractNoise, AbstractReceptor, AbstractUnit
+
+
+def _size(owner: str, size: Any) -> int:
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 0:
+        raise ValueError(f"{owner}.size is {size!r}; expected a whole number of units >= 0. Pass an int.")
+    return int(size)
 
 
 class AbstractNode(eqx.Module):
@@ -100,23 +108,32 @@ class Population(AbstractNode):
     ) -> None:
         if not isinstance(unit, AbstractUnit):
             raise TypeError(f"Population.unit is {unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class.")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise ValueError(f"Population.size is {size!r}; expected a whole number of units >= 0.")
-        for port, receptor in (receptors or {}).items():
+        receptors, init = {} if receptors is None else receptors, {} if init is None else init
+        for what, given, example in (("receptors", receptors, "{'exc': bs.ExpCond()}"), ("init", init, "{'v': -60.0}")):
+            if not isinstance(given, dict):
+                raise TypeError(f"Population.{what} is {given!r}; expected a dict by name, e.g. {example}.")
+        for port, receptor in receptors.items():
             if not isinstance(receptor, AbstractReceptor):
-                raise TypeError(f"Population.receptors[{port!r}] is {receptor!r}; expected a receptor such as bs.ExpCond(tau=5.0).")
-            if not port.isidentifier():
+                raise TypeError(
+                    f"Population.receptors[{port!r}] is {receptor!r}; expected a receptor such as bs.ExpCond(tau=5.0). "
+                    f"Pass an instance, not a class."
+                )
+            if not isinstance(port, str) or not port.isidentifier():
                 raise ValueError(f"Population.receptors has a port called {port!r}; expected a name of letters, digits and _.")
         self.unit = unit
-        self.size = size
-        self.receptors = dict(receptors or {})
+        self.size = _size("Population", size)
+        self.receptors = dict(receptors)
         self.i_e = parameter(i_e)
         check_parameter("Population", "i_e", self.i_e)
+        if not isinstance(noise, AbstractNoise | None):
+            raise TypeError(f"Population.noise is {noise!r}; expected a noise such as bs.WhiteNoise({{'v': 0.5}}), or None.")
         self.noise = noise
-        self.init_values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in (init or {}).items()}
+        self.init_values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in init.items()}
         for name, value in self.init_values.items():
             if not isinstance(value, AbstractDistribution):
                 check_parameter("Population", f"init[{name!r}]", value)
+        if not isinstance(surrogate, AbstractSurrogate | None):
+            raise TypeError(f"Population.surrogate is {surrogate!r}; expected one such as bs.Triangular(). Pass an instance.")
         self.surrogate = Triangular() if surrogate is None else surrogate
         self.detach_reset = detach_reset
 
@@ -125,21 +142,27 @@ class Population(AbstractNode):
         return type(self.unit).elementwise
 
     @property
+    def variables(self) -> list[str]:
+        """Names of the unit's flowing variables."""
+        clock = Clock.of("", jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
+        return sorted(jax.eval_shape(lambda: self.unit.init(self.size, clock))[0])
+
+    @property
     def ports(self) -> dict[str, int]:
         return {name: r.channels * self.size for name, r in self.receptors.items()}
 
     def check(self, name: str) -> None:
-        for path, leaf in jax.tree_util.tree_leaves_with_path((self.unit, self.receptors, self.i_e, self.noise)):
-            if jnp.shape(leaf) not in ((), (self.size,)):
-                where = jax.tree_util.keystr(path)
-                raise ValueError(
-                    f"Population {name!r}: the parameter at {where} has shape {jnp.shape(leaf)}; expected () or "
-                    f"({self.size},), one value per unit. Pass a scalar or an array of the population's size."
-                )
+        self._check_parameters(name)
         clock = Clock.of(name, jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
-        y, z = jax.eval_shape(self.init, clock)
+        try:
+            y, z = jax.eval_shape(self.init, clock)
+        except ValueError as e:
+            raise ValueError(f"Population {name!r}: {e}") from None
         if self.noise is not None:
-            noisy = jax.eval_shape(self.noise.diffusion, y["unit"], z)
+            try:
+                noisy = list(jax.eval_shape(self.noise.diffusion, y["unit"], z))
+            except KeyError as e:
+                noisy = [e.args[0]]
             for variable in noisy:
                 if variable not in y["unit"]:
                     raise ValueError(f"Population {name!r}: {unknown('noisy variable', variable, y['unit'])}")
@@ -149,18 +172,46 @@ class Population(AbstractNode):
                 f"it has {sorted(y['unit'])}. Name the membrane potential 'v'."
             )
 
+        for port, receptor in self.receptors.items():
+            dg = jax.ShapeDtypeStruct((receptor.channels, self.size)[receptor.channels == 1 :], float_dtype())
+            try:
+                jax.eval_shape(receptor.arrive, y["ports"][port], dg, y["unit"])
+            except ValueError as e:
+                raise ValueError(f"Population {name!r}, port {port!r}: {e}") from None
+
+    def _check_parameters(self, name: str) -> None:
+        """Raise unless every parameter is a number or has one value per unit."""
+        parts = {"unit": self.unit, "receptors": self.receptors, "i_e": self.i_e, "noise": self.noise, "surrogate": self.surrogate}
+        whole = AbstractInput | AbstractDistribution
+        for path, leaf in jax.tree_util.tree_leaves_with_path(parts, is_leaf=lambda x: isinstance(x, whole)):
+            where = jax.tree_util.keystr(path, simple=True, separator=".")
+            if isinstance(leaf, AbstractDistribution):
+                raise TypeError(
+                    f"Population {name!r}: {where} is the distribution {leaf}; expected a number or an array. "
+                    f"Draw it: .sample(jax.random.key(0), ({self.size},))."
+                )
+            if isinstance(leaf, AbstractInput):
+                leaf.check(name, self.size)
+            elif jnp.shape(leaf) not in ((), (self.size,)):
+                raise ValueError(
+                    f"Population {name!r}: {where} has shape {jnp.shape(leaf)}; expected () or ({self.size},), one value per "
+                    f"unit. Pass a number or an array of the population's size."
+                )
+
     def init(self, clock: Clock) -> tuple[Any, Any]:
         unit, z = self.unit.init(self.size, clock)
         ports = {name: receptor.init(self.size) for name, receptor in self.receptors.items()}
-        for i, (name, value) in enumerate(sorted(self.init_values.items())):
+        for name, value in sorted(self.init_values.items()):
             port, _, variable = name.rpartition(".")
             if port and port not in ports:
-                raise ValueError(f"Population.init: {unknown('port', port, ports)}")
+                raise ValueError(f"init: {unknown('port', port, ports)}")
             target = ports[port] if port else (unit if variable in unit else z)
             if variable not in target:
                 known = [*unit, *z, *(f"{p}.{k}" for p, g in ports.items() for k in g)]
-                raise ValueError(f"Population.init: {unknown('state variable', name, known)}")
-            x = draw(value, jax.random.fold_in(clock.key, i), (self.size,))
+                raise ValueError(f"init: {unknown('state variable', name, known)}")
+            # keyed by name, so that one more initial value never changes the others
+            key = jax.random.fold_in(clock.key, name_hash(name))
+            x = draw(value, key, (self.size,), owner="init", name=name)
             target[variable] = jnp.broadcast_to(x, (self.size,)).astype(target[variable].dtype)
         return {"unit": unit, "ports": ports}, z
 
@@ -234,13 +285,11 @@ class Source(AbstractNode):
     """
 
     process: AbstractProcess
-    size: int = eqx.field(static=True)
+    size: int = eqx.field(static=True, converter=lambda size: _size("Source", size))
 
     def __check_init__(self) -> None:
         if not isinstance(self.process, AbstractProcess):
-            raise TypeError(f"Source.process is {self.process!r}; expected a process such as bs.Poisson(rate=10.0).")
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 0:
-            raise ValueError(f"Source.size is {self.size!r}; expected a whole number of units >= 0.")
+            raise TypeError(f"Source.process is {self.process!r}; expected a process such as bs.Poisson(rate=10.0). Pass an instance.")
 
     @property
     def elementwise(self) -> bool:

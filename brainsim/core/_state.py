@@ -25,13 +25,18 @@ class Clock(eqx.Module):
 
     n: Int[Array, ""]
     dt: Float[Array, ""]
-    key: Key
+    run_key: Key
+    name: str = eqx.field(static=True, default="")
 
     @staticmethod
     def of(name: str, n: Int[Array, ""], dt: float, key: Key) -> "Clock":
         """The clock of the node or edge called `name`."""
-        folded = jax.random.fold_in(jax.random.fold_in(key, n), name_hash(name))
-        return Clock(n, jnp.asarray(dt, float_dtype()), folded)
+        return Clock(n, jnp.asarray(dt, float_dtype()), key, name)
+
+    @property
+    def key(self) -> Key:
+        """The random key of this node in this step."""
+        return jax.random.fold_in(jax.random.fold_in(self.run_key, self.n), name_hash(self.name))
 
     @property
     def t(self) -> Float[Array, ""]:

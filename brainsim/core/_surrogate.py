@@ -10,9 +10,10 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..base import Param, check_parameter, parameter
+from ..base import Param, check_parameter, is_traced, parameter
 
 
 @jax.custom_jvp
@@ -40,7 +41,10 @@ class AbstractSurrogate(eqx.Module):
         """Where `slope` is non-zero; None means everywhere, and a dense backward pass."""
 
     def __check_init__(self) -> None:
-        check_parameter(type(self).__name__, "width", self.width)
+        owner = type(self).__name__
+        check_parameter(owner, "width", self.width)
+        if not is_traced(self.width) and not bool(np.all(np.asarray(self.width) > 0)):
+            raise ValueError(f"{owner}.width is {np.asarray(self.width)}; expected width > 0, in the unit of the guard (mV).")
 
     def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """1 where `x > 0`, else 0; differentiates to `slope(x)`."""
@@ -88,7 +92,10 @@ class PiecewiseExponential(AbstractSurrogate):
 
 
 class SuperSpike(AbstractSurrogate):
-    """`1 / (width (1 + |x| / width)^2)`, the fast sigmoid: dense backward. Source: Zenke & Ganguli 2018, eq. 9."""
+    """`1 / (width (1 + |x| / width)^2)`, the fast sigmoid: dense backward. Source: Zenke & Ganguli 2018, eq. 9.
+
+    The one here whose integral is 2, not 1: its value at 0 is `1 / width`, as in the paper up to that factor.
+    """
 
     width: Param = _width(1.0)
 
@@ -117,8 +124,8 @@ class Sigmoid(AbstractSurrogate):
     width: Param = _width(0.25)
 
     def slope(self, x):
-        p = jax.nn.sigmoid(x / self.width)
-        return p * (1.0 - p) / self.width
+        # sigma(-x) and not 1 - sigma(x), which is 0 far above threshold
+        return jax.nn.sigmoid(x / self.width) * jax.nn.sigmoid(-x / self.width) / self.width
 
     def support(self, x):
         return None

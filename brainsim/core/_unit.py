@@ -13,20 +13,23 @@ from ._state import Clock
 
 
 class Parametrised(eqx.Module):
-    """A module whose non-static fields are parameters: finite floating arrays of shape () or (n,).
+    """A module whose non-static fields are parameters (finite floating arrays of shape () or (n,)) or modules.
 
     Numbers given by the user become JAX arrays, so that they can be differentiated and swept without compiling again.
     """
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            if not f.metadata.get("static", False):
-                object.__setattr__(self, f.name, parameter(getattr(self, f.name)))
+        for name in self._parameters():
+            object.__setattr__(self, name, parameter(getattr(self, name)))
 
     def __check_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            if not f.metadata.get("static", False):
-                check_parameter(type(self).__name__, f.name, getattr(self, f.name))
+        for name in self._parameters():
+            check_parameter(type(self).__name__, name, getattr(self, name))
+
+    def _parameters(self) -> list[str]:
+        """Names of the fields that are parameters; a field that is a module has checked its own."""
+        fields = [f.name for f in dataclasses.fields(self) if not f.metadata.get("static", False)]
+        return [name for name in fields if not isinstance(getattr(self, name), eqx.Module)]
 
 
 class AbstractUnit(Parametrised):

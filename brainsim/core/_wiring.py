@@ -1,6 +1,7 @@
 """From what the user writes of an edge (endpoints, rule, weights, delays) to checked arrays."""
 
 import dataclasses
+import math
 import re
 import warnings
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..base import Key, check_parameter, is_traced, unknown
+from ..base import Key, check_parameter, is_traced, parameter, unknown
 from ..events import CSR, AbstractTopology, Dense
 from ._distributions import AbstractDistribution, draw
 from ._node import AbstractNode
@@ -28,6 +29,9 @@ class _Instant:
 
 INSTANT: Final = _Instant()
 """Delay of an edge whose events arrive within the step they are emitted in. Such edges must form no cycle."""
+
+_SLACK = 1e-6
+"""Relative error that float32 may leave in a delay."""
 
 _ENDPOINT = re.compile(r"^(?P<node>[A-Za-z_]\w*)(\[(?P<part>[^\]]*)\])?(\.(?P<port>\w+))?$")
 
@@ -49,7 +53,7 @@ class Endpoint(NamedTuple):
             numbers = [int(x) if x.strip() else None for x in (match["part"] or ":").split(":")]
         except ValueError:
             numbers = []
-        if len(numbers) not in (2, 3) or (len(numbers) == 3 and (numbers[2] or 1) < 1):
+        if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1):
             raise ValueError(f"{where}: {text!r} has a bad range; expected [start:stop] or [start:stop:step] in unit numbers.")
         return Endpoint(match["node"], slice(*numbers), match["port"])
 
@@ -62,7 +66,11 @@ class Endpoint(NamedTuple):
         beyond = [b for b in (self.part.start, self.part.stop) if b is not None and abs(b) > size]
         if beyond or (size and not len(units)):
             start, stop = ("" if b is None else b for b in (self.part.start, self.part.stop))
-            raise ValueError(f"{where}: {self.node}[{start}:{stop}] does not fit node {self.node!r}, which has {size} units.")
+            wrong = "reaches beyond" if beyond else "names no unit of"
+            raise ValueError(
+                f"{where}: {self.node}[{start}:{stop}] {wrong} node {self.node!r}; expected a range within its {size} units. "
+                f"Mend the range or the size."
+            )
         return units
 
     def port_of(self, where: str, nodes: dict[str, AbstractNode]) -> str:
@@ -71,9 +79,10 @@ class Endpoint(NamedTuple):
         if self.port is None and len(ports) == 1:
             return next(iter(ports))
         if self.port is None:
-            raise ValueError(f"{where}: node {self.node!r} has ports {sorted(ports)}; name one, as in '{self.node}.PORT'.")
+            fix = f"Name one, as in '{self.node}.PORT'." if ports else "Give the population receptors={...}."
+            raise ValueError(f"{where}: {self.node!r} names no port; node {self.node!r} has {sorted(ports) or 'none'}. {fix}")
         if self.port not in ports:
-            raise ValueError(f"{where}: {unknown(f'port of node {self.node!r}', self.port, ports)}")
+            raise ValueError(f"{where}: node {self.node!r}: {unknown('port', self.port, ports)}")
         return self.port
 
 
@@ -87,25 +96,34 @@ class Route(NamedTuple):
     delay_drawn: bool
 
 
-def delay_steps(where: str, delay: Any, dt: float, *, warn: bool = True) -> Int[Array, "..."]:
-    """`k = 1 + round(delay / dt)`; INSTANT is 0. Warns when `dt` does not divide a delay that was not drawn."""
+def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, warn: bool = True) -> Int[Array, "..."]:
+    """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST; INSTANT is 0.
+
+    Warns when `dt` does not divide a delay that was not drawn; raises when a delay is beyond the line. A traced delay beyond
+    the line is held at its end.
+    """
     if isinstance(delay, _Instant):
         return jnp.asarray(0, jnp.int32)
     exact = delay / dt
-    k = jnp.round(exact).astype(jnp.int32)
-    if warn and not is_traced(exact):
-        off = np.max(np.abs(np.asarray(exact) - np.asarray(k)), initial=0.0)
-        if off > 1e-3:
+    k = jnp.floor(exact + 0.5).astype(jnp.int32)
+    if not is_traced(exact):
+        check_delays(where, delay, max_delay)
+        given, rounded = np.asarray(delay, np.float64).ravel(), np.asarray(k).ravel()
+        off = np.abs(given / dt - rounded)
+        worst = int(np.argmax(off)) if off.size else 0
+        # float32 keeps 7 digits of a delay
+        if warn and off.size and off[worst] > 1e-3 + 1e-6 * rounded[worst]:
             warnings.warn(
-                f"{where}: a delay is not a whole number of steps of dt = {dt} ms (off by {off:.2g} steps); it is rounded.",
+                f"{where}: a delay of {given[worst]:g} ms is not a whole number of steps of dt = {dt:g} ms; it is rounded to "
+                f"{rounded[worst] * dt:g} ms. Give delays that dt divides, or a smaller dt.",
                 stacklevel=2,
             )
-    return 1 + k
+    return jnp.clip(1 + k, 1, ring_depth(max_delay, dt))
 
 
 def ring_depth(max_delay: float | None, dt: float) -> int:
-    """Rows of the ring that hold delays up to `max_delay` (ms)."""
-    return 1 + round((max_delay or 0.0) / dt)
+    """Rows of the ring that hold delays up to `max_delay` (ms): 1 + its steps, never fewer than float32 may round to."""
+    return 1 + math.floor((max_delay or 0.0) / dt * (1 + _SLACK) + 0.5 + 1e-3)
 
 
 def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None, *, channels: int) -> dict[str, Any]:
@@ -118,7 +136,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     if nodes[post.node].ports[port] != channels * nodes[post.node].size:
         wanted = "a coupling, not events: use bs.GapJunctions" if channels == 1 else "events, not a coupling: give it a bs.GapPort()"
         raise ValueError(f"{where}: port {post.node}.{port} takes {wanted}.")
-    same = pre.node == post.node and units_pre == units_post
+    same = pre.node == post.node and _twins(units_pre, units_post)
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
     topology, order = _topology(where, edge, len(units_pre), len(units_post), same, keys[0])
     shape = weight_shape(topology)
@@ -144,6 +162,15 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     return {"connect": topology, "weight": weight, "delay": delay, "max_delay": max_delay, "route": route}
 
 
+def _twins(pre: range, post: range) -> Any:
+    """For each pre unit of a node the place in `post` of the same unit, -1 where there is none; True for equal ranges."""
+    if pre == post:
+        return True
+    place, rest = np.divmod(np.asarray(pre) - post.start, post.step)
+    twin = np.where((rest == 0) & (place >= 0) & (place < len(post)), place, -1)
+    return twin if np.any(twin >= 0) else False
+
+
 def weight_shape(topology: AbstractTopology) -> tuple[int, ...]:
     """Shape of one value per synapse."""
     return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else tuple(topology.indices.shape)
@@ -158,14 +185,16 @@ def _topology(where, edge, n_pre, n_post, same, key):
                 f"{n_pre} x {n_post}. Build it for these sizes."
             )
         return connect, None
-    if not callable(getattr(connect, "build", None)):
-        raise TypeError(f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology.")
-    if key is None:
-        raise ValueError(f"{where} draws its connectivity; give Network(..., key=jax.random.key(0)).")
+    if isinstance(connect, type) or not callable(getattr(connect, "build", None)):
+        raise TypeError(
+            f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology. "
+            f"Pass an instance, not a class."
+        )
     try:
         return connect.build(n_pre, n_post, same=same, key=key)
-    except ValueError as e:
-        raise ValueError(f"{where}: {e}") from None
+    except (ValueError, TypeError) as e:
+        hint = " Give the network a key: Network(..., key=jax.random.key(0))." if key is None else ""
+        raise type(e)(f"{where}: {e}{hint}") from e
 
 
 def _values(where, field, x, shape, order, key):
@@ -175,6 +204,8 @@ def _values(where, field, x, shape, order, key):
             raise ValueError(f"{where}.{field} is drawn from {x}; give Network(..., key=jax.random.key(0)).")
         return draw(x, key, shape)
     check_parameter(where, field, x)
+    if len(shape) == 2 and jnp.shape(x) == (math.prod(shape),):
+        x = x.reshape(shape)
     if jnp.shape(x) not in ((), shape):
         raise ValueError(
             f"{where}.{field} has shape {jnp.shape(x)}; expected () or {shape}, one value per synapse of this "
@@ -195,15 +226,34 @@ def _per_pre(where, topology, delay):
     return jnp.broadcast_to(delay[:, None], shape)
 
 
-def _max_delay(where, delay, max_delay):
-    if is_traced(delay):
-        if max_delay is None:
-            raise ValueError(f"{where}: the delay is traced; give max_delay (ms), the fixed length of the delay line.")
-        return float(max_delay)
+def check_delays(where: str, delay: Any, max_delay: float | None) -> float:
+    """The largest delay (ms); raises on NaN, on negative delays and on those beyond the line."""
     check_parameter(where, "delay", delay)
     low, high = float(jnp.min(delay, initial=jnp.inf)), float(jnp.max(delay, initial=0.0))
     if low < 0:
-        raise ValueError(f"{where}: delay is {low:g} ms; expected >= 0. An event cannot arrive before it is sent.")
-    if max_delay is not None and high > max_delay:
-        raise ValueError(f"{where}: a delay of {high:g} ms is beyond the line, max_delay = {max_delay:g} ms. Raise max_delay.")
-    return high if max_delay is None else float(max_delay)
+        raise ValueError(
+            f"{where}.delay is {low:g} ms; expected delays >= 0. An event cannot arrive before it is sent; bound a "
+            f"distribution, as in bs.Normal(1.5, 0.5, low=0.0)."
+        )
+    if max_delay is not None and high > max_delay * (1 + _SLACK):
+        raise ValueError(
+            f"{where}.delay is {high:g} ms, beyond the line of max_delay = {max_delay:g} ms; expected delays up to it. "
+            f"Build the edge with a larger max_delay."
+        )
+    return high
+
+
+def _max_delay(where, delay, max_delay):
+    """Length of the delay line (ms)."""
+    if max_delay is not None:
+        line = parameter(max_delay)
+        check_parameter(where, "max_delay", line)
+        if is_traced(line) or jnp.ndim(line) or not float(line) >= 0:
+            raise ValueError(f"{where}.max_delay is {max_delay!r}; expected one number >= 0 (ms), fixed at construction.")
+        max_delay = float(max_delay)
+    if not is_traced(delay):
+        high = check_delays(where, delay, max_delay)
+        return high if max_delay is None else max_delay
+    if max_delay is None:
+        raise ValueError(f"{where}: the delay is traced; give max_delay (ms), the fixed length of the delay line.")
+    return max_delay

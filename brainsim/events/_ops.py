@@ -122,7 +122,7 @@ def append(
     if value.ndim != 1:
         raise ValueError(f"append: value has shape {value.shape}; expected (n,).")
     if not jnp.issubdtype(value.dtype, jnp.floating):
-        value = (value != 0).astype(jnp.float32)
+        value = value.astype(jnp.float32)
     buffer, count = append_p.bind(buffer, count, value)
     return buffer, count
 

@@ -1,4 +1,4 @@
-"""Three primitives, each the transpose of the others, `collect` and `append`; the only file that speaks to JAX's internals.
+"""Three primitives, each the transpose of the others, `collect` and `append`; only this file speaks to JAX's internals.
 
 `scatter`, `gather` and `outer` are the three derivatives of one trilinear form (see `_pure`), so their rules close:
 grad, jvp, vmap, checkpoint and scan compose in any order and to any depth. Every operand carries the same number of

@@ -1,16 +1,18 @@
-"""Integrate-and-fire units."""
+"""Integrate-and-fire units: leaky, quadratic, exponential."""
 
 import jax.numpy as jnp
 
-from ..base import Param, float_dtype
+from ..base import Param
 from ..core import AbstractUnit
+from ._shared import below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
 
 
 class LIF(AbstractUnit):
-    """Leaky integrate-and-fire: `tau_m dv/dt = e_l - v + I / g_l`; spike at `v > v_th`, then `v = v_reset`, clamped for `t_ref`.
+    """Leaky integrate-and-fire: `tau_m dv/dt = e_l - v + I / g_l`; spike at `v > v_th`, then `v = v_reset`, held for `t_ref`.
 
-    The refractory period lasts `round(t_ref / dt)` steps after the step of the spike, as in NEST (Brian2: one step less).
-    Source: Lapicque 1907; Gerstner et al. 2014, eq. 1.5.
+    The refractory period lasts `round(t_ref / dt)` steps after the step of the spike, as in NEST (Brian2: one step less);
+    what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
+    Source: Lapicque 1907; Gerstner et al. 2014, Neuronal Dynamics, eq. 1.5.
     """
 
     tau_m: Param = 20.0
@@ -26,18 +28,115 @@ class LIF(AbstractUnit):
     g_l: Param = 10.0
     """Leak conductance (nS)."""
 
+    def __check_init__(self) -> None:
+        positive(self, "tau_m", "g_l")
+        not_negative(self, "t_ref")
+        below(self, "v_reset", "v_th")
+
     def init(self, n, clock):
-        v = jnp.broadcast_to(self.e_l, (n,)).astype(float_dtype())
-        return {"v": v}, {"refractory": jnp.zeros(n, jnp.int32)}
+        return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        dv = (self.e_l - y["v"] + inp / self.g_l) / self.tau_m
-        return {"v": jnp.where(z["refractory"] > 0, 0.0, dv)}
+        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + inp / self.g_l) / self.tau_m)}
 
     def guard(self, y, z):
-        return y["v"] - self.v_th
+        return unless(z["refractory"] > 0, y["v"] - self.v_th)
 
     def reset(self, y, z, s, inp, clock):
-        v = y["v"] + s * (self.v_reset - y["v"])
-        left = jnp.where(s > 0, clock.steps(self.t_ref), jnp.maximum(z["refractory"] - 1, 0))
-        return {"v": v}, {"refractory": left}
+        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
+
+
+class QIF(AbstractUnit):
+    """Quadratic integrate-and-fire: `tau_m dv/dt = (v - e_l)(v - v_c) / (v_c - e_l) + I / g_l`; at `v > v_peak`, `v = v_reset`.
+
+    Near rest it is a leaky integrator with `tau_m` and `g_l`; without input it spikes from above `v_c`. It fires for
+    `I > g_l (v_c - e_l) / 4`, with the period `pi tau_m / w` in the limit of far peak and reset, where
+    `w^2 = (I / g_l) / (v_c - e_l) - 1 / 4`. Refractory period as in `LIF`.
+    Source: Latham et al. 2000; Gerstner et al. 2014, Neuronal Dynamics, eq. 5.16.
+    """
+
+    tau_m: Param = 10.0
+    """Membrane time constant at rest (ms)."""
+    e_l: Param = -65.0
+    """Resting potential (mV)."""
+    v_c: Param = -50.0
+    """Critical potential (mV)."""
+    v_peak: Param = 0.0
+    """Potential that counts as a spike (mV)."""
+    v_reset: Param = -70.0
+    """Reset potential (mV)."""
+    t_ref: Param = 0.0
+    """Refractory period (ms)."""
+    g_l: Param = 10.0
+    """Conductance at rest (nS)."""
+
+    def __check_init__(self) -> None:
+        positive(self, "tau_m", "g_l")
+        not_negative(self, "t_ref")
+        below(self, "e_l", "v_c")
+        below(self, "v_c", "v_peak")
+        below(self, "v_reset", "v_peak")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
+
+    def vector_field(self, y, z, inp):
+        # beyond the peak the spike is certain: growing no faster there keeps every number finite
+        v = jnp.minimum(y["v"], self.v_peak)
+        dv = ((v - self.e_l) * (v - self.v_c) / (self.v_c - self.e_l) + inp / self.g_l) / self.tau_m
+        return {"v": frozen(z["refractory"], dv)}
+
+    def guard(self, y, z):
+        return unless(z["refractory"] > 0, y["v"] - self.v_peak)
+
+    def reset(self, y, z, s, inp, clock):
+        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
+
+
+class ExponentialIF(AbstractUnit):
+    """Exponential integrate-and-fire: `tau_m dv/dt = e_l - v + delta_t exp((v - v_t) / delta_t) + I / g_l`.
+
+    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak` the exponential keeps the value
+    it has there, so that it cannot overflow. The rheobase is `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`.
+    Source: Fourcaud-Trocme et al. 2003, doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to the
+    Wang-Buzsaki cell, with `v_peak = v_t + 5 delta_t` (theirs is infinite).
+    """
+
+    tau_m: Param = 10.0
+    """Membrane time constant (ms)."""
+    e_l: Param = -65.0
+    """Leak reversal potential (mV)."""
+    v_t: Param = -59.9
+    """Potential of the minimum of the I-V curve, where the spike starts (mV)."""
+    delta_t: Param = 3.48
+    """Spike slope factor (mV)."""
+    v_peak: Param = -42.5
+    """Cut-off: potential that counts as a spike (mV)."""
+    v_reset: Param = -68.0
+    """Reset potential (mV)."""
+    t_ref: Param = 1.7
+    """Refractory period (ms)."""
+    g_l: Param = 10.0
+    """Leak conductance (nS)."""
+
+    def __check_init__(self) -> None:
+        positive(self, "tau_m", "delta_t", "g_l")
+        not_negative(self, "t_ref")
+        below(self, "v_t", "v_peak")
+        below(self, "v_reset", "v_peak")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
+
+    def vector_field(self, y, z, inp):
+        rise = self.delta_t * jnp.exp((jnp.minimum(y["v"], self.v_peak) - self.v_t) / self.delta_t)
+        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + rise + inp / self.g_l) / self.tau_m)}
+
+    def guard(self, y, z):
+        return unless(z["refractory"] > 0, y["v"] - self.v_peak)
+
+    def reset(self, y, z, s, inp, clock):
+        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}

@@ -5,7 +5,11 @@ from ._adjoint import (
     CheckpointedAdjoint as CheckpointedAdjoint,
     DirectAdjoint as DirectAdjoint,
 )
+from ._cache import compilation_cache as compilation_cache
+from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
 from ._saveat import AbstractRecording as AbstractRecording, Events as Events, Rate as Rate, Spikes as Spikes, Trace as Trace
 from ._simulate import simulate as simulate
 from ._solution import SimulationError as SimulationError, Solution as Solution, SpikeTrain as SpikeTrain
 from ._step import step as step
+from ._stream import AbstractSink as AbstractSink, stream as stream
+from ._summary import Summary as Summary, summary as summary

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
+from ..events import collect
 from ..solvers import advance
 from ._checks import checked_inputs, checked_solvers
 
@@ -59,13 +60,14 @@ def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[
         y, z = state.nodes[name].y, state.nodes[name].z
         arrivals = {}
         for port, ring in inbox[name].items():
-            slot = n % ring.shape[0]
-            arrivals[port] = ring[slot]
-            inbox[name][port] = jnp.zeros_like(ring) if ring.shape[0] == 1 else ring.at[slot].set(0.0)
+            slot = jax.lax.rem(n, jnp.asarray(ring.shape[0], n.dtype))
+            arrivals[port], inbox[name][port] = collect(ring, slot)
         y, z = node.arrive(y, z, arrivals)
         inp: Array = jnp.zeros((), float_dtype())
         if name in inputs:
-            inp, input_states[name] = input_value(inputs[name], state.inputs.get(name), node.size, clock)
+            inp, following = input_value(inputs[name], state.inputs.get(name), node.size, clock)
+            if name in input_states:
+                input_states[name] = following
         y, z, events, failed = advance(node, solvers[name], y, z, inp, clock)
         flag = _flag(state.flags[name], failed, SOLVER_FAILED, n)
         flags[name] = _flag(flag, not_finite(y), NOT_FINITE, n)

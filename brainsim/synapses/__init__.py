@@ -1,3 +1,14 @@
 """Receptors, short-term and long-term plasticity."""
 
-from ._receptors import ExpCond as ExpCond
+from ..core._edge import AbstractShortTerm as AbstractShortTerm
+from ._receptors import (
+    NMDA as NMDA,
+    AlphaCond as AlphaCond,
+    AlphaCurr as AlphaCurr,
+    Delta as Delta,
+    DualExpCond as DualExpCond,
+    ExpCond as ExpCond,
+    ExpCurr as ExpCurr,
+    GapPort as GapPort,
+)
+from ._short_term import TsodyksMarkram as TsodyksMarkram

@@ -1,21 +1,146 @@
-"""Receptors: the kinetics of synapses on the post side."""
+"""Receptors: the kinetics of synapses on the post side.
 
+All but the magnesium block are linear, so that one state per post unit serves any number of synapses. Weights are at
+the peak: an event of weight 1 brings a conductance to 1 nS (a current to 1 pA) at its largest, whatever the time
+constants.
+"""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
-from ..base import Param, float_dtype
+from ..base import Param, check_parameter, float_dtype, is_traced, unknown
 from ..core import AbstractReceptor
+
+_E = float(np.e)
+_LARGE = 80.0  # exp(80) is finite in float32, and so is its derivative
+
+
+def _zeros(n: int) -> Float[Array, " n"]:
+    return jnp.zeros(n, float_dtype())
+
+
+def _at_least(receptor: Any, name: str, low: float, *, strict: bool = True) -> None:
+    """Raise unless parameter `name` is finite and > `low` (>= where not strict)."""
+    owner, x = type(receptor).__name__, getattr(receptor, name)
+    check_parameter(owner, name, x)
+    if is_traced(x):
+        return
+    a = np.asarray(x)
+    if not bool(np.all(a > low if strict else a >= low)):
+        raise ValueError(
+            f"{owner}.{name} is {a}; expected {name} {'>' if strict else '>='} {low:g}. Mend the value given."
+        )
+
+
+def _slower(receptor: Any, other: str) -> None:
+    """Raise unless 0 < tau_rise < tau_decay."""
+    _at_least(receptor, "tau_rise", 0.0)
+    _at_least(receptor, "tau_decay", 0.0)
+    rise, decay = receptor.tau_rise, receptor.tau_decay
+    if is_traced(rise) or is_traced(decay) or (rise.shape and decay.shape and rise.shape != decay.shape):
+        return  # arrays of unequal length are refused by the population, which knows its size
+    if not bool(np.all(np.asarray(rise) < np.asarray(decay))):
+        raise ValueError(
+            f"{type(receptor).__name__}: tau_rise = {np.asarray(rise)}, tau_decay = {np.asarray(decay)}; expected "
+            f"tau_rise < tau_decay. {other}"
+        )
+
+
+def peak_factor(tau_rise: Param, tau_decay: Param) -> Param:
+    """`1 / (exp(-t/tau_decay) - exp(-t/tau_rise))` at its peak `t = tau_r tau_d / (tau_d - tau_r) ln(tau_d / tau_r)`.
+
+    Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
+    """
+    t = tau_rise * tau_decay / (tau_decay - tau_rise) * jnp.log(tau_decay / tau_rise)
+    return 1.0 / (jnp.exp(-t / tau_decay) - jnp.exp(-t / tau_rise))
+
+
+def magnesium_block(v: Float[Array, " n"], mg: Param) -> Float[Array, " n"]:
+    """Fraction of NMDA channels not blocked, `1 / (1 + [Mg] / 3.57 exp(-0.062 v))`; v in mV, `mg` in mM.
+
+    Source: Jahr & Stevens 1990, doi:10.1523/JNEUROSCI.10-09-03178.1990, eq. 4a.
+    """
+    return 1.0 / (1.0 + mg / 3.57 * jnp.exp(jnp.minimum(-0.062 * v, _LARGE)))
+
+
+class Delta(AbstractReceptor):
+    """Delta synapse: an arrival of weight w makes `v` jump by w (mV). No state, no current.
+
+    `variable` names another flowing variable of the unit to jump instead, in that variable's unit: `Delta("i")` for a
+    `CubaLIF`. Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_delta.
+    """
+
+    variable: str = eqx.field(static=True, default="v")
+    """The variable that jumps."""
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.variable, str):
+            raise TypeError(
+                f"Delta.variable is {self.variable!r}; expected the name of a variable, 'v'. The jump is the weight."
+            )
+
+    def init(self, n):
+        return {}
+
+    def current(self, g, v):
+        return jnp.zeros_like(v)
+
+    def vector_field(self, g):
+        return {}
+
+    def arrive(self, g, dg, y_unit):
+        if self.variable not in y_unit:
+            raise ValueError(f"Delta: {unknown('variable', self.variable, y_unit)}")
+        return g, {**y_unit, self.variable: y_unit[self.variable] + dg}
+
+
+class ExpCurr(AbstractReceptor):
+    """Exponential current: `di/dt = -i / tau`, `I = i`; an arrival of weight w adds w (pA) to i.
+
+    One event: `i = w exp(-t / tau)`, charge `w tau` (fC). Exact under `ExponentialEuler`.
+    Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_exp.
+    """
+
+    tau: Param = 5.0
+    """Decay time constant (ms)."""
+
+    def __check_init__(self) -> None:
+        _at_least(self, "tau", 0.0)
+
+    def init(self, n):
+        return {"i": _zeros(n)}
+
+    def current(self, g, v):
+        return g["i"]
+
+    def vector_field(self, g):
+        return {"i": -g["i"] / self.tau}
+
+    def arrive(self, g, dg, y_unit):
+        return {"i": g["i"] + dg}, y_unit
 
 
 class ExpCond(AbstractReceptor):
-    """Exponential conductance: `dg/dt = -g / tau`, `I = g (e_rev - v)`; an arrival adds its weight (nS) to g."""
+    """Exponential conductance: `dg/dt = -g / tau`, `I = g (e_rev - v)`; an arrival of weight w adds w (nS) to g.
+
+    One event: `g = w exp(-t / tau)`, integral `w tau`. Exact under `ExponentialEuler`.
+    Source: Roth & van Rossum 2009 (Computational Modeling Methods for Neuroscientists, ch. 6).
+    """
 
     tau: Param = 5.0
     """Decay time constant (ms)."""
     e_rev: Param = 0.0
     """Reversal potential (mV)."""
 
+    def __check_init__(self) -> None:
+        _at_least(self, "tau", 0.0)
+
     def init(self, n):
-        return {"g": jnp.zeros(n, float_dtype())}
+        return {"g": _zeros(n)}
 
     def current(self, g, v):
         return g["g"] * (self.e_rev - v)
@@ -25,3 +150,158 @@ class ExpCond(AbstractReceptor):
 
     def arrive(self, g, dg, y_unit):
         return {"g": g["g"] + dg}, y_unit
+
+
+class DualExpCond(AbstractReceptor):
+    """Conductance with rise and decay: `g = decay - rise`, `d decay/dt = -decay / tau_decay`, `d rise/dt = -rise /
+    tau_rise`.
+
+    An arrival of weight w adds `w f` to both, `I = g (e_rev - v)`. One event: `g = w f (exp(-t / tau_decay) - exp(-t
+    / tau_rise))` with `f = 1 / (exp(-t_p / tau_decay) - exp(-t_p / tau_rise))`, `t_p = tau_rise tau_decay /
+    (tau_decay - tau_rise) ln(tau_decay / tau_rise)`, so that g peaks at w nS, at `t_p`; integral `w f (tau_decay -
+    tau_rise)`. Exact under `ExponentialEuler`. Needs tau_rise < tau_decay; where they are equal use `AlphaCond`.
+    Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
+    """
+
+    tau_rise: Param = 0.5
+    """Rise time constant (ms)."""
+    tau_decay: Param = 5.0
+    """Decay time constant (ms)."""
+    e_rev: Param = 0.0
+    """Reversal potential (mV)."""
+
+    def __check_init__(self) -> None:
+        _slower(self, "Swap them, or use AlphaCond(tau) where they are equal.")
+
+    def init(self, n):
+        return {"rise": _zeros(n), "decay": _zeros(n)}
+
+    def current(self, g, v):
+        return (g["decay"] - g["rise"]) * (self.e_rev - v)
+
+    def vector_field(self, g):
+        return {"rise": -g["rise"] / self.tau_rise, "decay": -g["decay"] / self.tau_decay}
+
+    def arrive(self, g, dg, y_unit):
+        jump = peak_factor(self.tau_rise, self.tau_decay) * dg
+        return {"rise": g["rise"] + jump, "decay": g["decay"] + jump}, y_unit
+
+
+class AlphaCurr(AbstractReceptor):
+    """Alpha current: `dx/dt = -x / tau`, `di/dt = (e x - i) / tau`, `I = i`; an arrival of weight w adds w (pA) to x.
+
+    One event: `i = w (t / tau) exp(1 - t / tau)`, which peaks at w pA at `t = tau`; charge `w e tau` (fC). Under
+    `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau` (order
+    1).
+    Source: Rall 1967; NEST's iaf_psc_alpha.
+    """
+
+    tau: Param = 2.0
+    """Time to peak (ms)."""
+
+    def __check_init__(self) -> None:
+        _at_least(self, "tau", 0.0)
+
+    def init(self, n):
+        return {"i": _zeros(n), "x": _zeros(n)}
+
+    def current(self, g, v):
+        return g["i"]
+
+    def vector_field(self, g):
+        return {"i": (_E * g["x"] - g["i"]) / self.tau, "x": -g["x"] / self.tau}
+
+    def arrive(self, g, dg, y_unit):
+        return {"i": g["i"], "x": g["x"] + dg}, y_unit
+
+
+class AlphaCond(AbstractReceptor):
+    """Alpha conductance: `dx/dt = -x / tau`, `dg/dt = (e x - g) / tau`, `I = g (e_rev - v)`; an arrival adds its
+    weight to x.
+
+    One event of weight w (nS): `g = w (t / tau) exp(1 - t / tau)`, which peaks at w nS at `t = tau`; integral `w e
+    tau`. Under `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt /
+    tau` (order 1).
+    Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
+    """
+
+    tau: Param = 2.0
+    """Time to peak (ms)."""
+    e_rev: Param = 0.0
+    """Reversal potential (mV)."""
+
+    def __check_init__(self) -> None:
+        _at_least(self, "tau", 0.0)
+
+    def init(self, n):
+        return {"g": _zeros(n), "x": _zeros(n)}
+
+    def current(self, g, v):
+        return g["g"] * (self.e_rev - v)
+
+    def vector_field(self, g):
+        return {"g": (_E * g["x"] - g["g"]) / self.tau, "x": -g["x"] / self.tau}
+
+    def arrive(self, g, dg, y_unit):
+        return {"g": g["g"], "x": g["x"] + dg}, y_unit
+
+
+class NMDA(AbstractReceptor):
+    """NMDA conductance with magnesium block: `I = g B(v) (e_rev - v)`, `B(v) = 1 / (1 + [Mg] / 3.57 exp(-0.062 v))`.
+
+    `g = decay - rise` has the kinetics and the normalisation of `DualExpCond`: the weight (nS) is the peak without
+    block. The gating does not saturate (it is linear, so all synapses of a unit share one state); for trains well above
+    `1 / tau_decay` lower the weight, or let `TsodyksMarkram` depress it.
+    Source: Jahr & Stevens 1990, doi:10.1523/JNEUROSCI.10-09-03178.1990, eq. 4a (block); Roth & van Rossum 2009
+    (kinetics).
+    """
+
+    tau_rise: Param = 2.0
+    """Rise time constant (ms)."""
+    tau_decay: Param = 100.0
+    """Decay time constant (ms)."""
+    e_rev: Param = 0.0
+    """Reversal potential (mV)."""
+    mg: Param = 1.0
+    """Magnesium concentration outside (mM)."""
+
+    def __check_init__(self) -> None:
+        _slower(self, "Swap them.")
+        _at_least(self, "mg", 0.0, strict=False)
+
+    def init(self, n):
+        return {"rise": _zeros(n), "decay": _zeros(n)}
+
+    def current(self, g, v):
+        return (g["decay"] - g["rise"]) * magnesium_block(v, self.mg) * (self.e_rev - v)
+
+    def vector_field(self, g):
+        return {"rise": -g["rise"] / self.tau_rise, "decay": -g["decay"] / self.tau_decay}
+
+    def arrive(self, g, dg, y_unit):
+        jump = peak_factor(self.tau_rise, self.tau_decay) * dg
+        return {"rise": g["rise"] + jump, "decay": g["decay"] + jump}, y_unit
+
+
+class GapPort(AbstractReceptor):
+    """Port of `bs.GapJunctions`: receives `(G, J)` every step and drives `I = J - G v`.
+
+    `G = sum_j g_ij` (nS) and `J = sum_j g_ij v_j` (pA), so `I = sum_j g_ij (v_j - v)`. Each arrival replaces the
+    last; the coupling begins with the first arrival, one step plus the delay after the start. `-G v` stays in the
+    vector field, where an exponential or implicit solver keeps it stable. Source: Kopell & Ermentrout 2004,
+    doi:10.1073/pnas.0406343101.
+    """
+
+    channels: ClassVar[int] = 2
+
+    def init(self, n):
+        return {"g": _zeros(n), "j": _zeros(n)}
+
+    def current(self, g, v):
+        return g["j"] - g["g"] * v
+
+    def vector_field(self, g):
+        return {"g": jnp.zeros_like(g["g"]), "j": jnp.zeros_like(g["j"])}
+
+    def arrive(self, g, dg, y_unit):
+        return {"g": dg[0], "j": dg[1]}, y_unit

@@ -42,19 +42,33 @@ def lif(b2, n):
     values = {key: getattr(p, key) * mv for key in ("e_e", "e_i", "e_l", "v_th", "v_reset", "drive")}
     values |= {key: getattr(p, key) * ms for key in ("tau_m", "tau_e", "tau_i")}
     group = b2.NeuronGroup(
-        n, LIF, threshold="v > v_th", reset="v = v_reset", refractory=p.t_ref * ms, method="euler", namespace=values
+        n,
+        LIF,
+        threshold="v > v_th",
+        reset="v = v_reset",
+        refractory=p.t_ref * ms,
+        method="euler",
+        namespace=values,
+        name="units",
     )
     group.v = f"({p.v0_mean} + {p.v0_std}*randn())*mV"
     return group, f"ge += {p.w_e / s!r}", f"gi += {p.w_i / s!r}", "forward Euler"
 
 
-def hh(b2, n):
+def hh(b2, n, refractory=None):
+    """`refractory="v > v_th"` makes a spike an upward crossing instead."""
     p, s = networks.NETWORKS["coba_hh"], networks.scale(n)
     values = {key: getattr(p, key) * b2.mV for key in ("e_e", "e_i", "e_l", "e_na", "e_k", "v_t", "v_th")}
     values |= {key: getattr(p, key) * b2.ms for key in ("tau_e", "tau_i")}
     values |= {key: getattr(p, key) * b2.nS for key in ("g_l", "g_na", "g_k")} | {"c_m": p.c_m * b2.pF}
     group = b2.NeuronGroup(
-        n, HH, threshold="v > v_th", refractory=p.t_ref * b2.ms, method="exponential_euler", namespace=values
+        n,
+        HH,
+        threshold="v > v_th",
+        refractory=refractory or p.t_ref * b2.ms,
+        method="exponential_euler",
+        namespace=values,
+        name="units",
     )
     group.v = f"({p.v0_mean} + {p.v0_std}*randn())*mV"
     group.ge = f"({p.ge0_mean} + {p.ge0_std}*randn())*nS"

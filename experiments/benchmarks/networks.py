@@ -75,3 +75,11 @@ def scale(n):
 
 def n_excitatory(n):
     return round(FRACTION_EXCITATORY * n)
+
+
+# Mean rate from 500 ms on in Brian2 2.9 with exactly these numbers; a time with another rate is no time of the network.
+REFERENCE_RATE_HZ = {
+    ("coba_lif", 4000): 21.6,  # 8 seeds, sd 1.4
+    ("coba_lif", 16000): 5.16,  # 3 seeds, sd 0.05
+    ("coba_hh", 4000): 36.6,  # 16 seeds, sd 2.3
+}

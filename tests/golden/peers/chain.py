@@ -79,7 +79,7 @@ def main():
             continue
         version, steps, senders = run(case, case["clamped_steps"])
         by_unit = [[s for s, i in sorted(zip(steps, senders, strict=True)) if i == unit] for unit in (0, 1)]
-        case[name] = {"pre_steps": by_unit[0], "post_steps": by_unit[1]}
+        case.setdefault(name, {}).update({"pre_steps": by_unit[0], "post_steps": by_unit[1]})
         golden["versions"][name] = version
     text = json.dumps(golden, indent=1)
     FILE.write_text(compact(text) + "\n")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "experiments" / "benchmarks"))
-import _sim_brian2  # noqa: E402
-import networks  # noqa: E402
+import _sim_brian2
+import networks
 
 MIN_INTERVALS = 5  # a coefficient of variation needs a few
 
@@ -41,7 +41,8 @@ def main():
     columns = dict(zip(names, np.array(rows).T, strict=True))
     out = {k: {"mean": round(float(v.mean()), 4), "sd": round(float(v.std(ddof=1)), 4)} for k, v in columns.items()}
     per_seed = {"rate_hz_per_seed": [round(float(x), 4) for x in columns["rate_hz"]]}
-    print(json.dumps({"n_seeds": seeds, "window_ms": [networks.WINDOW_START_MS, t_ms], **out, **per_seed, "about": about}))
+    out = {"n_seeds": seeds, "window_ms": [networks.WINDOW_START_MS, t_ms], **out, **per_seed}
+    print(json.dumps({**out, "about": about}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""The demo: its acts, one after the other, and the report."""
+
+import dataclasses
+import datetime
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import _braille, _coba, _reading
+from ._facts import facts, installed
+from ._progress import AbstractProgress, Silent
+from ._report import Act, Table, write
+
+
+def _balanced(quick: bool, seed: int, progress: AbstractProgress) -> Act:
+    whole = _coba.Settings(seed=seed)
+    return _coba.act(dataclasses.replace(whole, t1=500.0, start=100.0, seeds=1) if quick else whole, progress)
+
+
+def _reads(quick: bool, seed: int, progress: AbstractProgress) -> Act:
+    whole = _braille.Settings(seed=seed)
+    short = dataclasses.replace(whole, neurons=64, steps=64, epochs=3, roll=6)
+    return _reading.act(short if quick else whole, progress)
+
+
+ACTS: dict[str, Callable[[bool, int, AbstractProgress], Act]] = {
+    "balanced network": _balanced,
+    "reading Braille": _reads,
+}
+"""Short title -> act, called as `act(quick, seed, progress)`. A new act is a new entry."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the demo computed and where the report is."""
+
+    path: Path
+    acts: tuple[Act, ...]
+    seconds: float
+
+
+def run(path: Path, *, quick: bool = False, seed: int = 0, progress: AbstractProgress | None = None) -> Result:
+    """Run every act and write the report to `path`; raises OSError before the work if it cannot be written."""
+    progress = progress or Silent()
+    path = path.expanduser().resolve()
+    writable(path)
+    began, acts = time.perf_counter(), []
+    for title, act in ACTS.items():
+        progress.begin(title)
+        acts.append(act(quick, seed, progress))
+    seconds = time.perf_counter() - began
+    now = datetime.datetime.now().astimezone()
+    made = f"Made on {now:%Y-%m-%d %H:%M %Z} by brainsim {installed('brainsim')} in {seconds:.0f} s, seed {seed}."
+    summary = (
+        "A network that is simulated, and one that learns. Every number below was computed on this machine just now, "
+        "except those of other simulators, which are marked."
+    )
+    if quick:
+        summary += (
+            " *This was a quick look* (`--quick`): shorter runs and little training, so accuracies and rates are not "
+            "the real ones."
+        )
+    write(path, acts, Table(("what", "which"), [*facts(), ("seed", seed)], prose=True), summary=summary, made=made)
+    return Result(path, tuple(acts), seconds)
+
+
+def writable(path: Path) -> None:
+    """Raise OSError, with the path, unless a file can be written there."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'brainsim-report.html'}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {path.parent} does not exist; make it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"{path} cannot be written; name another place.")

@@ -1,0 +1,150 @@
+"""The command line `brainsim`: demo, info, bench."""
+
+import os
+import platform
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import _demo
+
+app = typer.Typer(
+    name="brainsim",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A differentiable brain simulator on JAX: networks of hybrid dynamical systems, simulated and trained.",
+    epilog="Start with [bold]brainsim demo[/bold]. Set JAX_PLATFORMS=cpu to stay off an accelerator, "
+    "BRAINSIM_KERNELS=off for the pure-JAX event operators, JAX_ENABLE_X64=1 for double precision.",
+)
+
+
+class _Bars(_demo.AbstractProgress):
+    """One bar per act, with what came out last beside it."""
+
+    def __init__(self, progress: Progress, acts: int):
+        self.progress, self.acts, self.number, self.task = progress, acts, 0, None
+
+    def begin(self, title: str) -> None:
+        self.number += 1
+        label = f"[bold]{self.number}/{self.acts}[/bold] {title}"
+        self.task = self.progress.add_task(label, total=None, text="compiling, and then the first results")
+
+    def advance(self, done: int, total: int, text: str) -> None:
+        self.progress.update(self.task, completed=done, total=total, text=text)
+
+
+def _need_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        typer.echo("The report needs matplotlib for its figures: pip install 'brainsim[plot]'", err=True)
+        raise typer.Exit(1) from None
+
+
+def _bars(console: Console) -> Progress:
+    columns = (
+        SpinnerColumn(finished_text="[green]✓[/green]"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[text]}[/dim]"),
+    )
+    return Progress(*columns, console=console)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the report.")] = Path("brainsim-report.html"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Shorter runs and three epochs: see that all works, in a minute.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds connections, initial values and training.")] = 0,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Show the report in the browser afterwards.")] = False,
+) -> None:
+    """Run the main job and write a report: one HTML file that needs nothing else.
+
+    [bold]1.[/bold] Simulates the COBA network of 4,000 neurons over five seeds and puts firing rate and irregularity
+    beside those of Brian2 and NEST.
+
+    [bold]2.[/bold] Trains a recurrent spiking network to read Braille letters from real recordings of a tactile sensor,
+    and puts its held-out accuracy beside that of a ridge classifier on event counts.
+
+    Takes less than four minutes on two cores.
+    """
+    _need_matplotlib()
+    console = Console()
+    with _bars(console) as progress:
+        try:
+            result = _demo.run(out, quick=quick, seed=seed, progress=_Bars(progress, len(_demo.ACTS)))
+        except OSError as e:
+            progress.stop()
+            typer.echo(f"brainsim demo: {e}", err=True)
+            raise typer.Exit(1) from None
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", style="bold")
+    for act in result.acts:
+        table.add_row(f"[underline]{act.title}[/underline]", "")
+        for label, value in act.figures_of_merit.items():
+            table.add_row(f"  {label}", value)
+    console.print(table)
+    console.print(f"Report, after {result.seconds:.0f} s:", style="dim")
+    typer.echo(str(result.path))
+    if open_:
+        webbrowser.open(result.path.as_uri())
+
+
+@app.command()
+def info() -> None:
+    """Tell what is in use: versions, devices, event kernels (and why not), data.
+
+    The event operators run as C++ kernels on a CPU. Without a compiler at installation, with BRAINSIM_KERNELS=off, or
+    on another device, they run as pure JAX: the same results, slower.
+    """
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in _demo.facts():
+        table.add_row(name, str(value))
+    Console(soft_wrap=True).print(table)
+
+
+@app.command()
+def bench(
+    seconds: Annotated[float, typer.Option(min=0.1, help="Model time of a run (s).")] = 1.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs after the first, which compiles.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds connections and initial values.")] = 0,
+) -> None:
+    """Time the COBA network of 4,000 neurons, its firing rate beside each time.
+
+    dt is 0.1 ms, the integrator forward Euler, and every spike is recorded. A time means nothing without its rate: a
+    silent network is a fast one. For Brian2, BrainPy and NEST on the same networks, each in its own process, run
+    [bold]python -m experiments.benchmarks[/bold] in a checkout of the repository.
+    """
+    console = Console()
+    console.print(f"event operators: {_demo.kernels()}; {os.cpu_count()} cores, {platform.machine()}", style="dim")
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for name in ("run", "compilation (s)", "run (s)", "s per model second", "rate (Hz)"):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for k, sol in enumerate(_demo.timed_coba(seed, round(seconds * 1e4) * 0.1, repeats)):
+        stats = sol.stats
+        name = "first" if k == 0 else f"warm {k}"
+        cells = (
+            f"{stats['compile_s']:.2f}",
+            f"{stats['run_s']:.3f}",
+            f"{stats['run_s'] / seconds:.3f}",
+            f"{stats['rate_hz']['P']:.2f}",
+        )
+        table.add_row(name, *cells)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

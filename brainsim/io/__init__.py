@@ -1,0 +1,9 @@
+"""Results and networks on disk, and export to other formats."""
+
+from ._directory import (
+    Directory as Directory,
+    StoredRun as StoredRun,
+    load as load,
+    provenance as provenance,
+    save as save,
+)

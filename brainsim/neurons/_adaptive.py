@@ -1,0 +1,157 @@
+"""Units with spike-frequency adaptation: AdEx, Izhikevich, adaptive threshold."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..base import Param
+from ..core import AbstractUnit
+from ._shared import below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
+
+
+class AdEx(AbstractUnit):
+    """Adaptive exponential integrate-and-fire.
+
+    `c_m dv/dt = g_l (e_l - v) + g_l delta_t exp((v - v_t) / delta_t) - w + I`, `tau_w dw/dt = a (v - e_l) - w`;
+    at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. Above `v_peak`
+    the exponential keeps the value it has there. The default cut-off is `v_t + 5 delta_t`, where the upswing is certain and
+    lasts well below 0.1 ms (the paper's cut-off of 20 mV asks for small steps).
+    Source: Brette & Gerstner 2005, doi:10.1152/jn.00686.2005, eq. 1-3 and table 1.
+    """
+
+    c_m: Param = 281.0
+    """Membrane capacitance (pF)."""
+    g_l: Param = 30.0
+    """Leak conductance (nS)."""
+    e_l: Param = -70.6
+    """Leak reversal potential (mV)."""
+    v_t: Param = -50.4
+    """Spike threshold (mV)."""
+    delta_t: Param = 2.0
+    """Spike slope factor (mV)."""
+    tau_w: Param = 144.0
+    """Adaptation time constant (ms)."""
+    a: Param = 4.0
+    """Subthreshold adaptation (nS)."""
+    b: Param = 80.5
+    """Spike-triggered adaptation (pA)."""
+    v_reset: Param = -70.6
+    """Reset potential (mV)."""
+    v_peak: Param = -40.4
+    """Cut-off: potential that counts as a spike (mV)."""
+    t_ref: Param = 0.0
+    """Refractory period (ms)."""
+
+    def __check_init__(self) -> None:
+        positive(self, "c_m", "g_l", "delta_t", "tau_w")
+        not_negative(self, "t_ref")
+        below(self, "v_t", "v_peak")
+        below(self, "v_reset", "v_peak")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n), "w": filled(0.0, n)}, {"refractory": no_refractory(n)}
+
+    def vector_field(self, y, z, inp):
+        v, w = y["v"], y["w"]
+        rise = self.delta_t * jnp.exp((jnp.minimum(v, self.v_peak) - self.v_t) / self.delta_t)
+        dv = (self.g_l * (self.e_l - v + rise) - w + inp) / self.c_m
+        return {"v": frozen(z["refractory"], dv), "w": (self.a * (v - self.e_l) - w) / self.tau_w}
+
+    def guard(self, y, z):
+        return unless(z["refractory"] > 0, y["v"] - self.v_peak)
+
+    def reset(self, y, z, s, inp, clock):
+        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        return {"v": v, "w": y["w"] + s * self.b}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
+
+
+class Izhikevich(AbstractUnit):
+    """Izhikevich's simple model: `dv/dt = 0.04 v^2 + 5 v + 140 - u + I`, `du/dt = a (b v - u)`; at `v > v_peak`, `v = c`, `u = u + d`.
+
+    v is in mV and t in ms; u and I are in mV/ms, so a current of 1 pA is taken as 1 mV/ms (a cell of 1 pF). The
+    defaults are the regular spiking cell. Source: Izhikevich 2003, doi:10.1109/TNN.2003.820440, eq. 1-3 and fig. 2 (that
+    article's own program takes two half-millisecond Euler steps for v and one step of 1 ms for u).
+    """
+
+    a: Param = 0.02
+    """Rate of recovery (1/ms)."""
+    b: Param = 0.2
+    """Sensitivity of recovery to v (1/ms)."""
+    c: Param = -65.0
+    """Reset potential (mV)."""
+    d: Param = 8.0
+    """Jump of recovery at a spike (mV/ms)."""
+    v_peak: Param = 30.0
+    """Potential that counts as a spike (mV)."""
+
+    def __check_init__(self) -> None:
+        positive(self, "a")
+        below(self, "c", "v_peak")
+
+    def init(self, n, clock):
+        v = filled(-65.0, n)
+        return {"v": v, "u": self.b * v}, {}
+
+    def vector_field(self, y, z, inp):
+        # beyond the peak the spike is certain: growing no faster there keeps every number finite
+        v = jnp.minimum(y["v"], self.v_peak)
+        dv = (0.04 * v + 5.0) * v + 140.0 - y["u"] + inp
+        return {"v": dv, "u": self.a * (self.b * v - y["u"])}
+
+    def guard(self, y, z):
+        return y["v"] - self.v_peak
+
+    def reset(self, y, z, s, inp, clock):
+        return {"v": reset_to(y["v"], s, self.c), "u": y["u"] + s * self.d}, z
+
+
+class AdaptiveLIF(AbstractUnit):
+    """Leaky integrate-and-fire with adaptive threshold (ALIF): `tau_m dv/dt = e_l - v + I / g_l`, `tau_a da/dt = -a`.
+
+    A spike at `v > v_th + a`; then `a = a + beta`, and `v = v_reset`, or, with `reset_by_subtraction`,
+    `v = v - (v_th + a - v_reset)` with the `a` before the spike. In the refractory period v is frozen and a goes on.
+    Bellec's and Yin's threshold `v_th + beta' b` with `b(n+1) = rho b(n) + (1 - rho) s(n)`, `rho = exp(-dt / tau_a)`, is this
+    one with `a = beta' b` and `beta = beta' (1 - rho)`: here the jump does not depend on dt.
+    Source: Bellec et al. 2018 (arXiv:1803.09574), eq. 1-2; Yin et al. 2021, doi:10.1038/s42256-021-00397-w, eq. 1-4.
+    """
+
+    tau_m: Param = 20.0
+    """Membrane time constant (ms)."""
+    e_l: Param = 0.0
+    """Leak reversal potential (mV, or no unit)."""
+    v_th: Param = 1.0
+    """Threshold at rest (as e_l)."""
+    v_reset: Param = 0.0
+    """Reset potential (as e_l)."""
+    g_l: Param = 1.0
+    """Leak conductance (nS)."""
+    tau_a: Param = 200.0
+    """Time constant of the threshold (ms)."""
+    beta: Param = 0.1
+    """Jump of the threshold at a spike (as e_l)."""
+    t_ref: Param = 0.0
+    """Refractory period (ms)."""
+    reset_by_subtraction: bool = eqx.field(static=True, default=False)
+    """Subtract the distance from threshold to reset, instead of going to v_reset."""
+
+    def __check_init__(self) -> None:
+        positive(self, "tau_m", "g_l", "tau_a")
+        not_negative(self, "t_ref")
+        below(self, "v_reset", "v_th")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n), "a": filled(0.0, n)}, {"refractory": no_refractory(n)}
+
+    def vector_field(self, y, z, inp):
+        dv = (self.e_l - y["v"] + inp / self.g_l) / self.tau_m
+        return {"v": frozen(z["refractory"], dv), "a": -y["a"] / self.tau_a}
+
+    def guard(self, y, z):
+        return unless(z["refractory"] > 0, y["v"] - (self.v_th + y["a"]))
+
+    def reset(self, y, z, s, inp, clock):
+        v, a = y["v"], y["a"]
+        if self.reset_by_subtraction:
+            v = v - s * (self.v_th + a - self.v_reset)
+        else:
+            v = reset_to(held(z["refractory"], v, self.v_reset), s, self.v_reset)
+        return {"v": v, "a": a + s * self.beta}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}

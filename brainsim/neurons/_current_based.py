@@ -1,0 +1,92 @@
+"""Linear units as NIR and Loihi define them: the current-based LIF and the leaky integrator."""
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..base import Param
+from ..core import AbstractUnit
+from ._shared import SILENT, below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
+
+
+class CubaLIF(AbstractUnit):
+    """Current-based LIF: `tau_syn di/dt = -i + w_in I`, `tau_m dv/dt = e_l - v + r i`; at `v > v_th` a spike.
+
+    Then `v = v_reset`, or, with `reset_by_subtraction`, `v = v - (v_th - v_reset)`; v is frozen for `t_ref`, i is not.
+    The synapse is part of the unit: spikes come in through a receptor that jumps `i`, `bs.Delta(variable="i")`, and an event
+    of weight w adds w to i; all else (`i_e`, `inputs`) is I and is filtered by `tau_syn`. NIR's unit impulse of
+    weight w adds `w_in w / tau_syn`; Loihi's adds w. A spike that finds the unit at rest gives
+    `v - e_l = r w tau_syn / (tau_syn - tau_m) (exp(-t / tau_syn) - exp(-t / tau_m))`: exact to rounding under
+    `diffrax.Tsit5()`, order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r in GOhm.
+    Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), CubaLIF; Davies et al. 2018 (Loihi), eq. 1-2.
+    """
+
+    tau_syn: Param = 5.0
+    """Time constant of the synaptic current (ms)."""
+    tau_m: Param = 20.0
+    """Membrane time constant (ms); NIR's tau_mem."""
+    r: Param = 1.0
+    """Resistance (GOhm = mV/pA)."""
+    e_l: Param = 0.0
+    """Resting potential (mV); NIR's v_leak."""
+    v_th: Param = 1.0
+    """Threshold (mV); NIR's v_threshold."""
+    v_reset: Param = 0.0
+    """Reset potential (mV)."""
+    w_in: Param = 1.0
+    """Weight of the input current."""
+    t_ref: Param = 0.0
+    """Refractory period (ms)."""
+    reset_by_subtraction: bool = eqx.field(static=True, default=False)
+    """Subtract the distance from threshold to reset, instead of going to v_reset."""
+
+    def __check_init__(self) -> None:
+        positive(self, "tau_syn", "tau_m")
+        not_negative(self, "t_ref")
+        below(self, "v_reset", "v_th")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n), "i": filled(0.0, n)}, {"refractory": no_refractory(n)}
+
+    def vector_field(self, y, z, inp):
+        dv = (self.e_l - y["v"] + self.r * y["i"]) / self.tau_m
+        return {"v": frozen(z["refractory"], dv), "i": (self.w_in * inp - y["i"]) / self.tau_syn}
+
+    def guard(self, y, z):
+        return unless(z["refractory"] > 0, y["v"] - self.v_th)
+
+    def reset(self, y, z, s, inp, clock):
+        v = y["v"]
+        if self.reset_by_subtraction:
+            v = v - s * (self.v_th - self.v_reset)
+        else:
+            v = reset_to(held(z["refractory"], v, self.v_reset), s, self.v_reset)
+        return {"v": v, "i": y["i"]}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
+
+
+class LeakyIntegrator(AbstractUnit):
+    """A unit that never spikes: `tau_m dv/dt = e_l - v + r I`. A readout; exact under `ExponentialEuler` for constant I.
+
+    Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), LI.
+    """
+
+    tau_m: Param = 20.0
+    """Time constant (ms); NIR's tau."""
+    e_l: Param = 0.0
+    """Resting value (mV); NIR's v_leak."""
+    r: Param = 1.0
+    """Resistance (GOhm = mV/pA)."""
+
+    def __check_init__(self) -> None:
+        positive(self, "tau_m")
+
+    def init(self, n, clock):
+        return {"v": filled(self.e_l, n)}, {}
+
+    def vector_field(self, y, z, inp):
+        return {"v": (self.e_l - y["v"] + self.r * inp) / self.tau_m}
+
+    def guard(self, y, z):
+        return jnp.full_like(y["v"], SILENT)
+
+    def reset(self, y, z, s, inp, clock):
+        return y, z

@@ -1,0 +1,187 @@
+"""Poisson drive: independent sources, and many sources at once."""
+
+import dataclasses
+import zlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..base import Key, check_parameter, float_dtype, is_traced, parameter
+from ..core import AbstractDistribution, AbstractEdge, AbstractInput, AbstractProcess, Deposit, Endpoint
+
+
+def _parameter(x: Any) -> Any:
+    return x if isinstance(x, AbstractInput | AbstractDistribution) else parameter(x)
+
+
+def check_rate(owner: str, rate: Any) -> None:
+    """Raise unless `rate` is a waveform or finite numbers >= 0."""
+    if isinstance(rate, AbstractInput):
+        return
+    check_parameter(owner, "rate", rate)
+    if not is_traced(rate) and not bool(np.all(np.asarray(rate) >= 0)):
+        raise ValueError(f"{owner}.rate is {np.asarray(rate)}; expected rates >= 0 (Hz).")
+
+
+def _check_rate_shape(owner: str, where: str, rate: Any, n: int) -> None:
+    if isinstance(rate, AbstractInput):
+        rate.check(where, n)
+    elif jnp.shape(rate) not in ((), (n,)):
+        raise ValueError(f"{where}: {owner}.rate has shape {jnp.shape(rate)}; expected () or ({n},), one rate per unit.")
+
+
+def _init_rate(rate: Any, n: int, clock: Any) -> Any:
+    return rate.init(n, clock) if isinstance(rate, AbstractInput) else {}
+
+
+def _rate_now(rate: Any, z: Any, n: int, clock: Any) -> tuple[Array, Any]:
+    return rate.value(z, n, clock) if isinstance(rate, AbstractInput) else (rate, z)
+
+
+def _uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Uniform float32 in [0, 1], multiples of 2^-32: fine enough near 0 for rates of one event in days."""
+    return jax.random.bits(key, shape, jnp.uint32).astype(jnp.float32) * np.float32(2.0**-32)
+
+
+class Poisson(AbstractProcess):
+    """Independent Poisson spikes: in a step each unit emits 1 with probability `rate dt` (at most 1), else 0.
+
+    `inputs={"name": ...}` of the run adds to the rate, so a rate that varies in time is a waveform given here or there; where
+    the sum is below 0 it counts as 0. The mean rate is exact; spikes of a unit are at least one step apart, as in Brian2.
+    The spikes have no derivative with respect to the rate. Source: Dayan & Abbott 2001, section 1.4.
+
+    **Arguments:** `rate`: Hz; number, array (n,) or a waveform (`AbstractInput`).
+    """
+
+    rate: Any = eqx.field(converter=_parameter, default=0.0)
+
+    def __check_init__(self) -> None:
+        check_rate("Poisson", self.rate)
+
+    def check(self, name, size):
+        _check_rate_shape("Poisson", f"Source {name!r}", self.rate, size)
+
+    def init(self, n, clock):
+        return {"rate": _init_rate(self.rate, n, clock)}
+
+    def emit(self, z, inp, clock):
+        rate, state = _rate_now(self.rate, z["rate"], inp.shape[0], clock)
+        p = (1e-3 * clock.dt * (rate + inp)).astype(jnp.float32)
+        key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))  # the waveform may draw too
+        return (_uniform(key, inp.shape) < p).astype(inp.dtype), {"rate": state}
+
+
+_TERMS = 16  # terms of the distribution per turn of the loop, which XLA fuses into one pass
+_MEAN = 64.0  # exp(-mean) must be far from the smallest float32
+
+
+def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+    """Poisson counts by inversion: the number of k with `u < P(N > k)`, exact to float32 rounding. No derivative.
+
+    About ten times faster than `jax.random.poisson` for the means of a step. A large mean is the sum of several smaller ones.
+    """
+    mean = jnp.maximum(jax.lax.stop_gradient(mean).astype(jnp.float32), 0.0)
+    parts = jnp.maximum(jnp.ceil(jnp.max(mean, initial=0.0) / _MEAN).astype(jnp.int32), 1)
+    mean = mean / parts.astype(jnp.float32)
+
+    def draw(i, total):
+        u = _uniform(jax.random.fold_in(key, i), shape)
+
+        def turn(carry):
+            k, p, tail, count = carry
+            for _ in range(_TERMS):
+                count = count + (u < tail).astype(jnp.float32)
+                k = k + 1.0
+                p = p * mean / k
+                # The tail by subtraction loses its digits: hold it between its first term and a geometric series.
+                first, ratio = p * mean / (k + 1.0), mean / (k + 2.0)
+                most = jnp.where(ratio < 1.0, first / jnp.where(ratio < 1.0, 1.0 - ratio, 1.0), 1.0)
+                tail = jnp.clip(tail - p, first, most)
+            return k, p, tail, count
+
+        start = jnp.zeros((), jnp.float32), jnp.exp(-mean), -jnp.expm1(-mean), jnp.zeros(shape, jnp.float32)
+        return total + jax.lax.while_loop(lambda carry: jnp.any(u < carry[2]), turn, start)[3]
+
+    return jax.lax.fori_loop(0, parts, draw, jnp.zeros(shape, jnp.float32)).astype(float_dtype())
+
+
+class PoissonInput(AbstractEdge):
+    """`n` independent Poisson sources onto every unit of `post`, drawn at once: in a step `weight` times Poisson(n rate dt) arrives.
+
+    Exact for the superposition of Poisson processes (Brian2 draws the binomial number of n Bernoulli sources). What is drawn
+    in step k arrives at step k + 1. Differentiable in `weight`, not in `rate`.
+
+    **Arguments:**
+
+    - `post`: `"P"`, `"P.exc"`, `"P[:100].exc"`.
+    - `n`: number of sources for each post unit.
+    - `rate`: of each source, Hz; number, array (n_post,) or a waveform.
+    - `weight`: of every source (nS, pA or mV, as the port's receptor has it); number, array (n_post,) or distribution.
+    """
+
+    post: str = eqx.field(static=True)
+    n: int = eqx.field(static=True)
+    rate: Any = eqx.field(converter=_parameter)
+    weight: Any = eqx.field(converter=_parameter)
+    route: tuple[str, str, tuple[int, int, int]] | None = eqx.field(static=True, kw_only=True, default=None)
+
+    def __check_init__(self) -> None:
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+            raise ValueError(f"PoissonInput.n is {self.n!r}; expected a whole number of sources >= 0.")
+        check_rate("PoissonInput", self.rate)
+        if not isinstance(self.weight, AbstractDistribution):
+            check_parameter("PoissonInput", "weight", self.weight)
+
+    @property
+    def reads(self):
+        return {}
+
+    @property
+    def writes(self):
+        return self.route[:2]
+
+    @property
+    def instant(self):
+        return False
+
+    def resolve(self, where, nodes, key):
+        if self.route is not None:
+            return self
+        end = Endpoint.parse(f"{where}.post", self.post)
+        units = end.units(where, nodes)
+        port = end.port_of(where, nodes)
+        if nodes[end.node].ports[port] != nodes[end.node].size:
+            raise ValueError(f"{where}: port {end.node}.{port} takes a coupling, not events; name a port with a receptor of events.")
+        weight = self.weight
+        if isinstance(weight, AbstractDistribution):
+            if key is None:
+                raise ValueError(f"{where}.weight is drawn from {weight}; give Network(..., key=jax.random.key(0)).")
+            weight = weight.sample(key, (len(units),))
+        elif jnp.shape(weight) not in ((), (len(units),)):
+            raise ValueError(f"{where}.weight has shape {jnp.shape(weight)}; expected () or ({len(units)},), one per post unit.")
+        _check_rate_shape("PoissonInput", where, self.rate, len(units))
+        return dataclasses.replace(self, weight=weight, route=(end.node, port, (units.start, units.stop, units.step)))
+
+    def at(self, where, dt):
+        return self
+
+    def depth(self, dt):
+        return 1
+
+    def init(self, clock):
+        return {"rate": _init_rate(self.rate, self._size, clock)}
+
+    @property
+    def _size(self) -> int:
+        return len(range(*self.route[2]))
+
+    def send(self, z, views, clock):
+        node, port, part = self.route
+        rate, state = _rate_now(self.rate, z["rate"], self._size, clock)
+        key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))
+        counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, (self._size,))
+        return {"rate": state}, [Deposit(node, port, self.weight * counts, jnp.asarray(1, jnp.int32), part=part)]

@@ -1,0 +1,162 @@
+"""What a run did: raster, traces and population rates."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..base import unknown
+from ..simulate import Solution
+from ._axes import axes, colour, span, window
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def raster(
+    sol: Solution,
+    node: str,
+    *,
+    units: slice | Sequence[int] | None = None,
+    groups: Mapping[str, slice] | None = None,
+    t: tuple[float, float] | None = None,
+    ax: "Axes | None" = None,
+    **style: Any,
+) -> "Axes":
+    """A dot for every spike of `node`: time (ms) against the unit's number.
+
+    **Arguments:**
+
+    - `sol`: a solution that recorded `Spikes(node)`.
+    - `units`: which units, as a slice or numbers; None: all. Units named by number are drawn on rows 0, 1, ...
+    - `groups`: label -> slice of unit numbers, each drawn in its colour, e.g. `{"exc": slice(3200), "inh": slice(3200,
+      None)}`.
+    - `t`: (start, stop) in ms; None: the whole run.
+    - `style`: passed to `Axes.plot`, e.g. `markersize=2`.
+
+    **Returns** the axes; one line object per group holds the points drawn.
+    """
+    ax = axes(ax)
+    train = sol.spikes(node)
+    size = sol.sizes[node]
+    low, high = window(t, *span(sol))
+    chosen = np.arange(size)[units] if units is None or isinstance(units, slice) else np.asarray(units, int)
+    row = np.full(size, -1)
+    row[chosen] = chosen if units is None or isinstance(units, slice) else np.arange(chosen.size)
+    inside = (train.t >= low) & (train.t <= high) & (row[train.i] >= 0)
+    times, ids = train.t[inside], train.i[inside]
+    style = {"marker": ".", "markersize": 2.0, "markeredgewidth": 0.0, "linestyle": "none", "rasterized": True} | style
+    for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
+        member = np.zeros(size, bool)
+        member[part] = True
+        here = member[ids]
+        ax.plot(times[here], row[ids[here]], **({"color": colour(k), "label": label} | style))
+    ax.set(xlim=(low, high), xlabel="time (ms)", ylabel="unit")
+    rows = row[chosen]
+    if rows.size:
+        ax.set_ylim(rows.min() - 0.5, rows.max() + 0.5)
+    return ax
+
+
+def traces(
+    sol: Solution,
+    key: str,
+    *,
+    columns: Sequence[int] | slice | None = None,
+    t: tuple[float, float] | None = None,
+    offset: float = 0.0,
+    threshold: float | None = None,
+    ylabel: str | None = None,
+    ax: "Axes | None" = None,
+    **style: Any,
+) -> "Axes":
+    """A recorded variable against time (ms), one line for each recorded unit.
+
+    **Arguments:**
+
+    - `key`: the recording, e.g. `"P.v"` of `Trace("P.v", units=(0, 1))`.
+    - `columns`: which of the recorded units, counted within the recording; None: all.
+    - `t`: (start, stop) in ms; None: the whole run.
+    - `offset`: vertical distance between successive lines, in the variable's unit.
+    - `threshold`: draws a dotted line there (for each trace, if they are offset).
+    - `style`: passed to `Axes.plot`.
+    """
+    ax = axes(ax)
+    values = np.asarray(sol[key])
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2:
+        raise ValueError(
+            f"traces: {key!r} has shape {values.shape}; expected (n_samples, n). Take one run of the batch first."
+        )
+    shown = values[
+        :, columns if isinstance(columns, slice) else list(range(values.shape[1]) if columns is None else columns)
+    ]
+    times = sol.times(key)
+    low, high = window(t, *span(sol))
+    inside = (times >= low) & (times <= high)
+    for k in range(shown.shape[1]):
+        style_k = {"color": colour(k), "linewidth": 0.9} | style
+        ax.plot(times[inside], shown[inside, k] + k * offset, **style_k)
+        if threshold is not None and (offset or k == 0):
+            ax.axhline(threshold + k * offset, color="0.6", linewidth=0.7, linestyle=":")
+    variable = key.rpartition(".")[2]
+    ax.set(
+        xlim=(low, high),
+        xlabel="time (ms)",
+        ylabel=ylabel or ("membrane potential (mV)" if variable == "v" else variable),
+    )
+    return ax
+
+
+def _binned(sol: Solution, node: str, part: slice, bin_ms: float) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the bins (ms) and the mean rate per unit in each (Hz)."""
+    start, stop = span(sol)
+    per = max(1, round(bin_ms / sol.dt))
+    n = sol.n_steps // per
+    if n < 1:
+        raise ValueError(f"rates: bin_ms = {bin_ms:g} is longer than the run, {stop - start:g} ms. Take shorter bins.")
+    edges = start + np.arange(n + 1) * per * sol.dt
+    seconds = per * sol.dt * 1e-3
+    size = len(range(sol.sizes[node])[part])
+    if f"{node}.spikes" in sol.recordings:
+        train = sol.spikes(node)
+        member = np.zeros(sol.sizes[node], bool)
+        member[part] = True
+        # A spike time is the end of its step: step k ends at (k + 1) dt and belongs to bin k // per.
+        step = np.rint((train.t - start) / sol.dt).astype(int) - 1
+        use = member[train.i] & (step < n * per)
+        count = np.bincount(step[use] // per, minlength=n)
+        return edges, count / (max(size, 1) * seconds)
+    activity = f"{node}.activity"
+    if activity not in sol.recordings or sol.every[activity] != 1 or part != slice(None):
+        known = [k.rpartition(".")[0] for k in sol.recordings if k.endswith((".spikes", ".activity"))]
+        raise ValueError(
+            f"rates: {unknown('recording of spikes', node, known)} Record Spikes({node!r}), or Rate({node!r}) of "
+            f"every step for whole populations."
+        )
+    values = np.asarray(sol[activity])[: n * per].reshape(n, per)
+    return edges, values.sum(1) / seconds
+
+
+def rates(
+    sol: Solution,
+    node: str,
+    *,
+    groups: Mapping[str, slice] | None = None,
+    bin_ms: float = 5.0,
+    t: tuple[float, float] | None = None,
+    ax: "Axes | None" = None,
+    **style: Any,
+) -> "Axes":
+    """Population rate (Hz per unit) against time (ms), in bins of `bin_ms` (rounded to whole steps).
+
+    **Arguments:** `sol`: a solution that recorded `Spikes(node)` or `Rate(node)`; `groups`: label -> slice of unit
+    numbers; `t`: (start, stop) in ms; `style`: passed to `Axes.stairs`.
+    """
+    ax = axes(ax)
+    for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
+        edges, rate = _binned(sol, node, part, bin_ms)
+        ax.stairs(rate, edges, **({"color": colour(k), "label": label, "linewidth": 1.0, "baseline": None} | style))
+    ax.set(xlim=window(t, *span(sol)), xlabel="time (ms)", ylabel="rate (Hz)")
+    ax.set_ylim(bottom=0.0)
+    return ax

@@ -1,0 +1,102 @@
+"""What a network holds and needs, before anything is run."""
+
+import dataclasses
+import io
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console, Group
+from rich.table import Table
+
+from ..base import is_traced
+from ..core import Network, Source, initial_state, weight_shape
+
+_COARSE = 0.5  # a step longer than half a time constant does not resolve it
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Counts, bytes and warnings of a network at one step; prints as tables."""
+
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+    state_bytes: int
+    network_bytes: int
+    warnings: list[str]
+
+    def __rich__(self) -> Group:
+        nodes, edges = Table(title="nodes"), Table(title="edges")
+        for table, rows in ((nodes, self.nodes), (edges, self.edges)):
+            for column in rows[0] if rows else ():
+                table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+            for row in rows:
+                table.add_row(*(f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()))
+        total = f"network {_size(self.network_bytes)}, state {_size(self.state_bytes)}"
+        return Group(nodes, *([edges] if self.edges else []), total, *(f"[yellow]warning:[/] {w}" for w in self.warnings))
+
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=120)
+        console.print(self)
+        return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+
+    __repr__ = __str__
+
+
+def summary(net: Network, *, dt: float = 0.1) -> Summary:
+    """Units, synapses, bytes and doubtful choices of `net` at step `dt` (ms); allocates nothing.
+
+    Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide, ports
+    that nothing reaches.
+    """
+    state = jax.eval_shape(lambda: initial_state(net, dt=dt, key=jax.random.key(0)))
+    warned = [w for name, node in net.nodes.items() for w in _coarse(name, node, dt)]
+    nodes = []
+    for name, node in net.nodes.items():
+        kind = type(node.process).__name__ if isinstance(node, Source) else type(getattr(node, "unit", node)).__name__
+        needed = _bytes((state.nodes[name], state.inbox[name]))
+        nodes.append({"name": name, "model": kind, "units": node.size, "ports": " ".join(node.ports), "state": _size(needed)})
+        for port in node.ports:
+            if port not in state.inbox[name]:
+                warned.append(f"port {name}.{port} receives nothing: no edge leads to it")
+    edges = []
+    for name, edge in net.edges.items():
+        node, port = edge.writes
+        synapses = math.prod(weight_shape(edge.connect)) if hasattr(edge, "connect") else 0
+        route = f"{' '.join(edge.reads.values())} -> {node}.{port}"
+        edges.append({"name": name, "from, to": route, "synapses": synapses, "ring": edge.depth(dt), "bytes": _size(_bytes(edge))})
+        delay = getattr(edge, "delay", None)
+        if delay is not None and hasattr(delay, "dtype") and not is_traced(delay) and not edge.route.delay_drawn:
+            off = float(np.max(np.abs(np.asarray(delay) / dt - np.round(np.asarray(delay) / dt)), initial=0.0))
+            if off > 1e-3:
+                warned.append(f"edge {name}: a delay is not a whole number of steps (off by {off:.2g} steps) and is rounded")
+    return Summary(nodes, edges, _bytes(state), _bytes(net), warned)
+
+
+def _coarse(name: str, node: Any, dt: float) -> list[str]:
+    found = []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(node):
+        parameter = getattr(path[-1], "name", "")
+        if parameter.startswith("tau") and not is_traced(leaf):
+            shortest = float(np.min(np.asarray(leaf), initial=np.inf))
+            if dt > _COARSE * shortest:
+                where = f"{name}{jax.tree_util.keystr(path)}"
+                found.append(f"dt = {dt} ms does not resolve {where} = {shortest:g} ms; take dt <= {_COARSE * shortest:g} ms")
+    return found
+
+
+def _bytes(tree: Any) -> int:
+    sizes = 0
+    for x in jax.tree.leaves(tree):
+        if hasattr(x, "dtype"):
+            sizes += math.prod(x.shape) * (8 if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
+    return sizes
+
+
+def _size(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return ""

@@ -1,0 +1,66 @@
+"""Short-term plasticity: release that depends on the recent spikes of the pre unit."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ..base import Param, check_parameter, float_dtype, is_traced
+from ..core._edge import AbstractShortTerm
+
+
+def _decay(dt: Float[Array, ""], tau: Param) -> Float[Array, "..."]:
+    """`exp(-dt / tau)`, 0 at tau = 0 with a derivative of 0."""
+    still = tau > 0
+    return jnp.where(still, jnp.exp(-dt / jnp.where(still, tau, jnp.ones_like(tau))), jnp.zeros_like(tau))
+
+
+class TsodyksMarkram(AbstractShortTerm):
+    r"""Facilitation and depression: `du/dt = -u / tau_facil`, `dx/dt = (1 - x) / tau_rec`; a spike releases `u x`.
+
+    At a spike, in this order: `u <- u + U (1 - u)`; the weight is multiplied by `u x` with this new u;
+    `x <- x - u x`. Between spikes u and x decay exactly, step by step. From rest (u = 0, x = 1) the first spike
+    releases `U`. A regular train of period T comes to `u x` with
+
+    $$u = \frac{U}{1 - (1 - U) e^{-T/\tau_{facil}}},$$
+    $$x = \frac{1 - e^{-T/\tau_{rec}}}{1 - (1 - u) e^{-T/\tau_{rec}}}.$$
+
+    The state belongs to the pre unit and is shared by all its synapses of the edge; `Trace("EE.u")` and
+    `Trace("EE.x")` record u and x after the spikes of the step. A graded event of value s jumps u by `U (1 - u) s` and
+    releases `u x s`. NEST's `tsodyks2_synapse` comes to the same steady state, but lets each interval act one spike
+    late.
+
+    **Arguments:** `U` in (0, 1]: utilisation; `tau_facil` >= 0 (ms), 0 for none: u is U at every spike;
+    `tau_rec` > 0 (ms). Numbers or arrays of shape (n_pre,). The default depresses without facilitation.
+
+    Source: Tsodyks, Uziel & Markram 2000, doi:10.1523/JNEUROSCI.20-01-j0003.2000; Markram, Wang & Tsodyks 1998,
+    doi:10.1073/pnas.95.9.5323. The time course of the current (their tau_I) belongs to the receptor.
+    """
+
+    U: Param = 0.5
+    """Utilisation: the fraction of resources that a spike from rest releases."""
+    tau_facil: Param = 0.0
+    """Time constant of facilitation (ms)."""
+    tau_rec: Param = 800.0
+    """Time constant of recovery from depression (ms)."""
+
+    def __check_init__(self) -> None:
+        expected = {
+            "U": ("0 < U <= 1", lambda a: (a > 0) & (a <= 1)),
+            "tau_facil": ("tau_facil >= 0 (ms)", lambda a: a >= 0),
+            "tau_rec": ("tau_rec > 0 (ms)", lambda a: a > 0),
+        }
+        for name, (text, good) in expected.items():
+            x = getattr(self, name)
+            check_parameter("TsodyksMarkram", name, x)
+            if not is_traced(x) and not bool(np.all(good(np.asarray(x)))):
+                raise ValueError(f"TsodyksMarkram.{name} is {np.asarray(x)}; expected {text}. Mend the value given.")
+
+    def init(self, n_pre, clock):
+        return {"u": jnp.zeros(n_pre, float_dtype()), "x": jnp.ones(n_pre, float_dtype())}
+
+    def release(self, z, value, clock):
+        u = z["u"] * _decay(clock.dt, self.tau_facil)
+        x = 1.0 - (1.0 - z["x"]) * _decay(clock.dt, self.tau_rec)
+        u = u + self.U * (1.0 - u) * value
+        released = u * x * value
+        return released, {"u": u, "x": x - released}

@@ -1,0 +1,94 @@
+"""Random graphs, and what the operators must compute, in plain numpy and in plain dense JAX."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from brainsim.events import CSR, FixedFanout
+
+FLOAT = np.dtype(jnp.zeros(()).dtype)
+EPS = float(np.finfo(FLOAT).eps)
+SUMS = 2**6 * EPS  # sums of some tens of terms of order 1, added in another order
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph with everything that can be sent over it."""
+
+    topology: Any
+    pre: np.ndarray
+    post: np.ndarray
+    weight: Any
+    value: Any
+    inbox: Any
+    slot: Any
+    delay: Any
+    support: Any
+
+    def operands(self):
+        return self.inbox, self.weight, self.value
+
+
+def array(x):
+    return jnp.asarray(np.asarray(x), FLOAT)
+
+
+def make(seed, *, n_pre=17, n_post=5, n_syn=40, fanout=None, scalar=False, delays=True, depth=3, active=0.4) -> Case:
+    """A random graph with empty rows, repeated targets, zero weights and silent units; `fanout` fixes row lengths."""
+    rng = np.random.default_rng(seed)
+    if fanout is None:
+        pre = (
+            np.sort(rng.integers(0, max(n_pre, 1), n_syn) // 2 * 2)
+            if n_pre > 2
+            else np.sort(rng.integers(0, max(n_pre, 1), n_syn))
+        )
+        pre = np.minimum(pre, max(n_pre - 1, 0))
+        post = rng.integers(0, max(n_post, 1), n_syn)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(pre, minlength=n_pre))]).astype(np.int64)
+        topology, like = CSR(indptr, post, n_post), (n_syn,)
+    else:
+        pre = np.repeat(np.arange(n_pre), fanout)
+        post = rng.integers(0, n_post, n_pre * fanout)
+        topology, like = FixedFanout(post.reshape(n_pre, fanout), n_post), (n_pre, fanout)
+    weight = rng.normal(size=() if scalar else like) * (rng.random(() if scalar else like) < 0.9)
+    value = rng.normal(size=n_pre) * (rng.random(n_pre) < active)
+    delay = jnp.asarray(rng.integers(0, depth, like), jnp.int32) if delays else None
+    return Case(
+        topology,
+        pre,
+        post,
+        array(weight),
+        array(value),
+        array(rng.normal(size=(depth, n_post))),
+        jnp.int32(rng.integers(0, 2 * depth)),
+        delay,
+        jnp.asarray(rng.random(n_pre) < 0.3),
+    )
+
+
+def flat(x, n_syn):
+    """One number for each synapse."""
+    return np.broadcast_to(np.asarray(x).reshape(-1), (n_syn,))
+
+
+def expected(case: Case):
+    """The inbox after the deposit, synapse by synapse, in double precision."""
+    n = case.pre.size
+    weight, delay = flat(case.weight, n), flat(0 if case.delay is None else case.delay, n)
+    out = np.array(case.inbox, np.float64)
+    for j in range(n):
+        value = float(case.value[case.pre[j]])
+        out[(int(case.slot) + delay[j]) % out.shape[0], case.post[j]] += value * float(weight[j])
+    return out
+
+
+def dense(case: Case, inbox, weight, value):
+    """The deposit in plain JAX, without a thought for sparsity: what autodiff makes of it is the truth."""
+    n = case.pre.size
+    delay = flat(0 if case.delay is None else case.delay, n)
+    rows = jnp.asarray((int(case.slot) + delay) % inbox.shape[0])
+    return inbox.at[rows, jnp.asarray(case.post)].add(
+        value[jnp.asarray(case.pre)] * jnp.broadcast_to(weight.reshape(-1), (n,))
+    )

@@ -1,0 +1,96 @@
+"""Formats: good arrays round-trip, bad ones are named."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from brainsim.events import CSR, Dense, FixedFanout
+
+I32 = np.int32
+
+
+def test_from_coo_sorts_stably_and_keeps_repeats():
+    pre, post = np.array([2, 0, 2, 2, 0]), np.array([1, 3, 0, 1, 3])
+    graph, order = CSR.from_coo(pre, post, 4, 5)
+    assert (graph.n_pre, graph.n_post, graph.n_syn) == (4, 5, 5)
+    np.testing.assert_array_equal(order, [1, 4, 2, 0, 3])
+    np.testing.assert_array_equal(graph.indptr, [0, 2, 2, 5, 5])
+    back = graph.to_coo()
+    np.testing.assert_array_equal(back[0], pre[order])
+    np.testing.assert_array_equal(back[1], post[order])
+
+
+def test_sizes_and_pairs_of_every_format():
+    fixed = FixedFanout(np.array([[1, 1], [0, 2]]), 3)
+    assert (fixed.n_pre, fixed.k, fixed.n_syn, fixed.n_post) == (2, 2, 4, 3)
+    np.testing.assert_array_equal(np.stack(fixed.to_coo()), [[0, 0, 1, 1], [1, 1, 0, 2]])
+    full = Dense(2, 3)
+    assert full.n_syn == 6
+    np.testing.assert_array_equal(np.stack(full.to_coo()), [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
+
+
+def test_empty_graphs_are_graphs():
+    empty, order = CSR.from_coo([], [], 3, 0)
+    assert (empty.n_pre, empty.n_syn, empty.n_post, order.size) == (3, 0, 0, 0)
+    assert FixedFanout(np.zeros((3, 0), I32), 4).n_syn == 0
+    assert CSR([0], [], 1).n_pre == 0
+
+
+def test_wide_integers_become_int32_when_they_fit():
+    graph = CSR(np.array([0, 1], np.int64), np.array([0], np.uint8), 1)
+    assert graph.indptr.dtype == graph.indices.dtype == jnp.int32
+
+
+@pytest.mark.parametrize(
+    "build, error, message",
+    [
+        (
+            lambda: CSR(np.array([0, 2]), np.array([0, 5]), 5),
+            ValueError,
+            r"indices\[1\] is 5; expected 0 <= indices < n_post = 5",
+        ),
+        (lambda: CSR(np.array([0, 2]), np.array([0, -1]), 5), ValueError, r"indices\[1\] is -1"),
+        (lambda: CSR(np.array([0, 2, 1, 3]), np.zeros(3, I32), 1), ValueError, "decreases from 2 to 1 at row 1"),
+        (lambda: CSR(np.array([0, 2]), np.zeros(3, I32), 1), ValueError, "ends at 2 and indices has 3"),
+        (lambda: CSR(np.array([1, 3]), np.zeros(3, I32), 1), ValueError, "starts at 1"),
+        (lambda: CSR(np.zeros(0, I32), np.zeros(0, I32), 1), ValueError, "indptr is empty"),
+        (
+            lambda: CSR(np.array([0.0, 1.0]), np.zeros(1, I32), 1),
+            TypeError,
+            "indptr has dtype float64; expected integers",
+        ),
+        (lambda: CSR(np.array([0, 1]), np.zeros((1, 1), I32), 1), ValueError, "indices has shape"),
+        (lambda: CSR(np.array([0, 1]), np.array([2**40]), 2**30), ValueError, "fit in int32"),
+        (lambda: CSR(np.array([0, 1]), np.zeros(1, I32), -1), ValueError, "n_post is -1"),
+        (lambda: CSR(np.array([0, 1]), np.zeros(1, I32), 1.0), TypeError, "n_post is 1.0 of type float"),
+        (lambda: CSR.from_coo([0, 1], [0], 2, 2), ValueError, "pre has 2 entries, post 1"),
+        (lambda: CSR.from_coo([0, 2], [0, 0], 2, 2), ValueError, r"pre\[1\] is 2; expected 0 <= pre < n_pre = 2"),
+        (lambda: CSR.from_coo([0, 1], [0, 9], 2, 2), ValueError, r"post\[1\] is 9"),
+        (lambda: FixedFanout(np.array([[0, 1], [2, 3]]), 3), ValueError, r"indices\[1, 1\] is 3"),
+        (lambda: FixedFanout(np.array([0, 1]), 3), ValueError, "indices has shape"),
+        (lambda: FixedFanout(np.array([[True]]), 3), TypeError, "dtype bool"),
+        (lambda: Dense(-1, 2), ValueError, "n_pre is -1"),
+        (lambda: Dense(True, 2), TypeError, "n_pre is True"),
+    ],
+)
+def test_bad_arrays_are_named(build, error, message):
+    with pytest.raises(error, match=message):
+        build()
+
+
+def test_a_graph_made_from_traced_arrays_is_checked_for_shape_only():
+    with pytest.raises(ValueError, match="indices has shape"):
+        jax.eval_shape(lambda i: FixedFanout(i, 3), jnp.zeros(4, jnp.int32))
+    made = jax.jit(lambda i: FixedFanout(i, 3))(jnp.full((2, 2), 7, jnp.int32))
+    assert made.n_pre == 2
+
+
+def test_ten_million_synapses_are_checked_in_a_moment():
+    n_pre, k = 10_000, 1_000
+    indptr, indices = np.arange(0, n_pre * k + 1, k, dtype=I32), np.zeros(n_pre * k, I32)
+    start = time.perf_counter()
+    assert CSR(indptr, indices, n_pre).n_syn == 10**7
+    assert time.perf_counter() - start < 2.0

@@ -1,0 +1,253 @@
+"""The operators compute what they say: numpy oracle, kernel against pure twin, bad input."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from brainsim.events import (
+    CSR,
+    Dense,
+    FixedFanout,
+    _ffi,
+    _primitives,
+    _pure,
+    append,
+    backend,
+    collect,
+    deposit,
+    propagate,
+)
+
+from .graphs import EPS, FLOAT, SUMS, array, dense, expected, make
+
+SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the width of a vector
+    dict(n_pre=17, n_post=5, n_syn=40),
+    dict(n_pre=33, n_post=64, n_syn=50, depth=1),
+    dict(n_pre=16, n_post=1, n_syn=3, delays=False),
+    dict(n_pre=1, n_post=1, n_syn=1),
+    dict(n_pre=0, n_post=4, n_syn=0),
+    dict(n_pre=6, n_post=4, n_syn=0, scalar=True),
+    dict(n_pre=40, n_post=7, n_syn=90, scalar=True),
+    dict(n_pre=19, n_post=6, fanout=3),
+    dict(n_pre=19, n_post=6, fanout=3, scalar=True, delays=False),
+    dict(n_pre=5, n_post=6, fanout=0),
+)
+graphs = given(st.integers(0, 2**32 - 1), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.3, 1.0]))
+twins = given(
+    st.integers(0, 2**32 - 1), st.sampled_from((SHAPES[0], SHAPES[6], SHAPES[7])), st.sampled_from([0.0, 0.3, 1.0])
+)
+few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@jax.jit
+def send(case_arrays, topology, delay):
+    inbox, weight, value, slot = case_arrays
+    return deposit(inbox, topology, weight, value, slot=slot, delay=delay)
+
+
+def run(case):
+    return send((*case.operands(), case.slot), case.topology, case.delay)
+
+
+@pytest.mark.core
+@few
+@graphs
+def test_deposit_is_the_sum_over_the_synapses(seed, shape, active):
+    case = make(seed, active=active, **shape)
+    np.testing.assert_allclose(run(case), expected(case), rtol=0, atol=SUMS)
+
+
+def operands(case):
+    """The operands of the primitives, without batch axes."""
+    indptr = case.topology.indptr if isinstance(case.topology, CSR) else jnp.zeros((0,), jnp.int32)
+    fanout = -1 if isinstance(case.topology, CSR) else case.topology.k
+    delay = jnp.zeros((0,), jnp.int32) if case.delay is None else case.delay.reshape(-1)
+    tail = (case.slot, delay, indptr, case.topology.indices.reshape(-1))
+    return case.weight.reshape(-1), tail, dict(n_pre=case.topology.n_pre, fanout=fanout)
+
+
+@pytest.mark.core
+@few
+@twins
+def test_kernels_equal_their_pure_twins(seed, shape, active):
+    case = make(seed, active=active, **shape)
+    weight, tail, static = operands(case)
+    rows, every = case.support, jnp.zeros((0,), bool)
+    outer = dict(static, n_weight=weight.shape[0], batch=())
+    pairs = [
+        (_primitives.scatter_p, _pure.scatter, (case.inbox, case.value, weight, rows, *tail), static),
+        (_primitives.gather_p, _pure.gather, (case.inbox, weight, rows, *tail), static),
+        (_primitives.gather_p, _pure.gather, (case.inbox, weight, every, *tail), static),
+        (_primitives.outer_p, _pure.outer, (case.value, case.inbox, rows, *tail), outer),
+    ]
+    for primitive, pure, args, params in pairs:
+        kernel = primitive.bind(*args, **params)
+        twin = jitted(pure, tuple(params.items()))(*args)
+        assert kernel.dtype == twin.dtype == FLOAT
+        np.testing.assert_allclose(kernel, twin, rtol=0, atol=SUMS, err_msg=primitive.name)
+
+
+CACHE: dict = {}
+
+
+def jitted(pure, params):
+    return CACHE.setdefault((pure, params), jax.jit(partial(pure, **dict(params))))
+
+
+def test_nan_and_negative_zero_values():
+    graph = FixedFanout(np.arange(20).reshape(20, 1), 20)
+    value = array(np.where(np.arange(20) == 7, np.nan, -0.0))
+    out = propagate(graph, array(1.0), value)
+    assert np.isnan(out[7])
+    np.testing.assert_array_equal(np.delete(out, 7), 0.0)
+
+
+def test_traced_indices_out_of_range_are_dropped():
+    """Nothing can look at traced indices: a bad one must neither write elsewhere nor crash."""
+    bad = jnp.array([[0, 99], [-1, 1]], jnp.int32)
+    out = jax.jit(lambda i: propagate(FixedFanout(i, 3), array(1.0), array([1.0, 1.0])))(bad)
+    np.testing.assert_array_equal(out, [1.0, 1.0, 0.0])
+    grad = jax.jit(jax.grad(lambda v, i: jnp.sum(propagate(FixedFanout(i, 3), array(2.0), v))))(array([1.0, 1.0]), bad)
+    np.testing.assert_array_equal(grad, [2.0, 2.0])
+    out = jax.jit(lambda p: propagate(CSR(p, jnp.array([0, 1]).astype(jnp.int32), 3), array(1.0), array([1.0, 1.0])))(
+        jnp.array([-5, 2, 77], jnp.int32)
+    )
+    np.testing.assert_array_equal(out, [1.0, 1.0, 0.0])
+
+
+def test_slots_and_delays_wrap_around_the_ring():
+    graph = FixedFanout(np.zeros((1, 4), np.int32), 1)
+    delay = jnp.array([[0, 1, 7, -1]], jnp.int32)
+    out = deposit(jnp.zeros((5, 1), FLOAT), graph, array([[1.0, 2.0, 4.0, 8.0]]), array([1.0]), slot=9, delay=delay)
+    np.testing.assert_array_equal(out[:, 0], [2.0, 4.0, 0.0, 8.0, 1.0])
+
+
+def test_dense_is_the_matrix_product_in_its_slot():
+    rng = np.random.default_rng(0)
+    weight, value, inbox = (array(rng.normal(size=s)) for s in ((6, 4), 6, (3, 4)))
+    out = deposit(inbox, Dense(6, 4), weight, value, slot=4)
+    np.testing.assert_allclose(out, inbox.at[1].add(value @ weight), rtol=0, atol=SUMS)
+    np.testing.assert_allclose(propagate(Dense(6, 4), 0.5, value), np.full(4, 0.5 * value.sum()), rtol=0, atol=SUMS)
+
+
+def test_half_precision_takes_the_pure_path():
+    case = make(3, n_pre=17, n_post=5, n_syn=40, delays=False, depth=1)
+    half = [x.astype(jnp.bfloat16) for x in (case.weight, case.value)]
+    out = propagate(case.topology, *half)
+    assert out.dtype == jnp.bfloat16
+    exact = propagate(case.topology, *(x.astype(FLOAT) for x in half))
+    np.testing.assert_allclose(out.astype(FLOAT), exact, rtol=0, atol=0.1)
+
+
+@pytest.mark.core
+def test_collect_takes_one_row_and_clears_it():
+    inbox = array(np.arange(1.0, 13.0).reshape(3, 4))
+    row, rest = jax.jit(collect)(inbox, jnp.int32(4))
+    np.testing.assert_array_equal(row, inbox[1])
+    np.testing.assert_array_equal(rest, inbox.at[1].set(0.0))
+    np.testing.assert_array_equal(inbox[1], [5.0, 6.0, 7.0, 8.0])
+    twin = _pure.collect(inbox, jnp.int32(-2))
+    for a, b in zip(collect(inbox, -2), twin, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 37])
+def test_append_lists_the_events_and_counts_the_overflow(n):
+    value = array(np.random.default_rng(n).normal(size=n) * (np.arange(n) % 3 == 0))
+    where = np.flatnonzero(value)
+    buffer = jnp.full((6,), -1, jnp.int32)
+    out, count = jax.jit(append)(buffer, jnp.int32(2), value)
+    assert int(count) == 2 + where.size
+    np.testing.assert_array_equal(out, np.concatenate([[-1, -1], where, np.full(6, -1)])[:6])
+    for a, b in zip((out, count), _pure.append(buffer, jnp.int32(2), value), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_append_at_and_past_the_end_writes_nothing():
+    buffer = jnp.arange(4, dtype=jnp.int32)
+    for count in (4, 9, 2**31 - 2):
+        for step in (append, _pure.append):
+            out, after = step(buffer, jnp.int32(count), array([1.0, 0.0, 2.0, 3.0]))
+            np.testing.assert_array_equal(out, buffer)
+            assert int(after) == min(count + 3, 2**31 - 1)
+
+
+def test_append_batches_like_a_loop_and_takes_flags():
+    value = jnp.asarray(np.random.default_rng(1).random((3, 20)) < 0.3)
+    buffer = jnp.full((8,), -1, jnp.int32)
+    outs, counts = jax.vmap(append, in_axes=(None, None, 0))(buffer, jnp.int32(0), value)
+    for b in range(3):
+        out, count = append(buffer, jnp.int32(0), value[b])
+        np.testing.assert_array_equal(outs[b], out)
+        assert int(counts[b]) == int(count)
+
+
+GRAPH = FixedFanout(np.array([[0, 1], [1, 2]]), 3)
+INBOX, VALUE = jnp.zeros((2, 3), FLOAT), jnp.ones((2,), FLOAT)
+OTHER = jnp.float16
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda: deposit(INBOX[0], GRAPH, 1.0, VALUE), ValueError, r"inbox has shape \(3,\)"),
+        (lambda: deposit(INBOX[:, :2], GRAPH, 1.0, VALUE), ValueError, "n_post = 3"),
+        (lambda: deposit(INBOX.astype(jnp.int32), GRAPH, 1.0, VALUE), TypeError, "inbox has dtype int32"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE[:1]), ValueError, r"value has shape \(1,\); expected \(2,\)"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE > 0), TypeError, "value has dtype bool"),
+        (
+            lambda: deposit(INBOX, GRAPH, jnp.ones((3,), FLOAT), VALUE),
+            ValueError,
+            r"weight has shape \(3,\); expected \(\) or \(2, 2\)",
+        ),
+        (lambda: deposit(INBOX, GRAPH, jnp.ones((), OTHER), VALUE), TypeError, "weight has dtype float16"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE, support=VALUE), TypeError, "support has dtype float"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE, slot=1.5), TypeError, "slot has shape"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE, delay=jnp.zeros((4, 1), jnp.int32)), ValueError, "delay has shape"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE, delay=jnp.zeros((2, 2), FLOAT)), TypeError, "delay has dtype"),
+        (
+            lambda: deposit(INBOX, Dense(2, 3), 1.0, VALUE, delay=jnp.zeros((2, 3), jnp.int32)),
+            ValueError,
+            "Dense has no delays per synapse",
+        ),
+        (lambda: propagate(GRAPH, 1.0, VALUE.astype(jnp.int32)), TypeError, "value has dtype int32"),
+        (lambda: collect(INBOX[0]), ValueError, "inbox has shape"),
+        (lambda: append(jnp.zeros((2,), FLOAT), jnp.int32(0), VALUE), TypeError, "buffer is float"),
+        (lambda: append(jnp.zeros((2,), jnp.int32), jnp.int32(0), INBOX), ValueError, "value has shape"),
+        (lambda: jax.grad(record)(VALUE), TypeError, "compact spike recording is not differentiable"),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def record(value):
+    append(jnp.zeros((2,), jnp.int32), jnp.int32(0), value)
+    return jnp.sum(value)
+
+
+def test_the_reason_for_the_pure_path_is_kept(monkeypatch, tmp_path):
+    assert backend() == "kernels" or backend().startswith("pure (")
+    monkeypatch.setenv("BRAINSIM_KERNELS", "off")
+    assert _ffi._load() == "BRAINSIM_KERNELS=off"
+    monkeypatch.setenv("BRAINSIM_KERNELS", "on")
+    with pytest.raises(ValueError, match="expected 'auto'"):
+        _ffi._load()
+    monkeypatch.setenv("BRAINSIM_KERNELS", "auto")
+    broken = tmp_path / "libbrainsim_ops.so"
+    monkeypatch.setattr(_ffi, "_library", lambda: broken)
+    assert "no kernel library" in _ffi._load()
+    broken.write_text("not a library")
+    assert "cannot be used" in _ffi._load()
+
+
+def test_oracles_agree():
+    """The two oracles of these tests are one."""
+    case = make(5)
+    np.testing.assert_allclose(dense(case, *case.operands()), expected(case), rtol=0, atol=8 * EPS)
