@@ -35,7 +35,7 @@ from .core import (
 )
 from .connect import *  # noqa: F403
 from .events import CSR as CSR, Dense as Dense, FixedFanout as FixedFanout, backend as backend
-from .io import Directory as Directory, StoredRun as StoredRun, load as load, save as save
+from .io import Directory as Directory, StoredRun as StoredRun, load as load, save as save, to_neo as to_neo
 from .neurons import *  # noqa: F403
 from .simulate import (
     CheckpointedAdjoint as CheckpointedAdjoint,

@@ -114,8 +114,8 @@ def augment(x: jax.Array, key: jax.Array, c: Settings) -> jax.Array:
     """One training sample with events left out at random and shifted in time."""
     share, drop, shift = jax.random.split(key, 3)
     keep = 1.0 - 2.0 * c.drop * jax.random.uniform(share)
-    x = x * jax.random.bernoulli(drop, keep, x.shape)
-    return jnp.roll(x, jax.random.randint(shift, (), -c.roll, c.roll + 1), axis=0)
+    kept = jnp.where(jax.random.bernoulli(drop, keep, x.shape), x, 0.0)
+    return jnp.roll(kept, jax.random.randint(shift, (), -c.roll, c.roll + 1), axis=0)
 
 
 class Epoch(NamedTuple):

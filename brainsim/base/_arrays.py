@@ -1,10 +1,13 @@
 """Array aliases of the whole house."""
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Param: TypeAlias = Float[Array, "..."]
-"""A parameter: shape () or (n,)."""
+if TYPE_CHECKING:  # a type checker sees the number of the default, the code the array the converter makes of it
+    Param: TypeAlias = Any
+else:
+    Param: TypeAlias = Float[Array, "..."]
+    """A parameter: shape () or (n,)."""
 
 Key: TypeAlias = PRNGKeyArray

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def is_traced(x: Any) -> bool:
     """Whether `x` is a value under a JAX transformation, whose numbers cannot be looked at."""
-    return isinstance(x, jax.core.Tracer)
+    return isinstance(x, Tracer)
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Send events over a connectivity, and record them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -125,6 +126,30 @@ def append(
         value = value.astype(jnp.float32)
     buffer, count = append_p.bind(buffer, count, value)
     return buffer, count
+
+
+def tally(value: Float[Array, " n"], others: Sequence[Float[Array, "..."]]) -> tuple[Int32[Array, ""], Bool[Array, ""]]:
+    """Number of non-zero entries of `value`, and whether anything in `others` is NaN or infinite. Has no derivative.
+
+    One operation, because XLA's reductions of mid-size arrays cost more than the update of a neuron.
+    """
+    value, others = lax.stop_gradient((value, list(others)))
+
+    def kernel(value, *others):
+        scalar = jax.ShapeDtypeStruct((), jnp.int32)
+        call = jax.ffi.ffi_call(_ffi.target("tally"), (scalar, scalar), vmap_method="broadcast_all")
+        return call(value, *others)
+
+    def pure(value, *others):
+        bad = sum((jnp.any(~jnp.isfinite(x)).astype(jnp.int32) for x in others), start=jnp.zeros((), jnp.int32))
+        return jnp.sum(value != 0, dtype=jnp.int32), bad
+
+    one_type = all(x.dtype == value.dtype and value.dtype in (jnp.float32, jnp.float64) for x in others)
+    if _ffi.loaded() and one_type:
+        counted, bad = lax.platform_dependent(value, *others, cpu=kernel, default=pure)
+    else:
+        counted, bad = pure(value, *others)
+    return counted, bad > 0
 
 
 def backend() -> str:

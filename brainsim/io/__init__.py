@@ -7,3 +7,4 @@ from ._directory import (
     provenance as provenance,
     save as save,
 )
+from ._neo import to_neo as to_neo

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import io
+import itertools
 import json
 import os
 import platform
@@ -52,6 +53,10 @@ def write_whole(path: Path, data: bytes) -> None:
         raise OSError(e.errno, f"could not write {path}: {e.strerror}. Everything written before is complete and readable") from e
 
 
+def _number(path: Path) -> int:
+    return int(path.stem.split("-")[1])
+
+
 def _npz(arrays: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -93,11 +98,12 @@ class Directory(AbstractSink):
         for name in ("dt", "chunk", "t0", "key"):
             if before[name] != about[name]:
                 raise ValueError(f"{self.path} holds a run with {name} = {before[name]}, not {about[name]}. Resume with the same arguments.")
-        checkpoints = sorted(self.path.glob("state-*.npz"))
-        if not checkpoints:
+        complete = next(k for k in itertools.count() if not (self.path / f"chunk-{k:06d}.npz").exists())
+        states = [(_number(path), path) for path in sorted(self.path.glob("state-*.npz"))]
+        states = [(k, path) for k, path in states if k <= complete]
+        if not states:
             return 0, net, state
-        last = checkpoints[-1]
-        done = int(last.stem.split("-")[1])
+        done, last = states[-1]
         arrays = _read(last)
         self._net_of = int(arrays.pop("net_of"))
         saved = self.path / f"net-{self._net_of:06d}.npz"

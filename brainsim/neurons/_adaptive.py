@@ -12,9 +12,9 @@ class AdEx(AbstractUnit):
     """Adaptive exponential integrate-and-fire.
 
     `c_m dv/dt = g_l (e_l - v) + g_l delta_t exp((v - v_t) / delta_t) - w + I`, `tau_w dw/dt = a (v - e_l) - w`;
-    at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. Above `v_peak`
-    the exponential keeps the value it has there. The default cut-off is `v_t + 5 delta_t`, where the upswing is certain and
-    lasts well below 0.1 ms (the paper's cut-off of 20 mV asks for small steps).
+    at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. Above
+    `v_peak` the exponential keeps the value it has there. The default cut-off is `v_t + 5 delta_t`, where the upswing
+    is certain and lasts well below 0.1 ms (the paper's cut-off of 20 mV asks for small steps).
     Source: Brette & Gerstner 2005, doi:10.1152/jn.00686.2005, eq. 1-3 and table 1.
     """
 
@@ -61,15 +61,18 @@ class AdEx(AbstractUnit):
 
     def reset(self, y, z, s, inp, clock):
         v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
-        return {"v": v, "w": y["w"] + s * self.b}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
+        return {"v": v, "w": y["w"] + s * self.b}, {
+            "refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))
+        }
 
 
 class Izhikevich(AbstractUnit):
-    """Izhikevich's simple model: `dv/dt = 0.04 v^2 + 5 v + 140 - u + I`, `du/dt = a (b v - u)`; at `v > v_peak`, `v = c`, `u = u + d`.
+    """Izhikevich's simple model: `dv/dt = 0.04 v^2 + 5 v + 140 - u + I`, `du/dt = a (b v - u)`; at `v > v_peak`,
+    `v = c`, `u = u + d`.
 
     v is in mV and t in ms; u and I are in mV/ms, so a current of 1 pA is taken as 1 mV/ms (a cell of 1 pF). The
-    defaults are the regular spiking cell. Source: Izhikevich 2003, doi:10.1109/TNN.2003.820440, eq. 1-3 and fig. 2 (that
-    article's own program takes two half-millisecond Euler steps for v and one step of 1 ms for u).
+    defaults are the regular spiking cell. Source: Izhikevich 2003, doi:10.1109/TNN.2003.820440, eq. 1-3 and fig. 2
+    (that article's own program takes two half-millisecond Euler steps for v and one step of 1 ms for u).
     """
 
     a: Param = 0.02
@@ -109,8 +112,8 @@ class AdaptiveLIF(AbstractUnit):
 
     A spike at `v > v_th + a`; then `a = a + beta`, and `v = v_reset`, or, with `reset_by_subtraction`,
     `v = v - (v_th + a - v_reset)` with the `a` before the spike. In the refractory period v is frozen and a goes on.
-    Bellec's and Yin's threshold `v_th + beta' b` with `b(n+1) = rho b(n) + (1 - rho) s(n)`, `rho = exp(-dt / tau_a)`, is this
-    one with `a = beta' b` and `beta = beta' (1 - rho)`: here the jump does not depend on dt.
+    Bellec's and Yin's threshold `v_th + beta' b` with `b(n+1) = rho b(n) + (1 - rho) s(n)`, `rho = exp(-dt / tau_a)`,
+    is this one with `a = beta' b` and `beta = beta' (1 - rho)`: here the jump does not depend on dt.
     Source: Bellec et al. 2018 (arXiv:1803.09574), eq. 1-2; Yin et al. 2021, doi:10.1038/s42256-021-00397-w, eq. 1-4.
     """
 

@@ -18,10 +18,11 @@ def _command(x: Any) -> Any:
 class VoltageClamp(AbstractUnit):
     """Holds the potential of `unit` at a command and measures the current that this takes.
 
-    Without the clamp `dv/dt = f(y, z, I)`; the clamp injects `i_clamp = -f / (df/dI)`, where `1 / (df/dI)` is the capacitance
-    of units driven by a current (0 is returned for units whose v no current reaches directly). v jumps to the command at the
-    start of a step, so capacitive transients are not part of it; everything else of the unit and its receptors flows on.
-    It never spikes. Record it with `Trace("P.i_clamp")` (pA, the value at the end of each step; positive depolarises).
+    Without the clamp `dv/dt = f(y, z, I)`; the clamp injects `i_clamp = -f / (df/dI)`, where `1 / (df/dI)` is the
+    capacitance of units driven by a current (0 is returned for units whose v no current reaches directly). v jumps to
+    the command at the start of a step, so capacitive transients are not part of it; everything else of the unit and its
+    receptors flows on. It never spikes. Record it with `Trace("P.i_clamp")` (pA, the value at the end of each step;
+    positive depolarises).
 
     **Arguments:** `unit`: the unit, with a variable `"v"`; `v_command`: mV; number, array (n,) or a waveform.
     """
@@ -31,9 +32,13 @@ class VoltageClamp(AbstractUnit):
 
     def __check_init__(self) -> None:
         if not isinstance(self.unit, AbstractUnit):
-            raise TypeError(f"VoltageClamp.unit is {self.unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class.")
+            raise TypeError(
+                f"VoltageClamp.unit is {self.unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class."
+            )
         if not type(self.unit).elementwise:
-            raise ValueError(f"VoltageClamp.unit {type(self.unit).__name__} couples its units; expected an elementwise unit.")
+            raise ValueError(
+                f"VoltageClamp.unit {type(self.unit).__name__} couples its units; expected an elementwise unit."
+            )
         if not isinstance(self.v_command, AbstractInput):
             check_parameter("VoltageClamp", "v_command", self.v_command)
 

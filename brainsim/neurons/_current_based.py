@@ -5,19 +5,32 @@ import jax.numpy as jnp
 
 from ..base import Param
 from ..core import AbstractUnit
-from ._shared import SILENT, below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
+from ._shared import (
+    SILENT,
+    below,
+    filled,
+    frozen,
+    held,
+    left_over,
+    no_refractory,
+    not_negative,
+    positive,
+    reset_to,
+    unless,
+)
 
 
 class CubaLIF(AbstractUnit):
     """Current-based LIF: `tau_syn di/dt = -i + w_in I`, `tau_m dv/dt = e_l - v + r i`; at `v > v_th` a spike.
 
     Then `v = v_reset`, or, with `reset_by_subtraction`, `v = v - (v_th - v_reset)`; v is frozen for `t_ref`, i is not.
-    The synapse is part of the unit: spikes come in through a receptor that jumps `i`, `bs.Delta(variable="i")`, and an event
-    of weight w adds w to i; all else (`i_e`, `inputs`) is I and is filtered by `tau_syn`. NIR's unit impulse of
+    The synapse is part of the unit: spikes come in through a receptor that jumps `i`, `bs.Delta(variable="i")`, and an
+    event of weight w adds w to i; all else (`i_e`, `inputs`) is I and is filtered by `tau_syn`. NIR's unit impulse of
     weight w adds `w_in w / tau_syn`; Loihi's adds w. A spike that finds the unit at rest gives
     `v - e_l = r w tau_syn / (tau_syn - tau_m) (exp(-t / tau_syn) - exp(-t / tau_m))`: exact to rounding under
-    `diffrax.Tsit5()`, order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r in GOhm.
-    Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), CubaLIF; Davies et al. 2018 (Loihi), eq. 1-2.
+    `diffrax.Tsit5()`, order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r
+    in GOhm. Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), CubaLIF; Davies et al. 2018 (Loihi),
+    eq. 1-2.
     """
 
     tau_syn: Param = 5.0
@@ -64,7 +77,8 @@ class CubaLIF(AbstractUnit):
 
 
 class LeakyIntegrator(AbstractUnit):
-    """A unit that never spikes: `tau_m dv/dt = e_l - v + r I`. A readout; exact under `ExponentialEuler` for constant I.
+    """A unit that never spikes: `tau_m dv/dt = e_l - v + r I`. A readout; exact under `ExponentialEuler` for constant
+    I.
 
     Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), LI.
     """

@@ -8,10 +8,11 @@ from ._shared import below, filled, frozen, held, left_over, no_refractory, not_
 
 
 class LIF(AbstractUnit):
-    """Leaky integrate-and-fire: `tau_m dv/dt = e_l - v + I / g_l`; spike at `v > v_th`, then `v = v_reset`, held for `t_ref`.
+    """Leaky integrate-and-fire: `tau_m dv/dt = e_l - v + I / g_l`; spike at `v > v_th`, then `v = v_reset`, held for
+    `t_ref`.
 
-    The refractory period lasts `round(t_ref / dt)` steps after the step of the spike, as in NEST (Brian2: one step less);
-    what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
+    The refractory period lasts `round(t_ref / dt)` steps after the step of the spike, as in NEST (Brian2: one step
+    less); what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
     Source: Lapicque 1907; Gerstner et al. 2014, Neuronal Dynamics, eq. 1.5.
     """
 
@@ -48,7 +49,8 @@ class LIF(AbstractUnit):
 
 
 class QIF(AbstractUnit):
-    """Quadratic integrate-and-fire: `tau_m dv/dt = (v - e_l)(v - v_c) / (v_c - e_l) + I / g_l`; at `v > v_peak`, `v = v_reset`.
+    """Quadratic integrate-and-fire: `tau_m dv/dt = (v - e_l)(v - v_c) / (v_c - e_l) + I / g_l`; at `v > v_peak`,
+    `v = v_reset`.
 
     Near rest it is a leaky integrator with `tau_m` and `g_l`; without input it spikes from above `v_c`. It fires for
     `I > g_l (v_c - e_l) / 4`, with the period `pi tau_m / w` in the limit of far peak and reset, where
@@ -98,10 +100,10 @@ class QIF(AbstractUnit):
 class ExponentialIF(AbstractUnit):
     """Exponential integrate-and-fire: `tau_m dv/dt = e_l - v + delta_t exp((v - v_t) / delta_t) + I / g_l`.
 
-    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak` the exponential keeps the value
-    it has there, so that it cannot overflow. The rheobase is `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`.
-    Source: Fourcaud-Trocme et al. 2003, doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to the
-    Wang-Buzsaki cell, with `v_peak = v_t + 5 delta_t` (theirs is infinite).
+    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak` the exponential keeps the
+    value it has there, so that it cannot overflow. The rheobase is `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`.
+    Source: Fourcaud-Trocme et al. 2003, doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to
+    the Wang-Buzsaki cell, with `v_peak = v_t + 5 delta_t` (theirs is infinite).
     """
 
     tau_m: Param = 10.0

@@ -31,7 +31,9 @@ def _check_rate_shape(owner: str, where: str, rate: Any, n: int) -> None:
     if isinstance(rate, AbstractInput):
         rate.check(where, n)
     elif jnp.shape(rate) not in ((), (n,)):
-        raise ValueError(f"{where}: {owner}.rate has shape {jnp.shape(rate)}; expected () or ({n},), one rate per unit.")
+        raise ValueError(
+            f"{where}: {owner}.rate has shape {jnp.shape(rate)}; expected () or ({n},), one rate per unit."
+        )
 
 
 def _init_rate(rate: Any, n: int, clock: Any) -> Any:
@@ -50,9 +52,9 @@ def _uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
 class Poisson(AbstractProcess):
     """Independent Poisson spikes: in a step each unit emits 1 with probability `rate dt` (at most 1), else 0.
 
-    `inputs={"name": ...}` of the run adds to the rate, so a rate that varies in time is a waveform given here or there; where
-    the sum is below 0 it counts as 0. The mean rate is exact; spikes of a unit are at least one step apart, as in Brian2.
-    The spikes have no derivative with respect to the rate. Source: Dayan & Abbott 2001, section 1.4.
+    `inputs={"name": ...}` of the run adds to the rate, so a rate that varies in time is a waveform given here or there;
+    where the sum is below 0 it counts as 0. The mean rate is exact; spikes of a unit are at least one step apart, as in
+    Brian2. The spikes have no derivative with respect to the rate. Source: Dayan & Abbott 2001, section 1.4.
 
     **Arguments:** `rate`: Hz; number, array (n,) or a waveform (`AbstractInput`).
     """
@@ -82,7 +84,8 @@ _MEAN = 64.0  # exp(-mean) must be far from the smallest float32
 def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Poisson counts by inversion: the number of k with `u < P(N > k)`, exact to float32 rounding. No derivative.
 
-    About ten times faster than `jax.random.poisson` for the means of a step. A large mean is the sum of several smaller ones.
+    About ten times faster than `jax.random.poisson` for the means of a step. A large mean is the sum of several smaller
+    ones.
     """
     mean = jnp.maximum(jax.lax.stop_gradient(mean).astype(jnp.float32), 0.0)
     parts = jnp.maximum(jnp.ceil(jnp.max(mean, initial=0.0) / _MEAN).astype(jnp.int32), 1)
@@ -110,10 +113,11 @@ def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array
 
 
 class PoissonInput(AbstractEdge):
-    """`n` independent Poisson sources onto every unit of `post`, drawn at once: in a step `weight` times Poisson(n rate dt) arrives.
+    """`n` independent Poisson sources onto every unit of `post`, drawn at once: in a step `weight` times Poisson(n rate
+    dt) arrives.
 
-    Exact for the superposition of Poisson processes (Brian2 draws the binomial number of n Bernoulli sources). What is drawn
-    in step k arrives at step k + 1. Differentiable in `weight`, not in `rate`.
+    Exact for the superposition of Poisson processes (Brian2 draws the binomial number of n Bernoulli sources). What is
+    drawn in step k arrives at step k + 1. Differentiable in `weight`, not in `rate`.
 
     **Arguments:**
 
@@ -155,14 +159,18 @@ class PoissonInput(AbstractEdge):
         units = end.units(where, nodes)
         port = end.port_of(where, nodes)
         if nodes[end.node].ports[port] != nodes[end.node].size:
-            raise ValueError(f"{where}: port {end.node}.{port} takes a coupling, not events; name a port with a receptor of events.")
+            raise ValueError(
+                f"{where}: port {end.node}.{port} takes a coupling, not events; name a port with a receptor of events."
+            )
         weight = self.weight
         if isinstance(weight, AbstractDistribution):
             if key is None:
                 raise ValueError(f"{where}.weight is drawn from {weight}; give Network(..., key=jax.random.key(0)).")
             weight = weight.sample(key, (len(units),))
         elif jnp.shape(weight) not in ((), (len(units),)):
-            raise ValueError(f"{where}.weight has shape {jnp.shape(weight)}; expected () or ({len(units)},), one per post unit.")
+            raise ValueError(
+                f"{where}.weight has shape {jnp.shape(weight)}; expected () or ({len(units)},), one per post unit."
+            )
         _check_rate_shape("PoissonInput", where, self.rate, len(units))
         return dataclasses.replace(self, weight=weight, route=(end.node, port, (units.start, units.stop, units.step)))
 

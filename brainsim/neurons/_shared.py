@@ -43,7 +43,9 @@ def below(unit: Any, low: str, high: str) -> None:
     if is_traced(a) or is_traced(b) or (a.shape != b.shape and a.shape and b.shape):
         return  # arrays of unequal length are refused by the population, which knows its size
     if not bool(np.all(np.asarray(a) < np.asarray(b))):
-        raise ValueError(f"{owner}: {low} = {np.asarray(a)}, {high} = {np.asarray(b)}; expected {low} < {high}. Lower {low}.")
+        raise ValueError(
+            f"{owner}: {low} = {np.asarray(a)}, {high} = {np.asarray(b)}; expected {low} < {high}. Lower {low}."
+        )
 
 
 def no_refractory(n: int) -> Int[Array, " n"]:

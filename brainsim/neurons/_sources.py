@@ -1,7 +1,7 @@
 """Sources of events that are not random: regular, replayed, given from outside.
 
-The time of an event is the end of its step, so an event at t is emitted in the step n = round(t / dt) - 1; what lies nearer
-to 0 than to the end of the first step is not emitted.
+The time of an event is the end of its step, so an event at t is emitted in the step n = round(t / dt) - 1; what lies
+nearer to 0 than to the end of the first step is not emitted.
 """
 
 from typing import Any
@@ -45,7 +45,9 @@ class Regular(AbstractProcess):
         for field in ("period", "phase"):
             shape = jnp.shape(getattr(self, field))
             if shape not in ((), (size,)):
-                raise ValueError(f"Source {name!r}: Regular.{field} has shape {shape}; expected () or ({size},), one per unit.")
+                raise ValueError(
+                    f"Source {name!r}: Regular.{field} has shape {shape}; expected () or ({size},), one per unit."
+                )
 
     def init(self, n, clock):
         period, first = self.period / clock.dt, self.phase / clock.dt
@@ -65,8 +67,8 @@ class Replay(AbstractProcess):
     """Recorded spikes: unit `ids[k]` emits at `times[k]`; several spikes of a unit in one step add up.
 
     `Replay(*sol.spikes("P"))` emits in the very steps of the recording, as long as they number below 3 million (float32
-    times; any number under x64). A step costs a binary search in the list plus its own spikes. Past the last spike it is
-    silent. The list is part of the network, no matter how long; it is no trainable parameter.
+    times; any number under x64). A step costs a binary search in the list plus its own spikes. Past the last spike it
+    is silent. The list is part of the network, no matter how long; it is no trainable parameter.
 
     **Arguments:** `times`: ms >= 0, in any order; `ids`: unit numbers >= 0, of the same length.
     """
@@ -77,14 +79,20 @@ class Replay(AbstractProcess):
     def __init__(self, times: Any, ids: Any) -> None:
         t, i = np.asarray(times), np.asarray(ids)
         if t.ndim != 1 or i.shape != t.shape:
-            raise ValueError(f"Replay: times of shape {t.shape} and ids of shape {i.shape}; expected two lists of one length.")
+            raise ValueError(
+                f"Replay: times of shape {t.shape} and ids of shape {i.shape}; expected two lists of one length."
+            )
         if i.size and not np.issubdtype(i.dtype, np.integer):
-            raise TypeError(f"Replay.ids is of type {i.dtype}; expected whole numbers of units. Convert with ids.astype(int).")
+            raise TypeError(
+                f"Replay.ids is of type {i.dtype}; expected whole numbers of units. Convert with ids.astype(int)."
+            )
         if t.size and (t.dtype == object or not np.issubdtype(t.dtype, np.number) or np.iscomplexobj(t)):
             raise TypeError(f"Replay.times is of type {t.dtype}; expected real numbers (ms).")
         t = t.astype(np.float64)
         if not np.all(np.isfinite(t)) or np.any(t < 0):
-            raise ValueError("Replay.times contains NaN, infinity or negative times; expected times >= 0 (ms). Remove or shift them.")
+            raise ValueError(
+                "Replay.times contains NaN, infinity or negative times; expected times >= 0 (ms). Remove or shift them."
+            )
         if np.any(i < 0):
             raise ValueError(f"Replay.ids contains {int(i.min())}; expected unit numbers >= 0.")
         order = np.argsort(t, kind="stable")
@@ -94,7 +102,9 @@ class Replay(AbstractProcess):
     def check(self, name, size):
         largest = int(np.max(np.asarray(self.ids), initial=-1))
         if not is_traced(self.ids) and largest >= size:
-            raise ValueError(f"Source {name!r}: Replay.ids contains unit {largest}; the source has {size} units. Raise its size.")
+            raise ValueError(
+                f"Source {name!r}: Replay.ids contains unit {largest}; the source has {size} units. Raise its size."
+            )
 
     def init(self, n, clock):
         return {}
@@ -111,7 +121,8 @@ class Replay(AbstractProcess):
 
 
 class External(AbstractProcess):
-    """Emits what `inputs={"name": ...}` of the run holds: an array (n_steps, n) of spikes or graded values, or a waveform.
+    """Emits what `inputs={"name": ...}` of the run holds: an array (n_steps, n) of spikes or graded values, or a
+    waveform.
 
     Row k is emitted in step k. Gradients flow into the inputs; the backward pass is dense.
     """

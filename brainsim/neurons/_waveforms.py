@@ -36,7 +36,9 @@ def _fits(waveform: Any, name: str, n: int, *fields: str) -> None:
         shape = jnp.shape(getattr(waveform, field))
         if shape not in ((), (n,)):
             owner = f"{type(waveform).__name__}.{field}"
-            raise ValueError(f"input of {name!r}: {owner} has shape {shape}; expected () or ({n},), one value per unit.")
+            raise ValueError(
+                f"input of {name!r}: {owner} has shape {shape}; expected () or ({n},), one value per unit."
+            )
 
 
 def _table(waveform: Any, name: str, n: int, field: str) -> None:
@@ -60,7 +62,9 @@ class StepCurrent(AbstractWaveform):
         check_parameter("StepCurrent", "times", self.times)
         a, t = jnp.shape(self.amplitudes), jnp.shape(self.times)
         if len(t) != 1 or t[0] == 0 or len(a) not in (1, 2) or a[0] != t[0]:
-            raise ValueError(f"StepCurrent: amplitudes of shape {a} and times of shape {t}; expected (k,) or (k, n), and (k,).")
+            raise ValueError(
+                f"StepCurrent: amplitudes of shape {a} and times of shape {t}; expected (k,) or (k, n), and (k,)."
+            )
         if not is_traced(self.times) and not bool(np.all(np.diff(np.asarray(self.times)) > 0)):
             raise ValueError(f"StepCurrent.times is {np.asarray(self.times)}; expected increasing times. Sort them.")
 
@@ -90,8 +94,12 @@ class Ramp(AbstractWaveform):
     def __check_init__(self) -> None:
         for name in ("start", "stop", "t_start", "t_stop"):
             check_parameter("Ramp", name, getattr(self, name))
-        if not (is_traced(self.t_start) or is_traced(self.t_stop)) and not bool(np.all(np.asarray(self.t_stop - self.t_start) > 0)):
-            raise ValueError(f"Ramp: t_start = {self.t_start}, t_stop = {self.t_stop}; expected t_start < t_stop. Swap them.")
+        if not (is_traced(self.t_start) or is_traced(self.t_stop)) and not bool(
+            np.all(np.asarray(self.t_stop - self.t_start) > 0)
+        ):
+            raise ValueError(
+                f"Ramp: t_start = {self.t_start}, t_stop = {self.t_stop}; expected t_start < t_stop. Swap them."
+            )
 
     def check(self, name, n):
         _fits(self, name, n, "start", "stop", "t_start", "t_stop")
@@ -134,8 +142,9 @@ class Sine(AbstractWaveform):
 class OUCurrent(AbstractWaveform):
     """Ornstein-Uhlenbeck noise: `dx = (mean - x) dt / tau + sigma sqrt(2 / tau) dW`, drawn anew for every unit.
 
-    The discretisation is exact for every dt; the start is drawn from the stationary law, normal with `mean` and standard
-    deviation `sigma`; the autocorrelation is `sigma^2 exp(-|t| / tau)`. Source: Uhlenbeck & Ornstein 1930; Gillespie 1996.
+    The discretisation is exact for every dt; the start is drawn from the stationary law, normal with `mean` and
+    standard deviation `sigma`; the autocorrelation is `sigma^2 exp(-|t| / tau)`. Source: Uhlenbeck & Ornstein 1930;
+    Gillespie 1996.
 
     **Arguments:** `mean`, `sigma` >= 0, `tau` > 0 (ms): shape () or (n,).
     """
@@ -167,7 +176,8 @@ class OUCurrent(AbstractWaveform):
 
 
 class Sampled(AbstractWaveform):
-    """Samples `values[k]` at times `k dt` (ms): held until the next or, with `linear`, joined by lines. 0 after the last.
+    """Samples `values[k]` at times `k dt` (ms): held until the next or, with `linear`, joined by lines. 0 after the
+    last.
 
     The last sample is held for one `dt`; with `linear` the line ends at the last sample.
 
@@ -214,7 +224,9 @@ class Sum(AbstractWaveform):
         flat: list[AbstractInput] = []
         for part in parts:
             if not isinstance(part, AbstractInput):
-                raise TypeError(f"Sum of {part!r}; expected waveforms such as StepCurrent. A constant is StepCurrent([x], [0]).")
+                raise TypeError(
+                    f"Sum of {part!r}; expected waveforms such as StepCurrent. A constant is StepCurrent([x], [0])."
+                )
             flat.extend(part.parts if isinstance(part, Sum) else [part])
         if not flat:
             raise ValueError("Sum of no waveforms; expected at least one.")

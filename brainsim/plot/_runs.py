@@ -154,9 +154,12 @@ def rates(
     numbers; `t`: (start, stop) in ms; `style`: passed to `Axes.stairs`.
     """
     ax = axes(ax)
+    low, high = window(t, *span(sol))
     for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
         edges, rate = _binned(sol, node, part, bin_ms)
-        ax.stairs(rate, edges, **({"color": colour(k), "label": label, "linewidth": 1.0, "baseline": None} | style))
-    ax.set(xlim=window(t, *span(sol)), xlabel="time (ms)", ylabel="rate (Hz)")
+        first, last = max(np.searchsorted(edges, low, "right") - 1, 0), np.searchsorted(edges, high)
+        style_k = {"color": colour(k), "label": label, "linewidth": 1.0, "baseline": None} | style
+        ax.stairs(rate[first:last], edges[first : last + 1], **style_k)
+    ax.set(xlim=(low, high), xlabel="time (ms)", ylabel="rate (Hz)")
     ax.set_ylim(bottom=0.0)
     return ax

@@ -33,8 +33,8 @@ def run(net: Network, state: State, inputs: dict[str, Any], solvers, recordings,
 
     def one_step(carry, row):
         state, counts, spikes = carry
-        state, views = step_core(net, state, lasting | row, solvers)
-        counts = {k: c + jnp.sum(views[k].events.value != 0, dtype=jnp.int32) for k, c in counts.items()}
+        state, views, new = step_core(net, state, lasting | row, solvers)
+        counts = {name: count + new[name] for name, count in counts.items()}
         now = {}
         for r in lists:
             ids, used = spikes[r.key]

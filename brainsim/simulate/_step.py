@@ -10,18 +10,11 @@ from jaxtyping import Array, Bool, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
-from ..events import collect
+from ..events import collect, tally
 from ..solvers import advance
 from ._checks import checked_inputs, checked_solvers
 
 FINE, NOT_FINITE, SOLVER_FAILED = 0, 1, 2
-
-
-def not_finite(y: Any) -> Bool[Array, ""]:
-    """Whether any number of `y` is NaN or infinite."""
-    # One sum per leaf: it vectorises, and any NaN or infinity survives it.
-    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(y)]
-    return jnp.asarray(False) if not sums else ~jnp.isfinite(sum(sums))
 
 
 def _flag(flag: tuple[Array, Array], bad: Array, code: int, n: Int[Array, ""]) -> tuple[Array, Array]:
@@ -36,14 +29,14 @@ def input_value(source: Any, z: Any, n_units: int, clock: Clock) -> tuple[Array,
     return source, z
 
 
-def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]) -> tuple[State, dict[str, View]]:
-    """One step of a network whose delays are already in steps.
+def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]) -> tuple[State, dict[str, View], dict[str, Array]]:
+    """One step of a network whose delays are already in steps: the state, the views and the number of events by node.
 
     Nodes run in the order INSTANT edges ask for; all other deposits arrive at a later step, so their order is free.
     """
     n, dt = state.n, state.dt
     inbox = {node: dict(ports) for node, ports in state.inbox.items()}
-    nodes, flags, views = {}, {}, {}
+    nodes, flags, views, counts = {}, {}, {}, {}
     edges, input_states = dict(state.edges), dict(state.inputs)
 
     def send(name):
@@ -70,7 +63,8 @@ def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[
                 input_states[name] = following
         y, z, events, failed = advance(node, solvers[name], y, z, inp, clock)
         flag = _flag(state.flags[name], failed, SOLVER_FAILED, n)
-        flags[name] = _flag(flag, not_finite(y), NOT_FINITE, n)
+        counts[name], bad = tally(events.value, jax.tree.leaves(y))
+        flags[name] = _flag(flag, bad, NOT_FINITE, n)
         nodes[name], views[name] = NodeState(y, z), View(y, z, events)
         for edge_name, edge in instant.items():
             if set(edge.reads.values()) <= set(views) and name in edge.reads.values():
@@ -78,7 +72,7 @@ def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[
     for edge_name in net.edges:
         if edge_name not in instant:
             send(edge_name)
-    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views
+    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views, counts
 
 
 @eqx.filter_jit
@@ -97,7 +91,7 @@ def step(net: Network, state: State, inputs: dict[str, Any] | None = None, *, so
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
     state = with_input_states(net, state, inputs)
-    state, views = _step(net, state, inputs, solvers)
+    state, views, _ = _step(net, state, inputs, solvers)
     return state, {name: view.events for name, view in views.items()}
 
 

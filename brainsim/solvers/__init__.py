@@ -1,5 +1,8 @@
 """Solvers of the flow between events."""
 
-from ._exponential_euler import ExponentialEuler as ExponentialEuler
-from ._flow import advance as advance
-from ._rules import check_solver as check_solver
+from ._elementwise import check_elementwise as check_elementwise
+from ._exponential_euler import ExponentialEuler as ExponentialEuler, phi1 as phi1
+from ._flow import advance as advance, flow as flow
+from ._noise import increments as increments
+from ._rules import REFUSED as REFUSED, SOLVERS as SOLVERS, SolverRule as SolverRule, check_solver as check_solver
+from ._substep import Substep as Substep

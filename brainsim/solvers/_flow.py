@@ -5,55 +5,43 @@ from typing import Any
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
-from ..core import AbstractNode, Clock
+from ..core import AbstractNode, Clock, name_hash
+from ._noise import Increments, increments
+from ._rules import SOLVERS
+from ._substep import Substep
 
-
-class _Increments(diffrax.AbstractTerm):
-    """A diagonal diffusion driven by increments drawn beforehand; variables without noise have None."""
-
-    diffusion: Any  # (y) -> PyTree like y, None where not noisy
-    dw: Any
-
-    def vf(self, t, y, args):
-        return self.diffusion(y)
-
-    def contr(self, t0, t1, **kwargs):
-        return self.dw
-
-    def prod(self, vf, control):
-        return jax.tree.map(lambda g, w: g * w, vf, control)
+AnySolver = diffrax.AbstractSolver | Substep
 
 
-def increments(like: Any, dt: Array, key: Array) -> Any:
-    """Independent normal increments of variance `dt` in the shape of `like`."""
-    leaves, tree = jax.tree.flatten(like)
-    keys = [jax.random.fold_in(key, i) for i in range(len(leaves))]
-    drawn = [jnp.sqrt(dt) * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(tree, drawn)
-
-
-def flow(node: AbstractNode, solver: diffrax.AbstractSolver, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Array]:
+def flow(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Bool[Array, ""]]:
     """`y` after `clock.dt` under the node's vector field (and noise), and whether the solver failed."""
+    if isinstance(solver, Substep):
+        part = clock.dt / solver.m
+
+        def substep(y, i):
+            return flow(node, solver.solver, y, z, inp, Clock(clock.n, part, jax.random.fold_in(clock.key, i)))
+
+        y, failed = jax.lax.scan(substep, y, jnp.arange(solver.m))
+        return y, jnp.any(failed)
     terms: Any = diffrax.ODETerm(lambda t, y, args: node.vector_field(y, z, inp))
     noisy = node.diffusion(y, z)
     if noisy is not None:
-        dw = increments(noisy, clock.dt, clock.key)
-        terms = diffrax.MultiTerm(terms, _Increments(lambda y: node.diffusion(y, z), dw))
-    t0 = jnp.zeros_like(clock.dt)
-    solver_state = solver.init(terms, t0, clock.dt, y, None)
-    y, _, _, _, result = solver.step(terms, t0, clock.dt, y, None, solver_state, made_jump=True)
-    return y, result != diffrax.RESULTS.successful
+        # the jump has the same clock: its draws must be others
+        key = jax.random.fold_in(clock.key, name_hash("flow"))
+        dw = increments(y, noisy, clock.dt, key)
+        terms = diffrax.MultiTerm(terms, Increments(lambda y: node.diffusion(y, z), dw))
+    return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.elementwise)
 
 
-def advance(node: AbstractNode, solver: diffrax.AbstractSolver, y: Any, z: Any, inp: Array, clock: Clock):
+def advance(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock):
     """Flow over `clock.dt` with `inp` constant, then jump.
 
     **Returns:** `(y, z, events, failed)`; `failed` is True where the solver gave up.
     """
     failed = jnp.asarray(False)
-    if jax.tree.leaves(y):
+    if jax.tree.leaves(y) and node.size:
         y, failed = flow(node, solver, y, z, inp, clock)
     y, z, events = node.jump(y, z, inp, clock)
     return y, z, events, failed

@@ -56,9 +56,7 @@ def prepare(opts):
     import brainsim as bs
 
     if not bs.backend().startswith("kernels") and not os.environ.get("BRAINSIM_BENCH_ALLOW_PURE"):
-        raise SystemExit(
-            f"brainsim runs on {bs.backend()}, not its kernels; BRAINSIM_BENCH_ALLOW_PURE=1 insists"
-        )
+        raise SystemExit(f"brainsim runs on {bs.backend()}, not its kernels; BRAINSIM_BENCH_ALLOW_PURE=1 insists")
 
     def run(seed):
         start = time.perf_counter()

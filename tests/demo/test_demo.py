@@ -17,6 +17,13 @@ RIDGE, RIDGE_TOLERANCE = 0.87, 0.02
 SMALL = _braille.Settings(neurons=16, steps=32, epochs=2, batch=32, roll=2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _promotion():
+    """optax's Adam raises a float to the power of an integer count, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def letters():
     return _data.load()
@@ -160,6 +167,18 @@ def test_training_is_the_same_for_the_same_seed_and_is_reported(letters):
     assert all(
         not np.array_equal(a, b) for a, b in zip(start, jax.tree.leaves(_braille.trainable(one.net)), strict=True)
     )
+
+
+@pytest.mark.core
+def test_scores_and_their_gradient_keep_to_strict_types(letters):
+    net = _braille.network(SMALL)
+    x = jax.numpy.asarray(_data.rebin(letters[0].x[:1], SMALL.steps)[0])
+    p = _braille.trainable(net)
+    with jax.numpy_dtype_promotion("strict"):
+        x = _braille.augment(x, jax.random.key(0), SMALL)
+        gradient = jax.grad(lambda p: _braille.scores(_braille.with_parameters(net, p), x, SMALL)[0][1])(p)
+    for name, leaf in gradient["weights"].items():
+        assert float(jax.numpy.max(jax.numpy.abs(leaf))) > 0, name
 
 
 # --- the balanced network

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
-import brainsim as bs
 import diffrax
 import jax
 import numpy as np
 import pytest
+
+import brainsim as bs
 
 GOLDEN = json.loads((Path(__file__).parent / "chain.json").read_text())
 DT = 0.1  # ms

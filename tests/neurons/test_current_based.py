@@ -58,7 +58,9 @@ def test_exponential_euler_is_of_order_one(response):
 
 
 def test_reset_steady_current_and_readout():
-    """i settles at w_in I; v resets to v_reset, or by v_th - v_reset; the readout settles at e_l + r I and never spikes."""
+    """i settles at w_in I; v resets to v_reset, or by v_th - v_reset; the readout settles at e_l + r I and never
+    spikes.
+    """
     net = bs.Network(
         {
             "zero": bs.Population(bs.CubaLIF(w_in=3.0, v_reset=-0.5), 1, i_e=1.0),
@@ -79,4 +81,6 @@ def test_reset_steady_current_and_readout():
         assert before > 1.0
         np.testing.assert_allclose(v[k], -0.5 if name == "zero" else before - 1.5, atol=1e-5)
     # from v_reset = 0 to v_th = 1 with r i = 3 in steps of 0.1 ms, and 40 steps at rest
-    np.testing.assert_allclose(np.diff(sol.spikes("rest").t)[-3:], 0.1 * np.ceil(20 * np.log(3 / 2) / 0.1) + 4.0, atol=1e-4)
+    np.testing.assert_allclose(
+        np.diff(sol.spikes("rest").t)[-3:], 0.1 * np.ceil(20 * np.log(3 / 2) / 0.1) + 4.0, atol=1e-4
+    )

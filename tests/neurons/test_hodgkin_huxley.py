@@ -1,4 +1,6 @@
-"""Conductance-based units against independent integrations of equations written here anew, and against published figures."""
+"""Conductance-based units against independent integrations of equations written here anew, and against published
+figures.
+"""
 
 import diffrax
 import jax
@@ -87,12 +89,12 @@ def _solve(name, t1, at=None):
 
 @pytest.fixture(scope="module")
 def traces(follow):
-    """v by solver and step, in float64 whatever the mode of the suite: the comparison is of equations, not of rounding."""
+    """v by solver and step, in float64 whatever the mode of the suite: equations are compared, not rounding."""
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     try:
         nodes = {k: bs.Population(unit(), 1, i_e=i) for k, (_, _, unit, i) in ORACLES.items()}
-        runs = {("ee", dt): follow(nodes, ExponentialEuler(), dt, EVERY, SAMPLES) for dt in (0.005, 0.0025)}
+        runs = {("ee", dt): follow(nodes, ExponentialEuler(), dt, EVERY, SAMPLES) for dt in (0.0025, 0.00125)}
         runs["tsit5", 0.01] = follow(nodes, diffrax.Tsit5(), 0.01, EVERY, SAMPLES)
         got = {key: {k: np.asarray(y["v"])[:, 0] for k, y in run.items()} for key, run in runs.items()}
     finally:
@@ -111,7 +113,7 @@ def test_trace_is_that_of_an_independent_integration(traces, name):
 @ALL
 def test_exponential_euler_converges_with_order_one(traces, name):
     got, wanted = traces
-    coarse, fine = (np.abs(got["ee", dt][name] - wanted[name]).max() for dt in (0.005, 0.0025))
+    coarse, fine = (np.abs(got["ee", dt][name] - wanted[name]).max() for dt in (0.0025, 0.00125))
     assert fine < coarse
     assert 1.7 < coarse / fine < 2.4
 
@@ -129,7 +131,8 @@ def spikes():
     }
     net = bs.Network({k: bs.Population(unit, len(i), i_e=i) for k, (unit, i) in given.items()})
     record = [bs.Spikes(k, max_rate=1000.0) for k in given] + [bs.Trace("hh.v")]
-    sol = bs.simulate(net, t1=500.0, dt=0.02, key=jax.random.key(0), saveat=record)
+    # WangBuzsaki says why not ExponentialEuler
+    sol = bs.simulate(net, t1=500.0, dt=0.02, solver=diffrax.Heun(), key=jax.random.key(0), saveat=record)
     trains = {k: sol.spikes(k) for k in given}
     return {k: [s.t[s.i == j] for j in range(net.nodes[k].size)] for k, s in trains.items()} | {"sol": sol}
 
@@ -152,8 +155,8 @@ def test_one_spike_for_each_upward_crossing(spikes, name, unit, v_th):
     got = spikes[name][unit]
     got = got[got < wanted[-1] + 1.0]
     assert got.size == wanted.size
-    # order 1 in dt: the phase drifts slowly
-    np.testing.assert_allclose(got, wanted, atol=0.1, rtol=0.01)
+    # both are on a grid of 0.02 ms; beyond that the phase drifts slowly
+    np.testing.assert_allclose(got, wanted, atol=0.05, rtol=3e-3)
 
 
 def test_wang_buzsaki_starts_at_zero_rate(spikes):

@@ -12,7 +12,8 @@ import brainsim as bs
 DT = 0.05
 LIF_I, QIF_I, EIF_I = [99.0, 101.0, 150.0, 400.0], [36.0, 39.0, 60.0, 200.0], [15.5, 17.0, 40.0, 150.0]
 ADEX = {
-    # regular spiking of Brette & Gerstner 2005; tonic and bursting of Naud et al. 2008, table 1 (c_m, g_l, ... in pF, nS, mV)
+    # regular spiking of Brette & Gerstner 2005; tonic and bursting of Naud et al. 2008, table 1 (c_m, g_l, ... in pF,
+    # nS, mV)
     "c_m": [281.0, 200.0, 200.0],
     "g_l": [30.0, 10.0, 10.0],
     "e_l": [-70.6, -70.0, -58.0],
@@ -105,7 +106,7 @@ def _oracle(field, reset, peak, y0, t1):
 
 
 def _agree(got, wanted, n):
-    """A spike is seen at the end of its step and the next starts there: the k-th may be some k steps late, not earlier."""
+    """A spike is seen at the end of its step, where the next starts: the k-th may be some k steps late, not earlier."""
     late = got[:n] - wanted[:n]
     assert late.size == n
     assert np.all(late > -DT)
@@ -119,7 +120,10 @@ def test_adex_spikes_when_an_independent_integration_does(times, k):
     def field(t, y):
         v, w = y
         rise = p["g_l"] * 2.0 * np.exp((v - p["v_t"]) / 2.0)
-        return [(-p["g_l"] * (v - p["e_l"]) + rise - w + ADEX_I[k]) / p["c_m"], (p["a"] * (v - p["e_l"]) - w) / p["tau_w"]]
+        return [
+            (-p["g_l"] * (v - p["e_l"]) + rise - w + ADEX_I[k]) / p["c_m"],
+            (p["a"] * (v - p["e_l"]) - w) / p["tau_w"],
+        ]
 
     wanted = _oracle(field, lambda y: [p["v_reset"], y[1] + p["b"]], -40.4, [p["e_l"], 0.0], 150.0)
     _agree(times["adex"][k], wanted, min(5, wanted.size))

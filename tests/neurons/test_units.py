@@ -60,13 +60,14 @@ def _calls(unit, current):
 def _jacobian(unit, current):
     """Derivatives of the field by every variable and by the input: blocks of (N, N)."""
     y, z = unit.init(N, _clock())
-    return jax.jacfwd(lambda y, inp: unit.vector_field(y, z, inp), argnums=(0, 1))(y, jnp.full((N,), current, float_dtype()))
+    return jax.jacfwd(lambda y, inp: unit.vector_field(y, z, inp), argnums=(0, 1))(
+        y, jnp.full((N,), current, float_dtype())
+    )
 
 
 @pytest.fixture(scope="module")
 def called():
     given = {name: (make(), current) for name, (make, current) in UNITS.items()}
-
 
     def every(given):
         return {name: (_calls(u, i), _calls(_spread(u), i), _jacobian(u, i)) for name, (u, i) in given.items()}
@@ -82,7 +83,8 @@ def _loss(nodes):
     def step(state, n):
         total, counts, out = {}, {}, {}
         for name, (y, z) in state.items():
-            # the default solver where it may matter, Euler where it has been seen: the trace of a step is what takes time
+            # the default solver where it may matter, Euler where it has been seen: the trace of a step is what takes
+            # time
             solver = diffrax.Euler() if name in ("WangBuzsaki", "MorrisLecar", "VoltageClamp") else ExponentialEuler()
             y, z, events, _ = advance(nodes[name], solver, y, z, jnp.zeros((), float_dtype()), _clock(n))
             scaled = [jnp.sum(jnp.tanh(0.01 * x)) for x in jax.tree.leaves(y)]
@@ -90,7 +92,12 @@ def _loss(nodes):
         return out, (total, counts, {name: y for name, (y, _) in out.items()})
 
     end, (total, counts, trace) = jax.lax.scan(step, start, jnp.arange(2000, dtype=jnp.int32))
-    return sum(jnp.sum(x[:300]) for x in total.values()), ({k: jnp.sum(c) for k, c in counts.items()}, trace, end, start)
+    return sum(jnp.sum(x[:300]) for x in total.values()), (
+        {k: jnp.sum(c) for k, c in counts.items()},
+        trace,
+        end,
+        start,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +170,9 @@ def test_no_overflow_beyond_the_cut_off():
         "adex": bs.Population(bs.AdEx(), N, i_e=jnp.full(N, 1e6)),
         "izhikevich": bs.Population(bs.Izhikevich(), N, i_e=jnp.full(N, 1e4)),
     }
-    (value, (counts, _, _, _)), grads = eqx.filter_jit(eqx.filter_value_and_grad(_loss, has_aux=True), compiler_options=QUICK)(nodes)
+    (value, (counts, _, _, _)), grads = eqx.filter_jit(
+        eqx.filter_value_and_grad(_loss, has_aux=True), compiler_options=QUICK
+    )(nodes)
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
     assert all(float(c) > 100 for c in counts.values())

@@ -88,6 +88,14 @@ def test_rates_count_all_spikes(sol, ax):
     np.testing.assert_allclose(values.sum() * 0.01 * N, sol.spikes("P").t.size)
 
 
+def test_rates_of_a_window_are_those_of_the_bins_in_it(sol, ax):
+    plot.rates(sol, "P", bin_ms=10.0, t=(55.0, 90.0), ax=ax)
+    train = sol.spikes("P")
+    values, edges, _ = ax.patches[0].get_data()
+    np.testing.assert_allclose(edges, [50.0, 60.0, 70.0, 80.0, 90.0])
+    np.testing.assert_allclose(values * 0.01 * N, [np.sum((train.t > a) & (train.t <= a + 10)) for a in edges[:-1]])
+
+
 def test_rates_from_spikes_and_from_the_rate_recording_agree(sol, ax):
     plot.rates(sol, "P", bin_ms=7.0, ax=ax)
     other = Figure().subplots()

@@ -1,0 +1,46 @@
+"""Whether the units of a node are as independent as the node says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..core import AbstractNode, Clock
+
+_POINTS = 4
+
+
+def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
+    """Raise a ValueError if the flow of a unit depends on another unit although `node.elementwise` is True.
+
+    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without a sign.
+    Looks at the Jacobian of the vector field at random states. For a variable of several numbers per unit, each of
+    them may depend on itself and on other variables only, as `ExponentialEuler` needs it.
+
+    !!! example
+        `check_elementwise(Population(MyUnit(), 3))` in the tests of your own unit.
+    """
+    if not node.elementwise:
+        return
+    for k in range(_POINTS):
+        clock = Clock.of("check_elementwise", jnp.asarray(k, jnp.int32), 0.1, jax.random.key(k))
+        y, z = node.init(clock)
+        leaves, tree = jax.tree_util.tree_flatten_with_path(y)
+        keys = jax.random.split(clock.key, max(len(leaves), 1))
+        # states beside the initial ones, some of them far, so that no term is switched off or zero by symmetry in all
+        values = [x + 10.0**(k - 2) * jax.random.normal(key, x.shape, x.dtype) for key, (_, x) in zip(keys, leaves)]
+        y = jax.tree.unflatten(tree, values)
+        flat, unravel = ravel_pytree(y)
+        jacobian = np.asarray(jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, jnp.asarray(inp, flat.dtype)))[0])(flat))
+        names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, x in leaves for _ in range(x.size)]
+        units = np.concatenate([np.repeat(np.arange(x.shape[0]), x[:1].size) for _, x in leaves] or [np.zeros(0, int)])
+        variable = np.asarray(names)
+        apart = units[:, None] != units[None, :]
+        within = (variable[:, None] == variable[None, :]) & ~np.eye(len(names), dtype=bool)
+        wrong = np.argwhere((apart | within) & (jacobian != 0))
+        if len(wrong):
+            i, j = wrong[0]
+            raise ValueError(
+                f"d({names[i]})/dt of unit {units[i]} depends on {names[j]} of unit {units[j]}, but the node says that its units "
+                f"are independent. Set `elementwise = False`, or couple units through an edge."
+            )

@@ -1,0 +1,160 @@
+"""Diagonally implicit Runge-Kutta steps, with Newton's method on all units at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
+
+from ._schemes import Stepped, combine
+
+_UNROLLED = 8
+"""Variables of a unit up to which its linear system is eliminated in the open, as elementwise operations over the units."""
+
+Linear = Callable[[Any], Any]
+
+
+class _Tableau:
+    """Implicit Euler written as the others are."""
+
+    a_lower: tuple = ()
+    a_diagonal = np.array([1.0])
+    a_predictor: tuple = ()
+    b_sol = np.array([1.0])
+
+
+def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool) -> Stepped:
+    """A step of a (singly) diagonally implicit solver; `failed` where Newton's method did not converge.
+
+    Stage i solves `z = dt a_ii f(base + z)` by Newton's method. It has converged when the last update is below
+    `atol + rtol |y|`. Where the solver's root finder names no tolerances, both are the square root of the machine epsilon
+    (3e-4 in float32, 1.5e-8 in float64): the error left after an update is about its square. `root_find_max_steps` bounds
+    the iterations. With elementwise units the Jacobian has one small block per unit, found with one tangent per
+    variable; `solver.step` would build it for the whole population. Derivatives are those of the implicit function.
+    """
+    tableau = _Tableau if type(solver) is diffrax.ImplicitEuler else solver.tableau
+    t0 = jnp.zeros_like(dt)
+    rtol, atol = _tolerances(solver, dt.dtype)
+
+    def field(y):
+        return terms.vf(t0, y, None)
+
+    def scaled(x, c):
+        return jax.tree.map(lambda k: c * k, x)
+
+    slopes: list[Any] = []
+    failed = jnp.asarray(False)
+    for i, diagonal in enumerate(tableau.a_diagonal):
+        base = combine(y, tableau.a_lower[i - 1] if i else (), [scaled(k, dt) for k in slopes])
+        if diagonal == 0:
+            slopes.append(field(base))
+            continue
+        h = float(diagonal) * dt
+
+        def residual(z, base=base, h=h):
+            f = field(jax.tree.map(jnp.add, base, z))
+            return jax.tree.map(lambda z, f: z - h * f, z, f)
+
+        # a predictor from the stages so far; its coefficients add up to one
+        guess = combine(scaled(y, 0.0), tableau.a_predictor[i - 1], slopes) if i else field(y)
+
+        def newton(residual, z, base=base):
+            return _newton(residual, z, base, rtol, atol, solver.root_find_max_steps, elementwise)
+
+        def tangent(g, b):
+            return _solve(g, b, elementwise)
+
+        z, bad = jax.lax.custom_root(residual, scaled(guess, h), newton, tangent, has_aux=True)
+        slopes.append(scaled(z, 1 / h))
+        failed = failed | (bad > 0)
+    return combine(y, tableau.b_sol, [scaled(k, dt) for k in slopes]), failed
+
+
+def _tolerances(solver: Any, dtype: Any) -> tuple[float, float]:
+    """`(rtol, atol)` of the solver's root finder where it names numbers."""
+    default = float(np.sqrt(np.finfo(dtype).eps))
+    given = (solver.root_finder.rtol, solver.root_finder.atol)
+    rtol, atol = (x if isinstance(x, int | float) else default for x in given)
+    return rtol, atol
+
+
+def _newton(residual, z, base, rtol, atol, max_steps, elementwise):
+    """The root of `residual` near `z`, and whether it was not found."""
+
+    def going_on(carry):
+        step, _, done = carry
+        return (step < max_steps) & ~done
+
+    def iterate(carry):
+        step, z, _ = carry
+        r, g = jax.linearize(residual, z)
+        update = _solve(g, r, elementwise)
+        z = jax.tree.map(jnp.subtract, z, update)
+        small = jax.tree.map(lambda d, z, b: jnp.all(jnp.abs(d) <= atol + rtol * jnp.abs(b + z)), update, z, base)
+        return step + 1, z, jnp.all(jnp.stack(jax.tree.leaves(small)))
+
+    start = (jnp.asarray(0, jnp.int32), z, jnp.asarray(False))
+    _, z, done = jax.lax.while_loop(going_on, iterate, start)
+    # as a number: custom_root wants auxiliary output that has a tangent
+    return z, jnp.where(done, 0.0, 1.0).astype(jax.tree.leaves(base)[0].dtype)
+
+
+def _solve(g: Linear, b: Any, elementwise: bool) -> Any:
+    """`x` with `g(x) = b`, for a linear `g`, block diagonal over the units where `elementwise`."""
+    if not elementwise:
+        flat, unravel = ravel_pytree(b)
+        columns = jax.vmap(lambda e: ravel_pytree(g(unravel(e)))[0])(jnp.eye(flat.size, dtype=flat.dtype))
+        return unravel(jnp.linalg.solve(columns.T, flat))
+    right = _columns(b)
+    size, n = len(right), right[0].shape[0]
+    basis = jnp.eye(size, dtype=right[0].dtype)
+    ones = [jnp.broadcast_to(basis[:, j, None], (size, n)) for j in range(size)]
+    made = jax.vmap(lambda *e: _columns(g(_tree(b, list(e)))))(*ones)  # made[i][j]: effect of variable j on i, (size, n)
+    if size > _UNROLLED:
+        matrix = jnp.stack(made).transpose(2, 0, 1)
+        return _tree(b, list(jnp.linalg.solve(matrix, jnp.stack(right, -1)[..., None])[..., 0].T))
+    return _tree(b, _eliminate([[*made[i]] for i in range(size)], right))
+
+
+def _columns(tree: Any) -> list[Array]:
+    """The variables of a tree of (n, ...) leaves, each of shape (n,)."""
+    return [x.reshape(x.shape[0], -1)[:, k] for x in jax.tree.leaves(tree) for k in range(int(np.prod(x.shape[1:])))]
+
+
+def _tree(like: Any, columns: list[Array]) -> Any:
+    """The inverse of `_columns`."""
+    leaves, structure = jax.tree.flatten(like)
+    made, used = [], 0
+    for x in leaves:
+        width = int(np.prod(x.shape[1:]))
+        made.append(jnp.stack(columns[used : used + width], -1).reshape(x.shape))
+        used += width
+    return jax.tree.unflatten(structure, made)
+
+
+def _eliminate(rows: list[list[Array]], right: list[Array]) -> list[Array]:
+    """Gaussian elimination with partial pivoting, one system per unit, every entry an array of shape (n,)."""
+    rows, right, size = [list(r) for r in rows], list(right), len(rows)
+    for j in range(size):
+        for i in range(j + 1, size):
+            # the larger of the two pivots goes up, unit by unit
+            swap = jnp.abs(rows[i][j]) > jnp.abs(rows[j][j])
+            for k in range(j, size):
+                up, down = rows[j][k], rows[i][k]
+                rows[j][k], rows[i][k] = jnp.where(swap, down, up), jnp.where(swap, up, down)
+            right[j], right[i] = jnp.where(swap, right[i], right[j]), jnp.where(swap, right[j], right[i])
+        for i in range(j + 1, size):
+            factor = rows[i][j] / rows[j][j]
+            for k in range(j + 1, size):
+                rows[i][k] = rows[i][k] - factor * rows[j][k]
+            right[i] = right[i] - factor * right[j]
+    x: list[Array] = list(right)
+    for j in reversed(range(size)):
+        for k in range(j + 1, size):
+            x[j] = x[j] - rows[j][k] * x[k]
+        x[j] = x[j] / rows[j][j]
+    return x
