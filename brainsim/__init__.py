@@ -1,5 +1,29 @@
 """brainsim: a differentiable brain simulator on JAX."""
 
+from importlib.metadata import PackageNotFoundError as _NotFound, version as _version
+
+from .connect import (
+    AbstractKernel as AbstractKernel,
+    AbstractRule as AbstractRule,
+    AllToAll as AllToAll,
+    DenseMatrix as DenseMatrix,
+    DifferenceOfGaussiansKernel as DifferenceOfGaussiansKernel,
+    DiscKernel as DiscKernel,
+    DistanceDependent as DistanceDependent,
+    ExponentialKernel as ExponentialKernel,
+    FixedInDegree as FixedInDegree,
+    FixedOutDegree as FixedOutDegree,
+    FixedProbability as FixedProbability,
+    FixedTotalNumber as FixedTotalNumber,
+    FromCOO as FromCOO,
+    FromCSR as FromCSR,
+    GaussianKernel as GaussianKernel,
+    OneToOne as OneToOne,
+    SmallWorld as SmallWorld,
+    from_sparse as from_sparse,
+    grid_positions as grid_positions,
+    synapse_lengths as synapse_lengths,
+)
 from .core import (
     INSTANT as INSTANT,
     AbstractDistribution as AbstractDistribution,
@@ -9,6 +33,7 @@ from .core import (
     AbstractNoise as AbstractNoise,
     AbstractProcess as AbstractProcess,
     AbstractReceptor as AbstractReceptor,
+    AbstractShortTerm as AbstractShortTerm,
     AbstractSurrogate as AbstractSurrogate,
     AbstractUnit as AbstractUnit,
     ArcTan as ArcTan,
@@ -33,11 +58,49 @@ from .core import (
     WhiteNoise as WhiteNoise,
     initial_state as initial_state,
 )
-from .connect import *  # noqa: F403
-from .events import CSR as CSR, Dense as Dense, FixedFanout as FixedFanout, backend as backend
-from .io import Directory as Directory, StoredRun as StoredRun, load as load, save as save, to_neo as to_neo
-from .neurons import *  # noqa: F403
+from .events import (
+    CSR as CSR,
+    Dense as Dense,
+    FixedFanout as FixedFanout,
+    backend as backend,
+)
+from .io import (
+    Directory as Directory,
+    StoredRun as StoredRun,
+    load as load,
+    save as save,
+    to_neo as to_neo,
+)
+from .neurons import (
+    LIF as LIF,
+    QIF as QIF,
+    AbstractWaveform as AbstractWaveform,
+    AdaptiveLIF as AdaptiveLIF,
+    AdEx as AdEx,
+    CubaLIF as CubaLIF,
+    ExponentialIF as ExponentialIF,
+    External as External,
+    HodgkinHuxley as HodgkinHuxley,
+    Izhikevich as Izhikevich,
+    LeakyIntegrator as LeakyIntegrator,
+    MorrisLecar as MorrisLecar,
+    OUCurrent as OUCurrent,
+    Poisson as Poisson,
+    PoissonInput as PoissonInput,
+    Ramp as Ramp,
+    Regular as Regular,
+    Replay as Replay,
+    Sampled as Sampled,
+    Sine as Sine,
+    StepCurrent as StepCurrent,
+    TraubMiles as TraubMiles,
+    VoltageClamp as VoltageClamp,
+    WangBuzsaki as WangBuzsaki,
+)
 from .simulate import (
+    AbstractAdjoint as AbstractAdjoint,
+    AbstractRecording as AbstractRecording,
+    AbstractSink as AbstractSink,
     CheckpointedAdjoint as CheckpointedAdjoint,
     DirectAdjoint as DirectAdjoint,
     Events as Events,
@@ -52,5 +115,25 @@ from .simulate import (
     stream as stream,
     summary as summary,
 )
-from .solvers import ExponentialEuler as ExponentialEuler
-from .synapses import *  # noqa: F403
+from .solvers import (
+    SOLVERS as SOLVERS,
+    ExponentialEuler as ExponentialEuler,
+    Substep as Substep,
+    check_elementwise as check_elementwise,
+)
+from .synapses import (
+    NMDA as NMDA,
+    AlphaCond as AlphaCond,
+    AlphaCurr as AlphaCurr,
+    Delta as Delta,
+    DualExpCond as DualExpCond,
+    ExpCond as ExpCond,
+    ExpCurr as ExpCurr,
+    GapPort as GapPort,
+    TsodyksMarkram as TsodyksMarkram,
+)
+
+try:
+    __version__ = _version("brainsim")
+except _NotFound:  # a checkout on the path, not installed
+    __version__ = "0+unknown"

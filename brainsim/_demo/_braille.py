@@ -29,7 +29,7 @@ class Settings:
     neurons: int = 128
     steps: int = 128
     """Time steps per letter: two bins of 5 ms are merged into one of 10 ms."""
-    epochs: int = 40
+    epochs: int = 100
     batch: int = 64
     learning_rate: float = 5e-3
     weight_decay: float = 1e-2

@@ -37,8 +37,11 @@ def parameter(x: Any) -> Any:
         return x
     if is_traced(x):
         return x
-    a = np.asarray(x) if not isinstance(x, jax.Array) else x
-    if a.dtype == object or jnp.issubdtype(a.dtype, jnp.complexfloating) or a.dtype == bool:
+    try:
+        a = x if isinstance(x, jax.Array) else np.asarray(x)
+    except ValueError:  # a ragged list: left as it is, for `check_parameter` to name
+        return x
+    if a.dtype == bool or not (jnp.issubdtype(a.dtype, jnp.floating) or jnp.issubdtype(a.dtype, jnp.integer)):
         return x
     return jnp.asarray(a, float_dtype())
 

@@ -8,11 +8,29 @@ from ._distributions import (
     Normal as Normal,
     Uniform as Uniform,
 )
-from ._edge import AbstractEdge as AbstractEdge, Deposit as Deposit, GapJunctions as GapJunctions, Projection as Projection
+from ._edge import (
+    AbstractEdge as AbstractEdge,
+    AbstractShortTerm as AbstractShortTerm,
+    Deposit as Deposit,
+    GapJunctions as GapJunctions,
+    Projection as Projection,
+)
 from ._input import AbstractInput as AbstractInput
 from ._network import Network as Network, initial_state as initial_state
-from ._node import AbstractNode as AbstractNode, AbstractProcess as AbstractProcess, Population as Population, Source as Source
-from ._state import Clock as Clock, Events as Events, NodeState as NodeState, State as State, View as View, name_hash as name_hash
+from ._node import (
+    AbstractNode as AbstractNode,
+    AbstractProcess as AbstractProcess,
+    Population as Population,
+    Source as Source,
+)
+from ._state import (
+    Clock as Clock,
+    Events as Events,
+    NodeState as NodeState,
+    State as State,
+    View as View,
+    name_hash as name_hash,
+)
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,
     ArcTan as ArcTan,

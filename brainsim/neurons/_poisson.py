@@ -131,7 +131,7 @@ class PoissonInput(AbstractEdge):
     n: int = eqx.field(static=True)
     rate: Any = eqx.field(converter=_parameter)
     weight: Any = eqx.field(converter=_parameter)
-    route: tuple[str, str, tuple[int, int, int]] | None = eqx.field(static=True, kw_only=True, default=None)
+    route: Any = eqx.field(static=True, kw_only=True, default=None)  # node, port and units, once resolved
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:

@@ -65,7 +65,7 @@ class StepCurrent(AbstractWaveform):
             raise ValueError(
                 f"StepCurrent: amplitudes of shape {a} and times of shape {t}; expected (k,) or (k, n), and (k,)."
             )
-        if not is_traced(self.times) and not bool(np.all(np.diff(np.asarray(self.times)) > 0)):
+        if not is_traced(self.times) and np.any(np.asarray(self.times[1:] <= self.times[:-1])):
             raise ValueError(f"StepCurrent.times is {np.asarray(self.times)}; expected increasing times. Sort them.")
 
     def check(self, name, n):

@@ -15,6 +15,9 @@ from ._schemes import Stepped, combine
 _UNROLLED = 8
 """Variables of a unit up to which its linear system is eliminated in the open, as elementwise operations over the units."""
 
+_TRIALS = 4
+"""Trials of an update for each step that `root_find_max_steps` allows: some are taken back."""
+
 Linear = Callable[[Any], Any]
 
 
@@ -33,12 +36,13 @@ def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool)
     Stage i solves `z = dt a_ii f(base + z)` by Newton's method. It has converged when the last update is below
     `atol + rtol |y|`. Where the solver's root finder names no tolerances, both are the square root of the machine epsilon
     (3e-4 in float32, 1.5e-8 in float64): the error left after an update is about its square. `root_find_max_steps` bounds
-    the iterations. With elementwise units the Jacobian has one small block per unit, found with one tangent per
+    the iterations, four trials each. With elementwise units the Jacobian has one small block per unit, found with one tangent per
     variable; `solver.step` would build it for the whole population. Derivatives are those of the implicit function.
     """
     tableau = _Tableau if type(solver) is diffrax.ImplicitEuler else solver.tableau
     t0 = jnp.zeros_like(dt)
     rtol, atol = _tolerances(solver, dt.dtype)
+    trials = _TRIALS * solver.root_find_max_steps
 
     def field(y):
         return terms.vf(t0, y, None)
@@ -63,7 +67,7 @@ def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool)
         guess = combine(scaled(y, 0.0), tableau.a_predictor[i - 1], slopes) if i else field(y)
 
         def newton(residual, z, base=base):
-            return _newton(residual, z, base, rtol, atol, solver.root_find_max_steps, elementwise)
+            return _newton(residual, z, base, rtol, atol, trials, elementwise)
 
         def tangent(g, b):
             return _solve(g, b, elementwise)
@@ -82,25 +86,51 @@ def _tolerances(solver: Any, dtype: Any) -> tuple[float, float]:
     return rtol, atol
 
 
-def _newton(residual, z, base, rtol, atol, max_steps, elementwise):
-    """The root of `residual` near `z`, and whether it was not found."""
+def _newton(residual, guess, base, rtol, atol, trials, elementwise):
+    """The root of `residual` near `guess`, and 1.0 where it was not found within so many trials.
+
+    Newton's method with a damping of its own for every unit: an update that does not make the unit's residual smaller is
+    taken back and tried at a quarter of its length. Starts from zero where that is nearer than `guess`.
+    """
+    scale = jax.tree.map(lambda b: atol + rtol * jnp.abs(b), base)
+    zero = jax.tree.map(jnp.zeros_like, guess)
+
+    def size(r):
+        return _largest(jax.tree.map(lambda r, s: jnp.abs(r) / s, r, scale), elementwise)
 
     def going_on(carry):
-        step, _, done = carry
-        return (step < max_steps) & ~done
+        trial, *_, update, _ = carry
+        return (trial < trials) & ~(jnp.max(size(update)) <= 1)
 
-    def iterate(carry):
-        step, z, _ = carry
-        r, g = jax.linearize(residual, z)
-        update = _solve(g, r, elementwise)
-        z = jax.tree.map(jnp.subtract, z, update)
-        small = jax.tree.map(lambda d, z, b: jnp.all(jnp.abs(d) <= atol + rtol * jnp.abs(b + z)), update, z, base)
-        return step + 1, z, jnp.all(jnp.stack(jax.tree.leaves(small)))
+    def try_update(carry):
+        trial, z, best, update, damping = carry
+        z_new = jax.tree.map(lambda z, u: z - _spread(damping, u) * u, z, update)
+        r, g = jax.linearize(residual, z_new)
+        good = size(r) < best  # False for NaN
+        update_new = _solve(g, r, elementwise)
+        z, update = jax.tree.map(lambda a, b: jnp.where(_spread(good, a), a, b), (z_new, update_new), (z, update))
+        damping = jnp.where(good, jnp.minimum(4 * damping, 1.0), damping / 4)
+        return trial + 1, z, jnp.where(good, size(r), best), update, damping
 
-    start = (jnp.asarray(0, jnp.int32), z, jnp.asarray(False))
-    _, z, done = jax.lax.while_loop(going_on, iterate, start)
+    near, at_zero = size(residual(guess)), size(residual(zero))
+    z = jax.tree.map(lambda a, b: jnp.where(_spread(near < at_zero, a), a, b), guess, zero)
+    # an endless first update, of which nothing is taken
+    start = (jnp.asarray(0, jnp.int32), z, jnp.full_like(near, jnp.inf), jax.tree.map(lambda s: 2 * s, scale), jnp.zeros_like(near))
+    _, z, _, update, _ = jax.lax.while_loop(going_on, try_update, start)
     # as a number: custom_root wants auxiliary output that has a tangent
-    return z, jnp.where(done, 0.0, 1.0).astype(jax.tree.leaves(base)[0].dtype)
+    return jax.tree.map(jnp.subtract, z, update), jnp.where(jnp.max(size(update)) <= 1, 0.0, 1.0).astype(near.dtype)
+
+
+def _largest(tree, elementwise):
+    """The largest number of every unit, shape (n,); of all together, shape (), where the units are coupled."""
+    if not elementwise:
+        return jnp.max(jnp.stack([jnp.max(x) for x in jax.tree.leaves(tree)]))
+    return jnp.max(jnp.stack([jnp.max(x.reshape(x.shape[0], -1), -1) for x in jax.tree.leaves(tree)]), 0)
+
+
+def _spread(x, like):
+    """One value per unit, or one for all, in the rank of `like`."""
+    return x.reshape(x.shape + (1,) * (like.ndim - x.ndim)) if x.ndim else x
 
 
 def _solve(g: Linear, b: Any, elementwise: bool) -> Any:

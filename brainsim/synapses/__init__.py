@@ -1,6 +1,5 @@
 """Receptors, short-term and long-term plasticity."""
 
-from ..core._edge import AbstractShortTerm as AbstractShortTerm
 from ._receptors import (
     NMDA as NMDA,
     AlphaCond as AlphaCond,

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..base import Param, check_parameter, float_dtype, is_traced
-from ..core._edge import AbstractShortTerm
+from ..core import AbstractShortTerm
 
 
 def _decay(dt: Float[Array, ""], tau: Param) -> Float[Array, "..."]:
@@ -25,9 +25,9 @@ class TsodyksMarkram(AbstractShortTerm):
     $$x = \frac{1 - e^{-T/\tau_{rec}}}{1 - (1 - u) e^{-T/\tau_{rec}}}.$$
 
     The state belongs to the pre unit and is shared by all its synapses of the edge; `Trace("EE.u")` and
-    `Trace("EE.x")` record u and x after the spikes of the step. A graded event of value s jumps u by `U (1 - u) s` and
-    releases `u x s`. NEST's `tsodyks2_synapse` comes to the same steady state, but lets each interval act one spike
-    late.
+    `Trace("EE.x")` record u and x after the spikes of the step. A graded event of value s has s times the effect of a
+    spike on u, on x and on what is sent. NEST's `tsodyks2_synapse` comes to the same steady state, but lets each
+    interval act one spike late.
 
     **Arguments:** `U` in (0, 1]: utilisation; `tau_facil` >= 0 (ms), 0 for none: u is U at every spike;
     `tau_rec` > 0 (ms). Numbers or arrays of shape (n_pre,). The default depresses without facilitation.
@@ -61,6 +61,7 @@ class TsodyksMarkram(AbstractShortTerm):
     def release(self, z, value, clock):
         u = z["u"] * _decay(clock.dt, self.tau_facil)
         x = 1.0 - (1.0 - z["x"]) * _decay(clock.dt, self.tau_rec)
-        u = u + self.U * (1.0 - u) * value
-        released = u * x * value
-        return released, {"u": u, "x": x - released}
+        # what a spike would release, spike or not: the derivative in `value` is that amount on either side of threshold
+        jump = self.U * (1.0 - u)
+        released = (u + jump) * x * value
+        return released, {"u": u + jump * value, "x": x - released}

@@ -7,7 +7,7 @@ decay), and a Traub-Miles spike is an upward crossing of the threshold.
 import time
 
 import networks
-from _worker import Run, main, rates
+from _worker import Run, Stopwatch, main, rates
 
 
 def lif(bp, n, v0):
@@ -108,18 +108,19 @@ def prepare(opts):
         def loop():
             return bm.for_loop(lambda i: net.step_run(i, drive), bm.arange(steps))
 
-        seconds = []
+        watches = []
         for _ in range(2):  # the first call compiles
             net.reset()
             begin()
-            start = time.perf_counter()
-            raster = loop()
-            bm.as_jax(raster).block_until_ready()
-            seconds.append(time.perf_counter() - start)
+            with Stopwatch() as watch:
+                raster = loop()
+                bm.as_jax(raster).block_until_ready()
+            watches.append(watch)
+        cold, warm = watches
         raster = np.asarray(raster)
         times_ms = np.repeat(np.arange(steps) * networks.DT_MS, raster.sum(1))
-        compile_s = max(seconds[0] - seconds[1], 0.0)
-        return Run(seconds[1], build_s, compile_s, *rates(times_ms, opts, networks.WINDOW_START_MS))
+        compile_s = max(cold.run_s - warm.run_s, 0.0)
+        return Run(warm.run_s, warm.cpu_s, build_s, compile_s, *rates(times_ms, opts, networks.WINDOW_START_MS))
 
     about = {
         "simulator": "brainpy",

@@ -5,7 +5,7 @@ import os
 import time
 
 import networks
-from _worker import Run, main, rates
+from _worker import Run, Stopwatch, main, rates
 
 
 def lif(bs, diffrax, n):
@@ -64,16 +64,27 @@ def prepare(opts):
         build_s = time.perf_counter() - start
 
         def simulate():
-            start = time.perf_counter()
-            sol = bs.simulate(
-                net, t1=opts.t_ms, dt=networks.DT_MS, solver=solver, saveat=[bs.Spikes("P")], key=jax.random.key(seed)
-            )
-            return time.perf_counter() - start, sol  # the whole call, as the user waits for it
+            with Stopwatch() as watch:  # the whole call, as the user waits for it
+                sol = bs.simulate(
+                    net,
+                    t1=opts.t_ms,
+                    dt=networks.DT_MS,
+                    solver=solver,
+                    saveat=[bs.Spikes("P")],
+                    key=jax.random.key(seed),
+                )
+            return watch, sol
 
-        cold_s, _ = simulate()
-        run_s, sol = simulate()
+        cold, _ = simulate()
+        warm, sol = simulate()
         spikes = sol.spikes("P").t - networks.DT_MS / 2  # the middle of the step: clear of the edge of the window
-        return Run(run_s, build_s, max(cold_s - run_s, 0.0), *rates(spikes, opts, networks.WINDOW_START_MS))
+        return Run(
+            warm.run_s,
+            warm.cpu_s,
+            build_s,
+            max(cold.run_s - warm.run_s, 0.0),
+            *rates(spikes, opts, networks.WINDOW_START_MS),
+        )
 
     about = {
         "simulator": "brainsim",

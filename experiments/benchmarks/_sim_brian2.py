@@ -109,7 +109,8 @@ def prepare(opts):
         build_s = time.perf_counter() - start - run_s  # the program draws the graph and writes its results to disk
         t = np.asarray(spikes.t / b2.ms)
         run.spikes = t, np.asarray(spikes.i)
-        return Run(run_s, build_s, 0.0, *rates(t, opts, networks.WINDOW_START_MS))
+        cpu_s = run_s if opts.threads == 1 else None  # without OpenMP, Brian2's clock is the processor's
+        return Run(run_s, cpu_s, build_s, 0.0, *rates(t, opts, networks.WINDOW_START_MS))
 
     about = {
         "simulator": "brian2",

@@ -3,7 +3,7 @@
 import time
 
 import networks
-from _worker import Run, main, rates
+from _worker import Run, Stopwatch, main, rates
 
 
 def lif(n, rng):
@@ -58,12 +58,11 @@ def prepare(opts):
         recorder = build(nest, opts, seed)
         nest.Run(networks.DT_MS)  # the first step sorts the connections
         build_s = time.perf_counter() - start
-        start = time.perf_counter()
-        nest.Run(opts.t_ms - networks.DT_MS)
-        run_s = time.perf_counter() - start
+        with Stopwatch() as watch:
+            nest.Run(opts.t_ms - networks.DT_MS)
         nest.Cleanup()
         times = np.asarray(recorder.events["times"])
-        return Run(run_s, build_s, 0.0, *rates(times, opts, networks.WINDOW_START_MS))
+        return Run(watch.run_s, watch.cpu_s, build_s, 0.0, *rates(times, opts, networks.WINDOW_START_MS))
 
     about = {
         "simulator": "nest",

@@ -18,6 +18,7 @@ import time
 @dataclasses.dataclass(frozen=True)
 class Run:
     run_s: float  # what the warm simulation loop took, nothing built, compiled or written
+    cpu_s: float | None  # processor time of the same loop, all threads: what other work on the machine disturbs least
     build_s: float  # what making this run's graph and initial state took
     compile_s: float  # what compiling took, 0 where a program compiled before serves every run
     rate_hz: float  # mean rate per unit from networks.WINDOW_START_MS to the end
@@ -65,6 +66,7 @@ def main(prepare):
         "compile_s": about.get("compile_s", 0.0) + (statistics.median(r.compile_s for r in runs) if runs else 0.0),
         "build_s": [r.build_s for r in runs],
         "run_s": [r.run_s for r in runs],
+        "cpu_s": [r.cpu_s for r in runs],
         "rate_hz": sum(r.rate_hz for r in runs) / max(len(runs), 1),
         "rates_hz": [r.rate_hz for r in runs],
         "rates_whole_hz": [r.rate_whole_hz for r in runs],
@@ -83,6 +85,17 @@ def seeds(opts, out):
 
 def say(out, value):
     print(json.dumps(value), file=out, flush=True)
+
+
+class Stopwatch:
+    """`with Stopwatch() as watch: ...` then `watch.run_s` (wall) and `watch.cpu_s` (all threads of this process)."""
+
+    def __enter__(self):
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_):
+        self.run_s, self.cpu_s = time.perf_counter() - self._wall, time.process_time() - self._cpu
 
 
 def rates(times_ms, opts, start_ms):

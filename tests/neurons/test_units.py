@@ -31,6 +31,7 @@ UNITS = {
     "VoltageClamp": (lambda: bs.VoltageClamp(bs.HodgkinHuxley(), -20.0), 0.0),
 }
 ALL = pytest.mark.parametrize("name", sorted(UNITS))
+EULER = ("HodgkinHuxley", "WangBuzsaki", "MorrisLecar", "VoltageClamp")
 NEVER = ("LeakyIntegrator", "VoltageClamp")
 
 
@@ -85,7 +86,7 @@ def _loss(nodes):
         for name, (y, z) in state.items():
             # the default solver where it may matter, Euler where it has been seen: the trace of a step is what takes
             # time
-            solver = diffrax.Euler() if name in ("WangBuzsaki", "MorrisLecar", "VoltageClamp") else ExponentialEuler()
+            solver = diffrax.Euler() if name in EULER else ExponentialEuler()
             y, z, events, _ = advance(nodes[name], solver, y, z, jnp.zeros((), float_dtype()), _clock(n))
             scaled = [jnp.sum(jnp.tanh(0.01 * x)) for x in jax.tree.leaves(y)]
             out[name], total[name], counts[name] = (y, z), jnp.sum(events.value) + sum(scaled), jnp.sum(events.value)

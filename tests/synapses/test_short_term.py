@@ -131,3 +131,15 @@ def test_the_state_is_that_of_the_units_of_the_view():
     sol = run(net, 3, DT, [bs.Trace("E.u"), bs.Trace("T.exc.i")])
     np.testing.assert_allclose(sol["E.u"][1], [0.0, 0.2, 0.0], rtol=1e-6)
     np.testing.assert_allclose(sol["T.exc.i"][2], 0.2 * np.exp(-DT / 5.0) * np.ones(3), rtol=1e-5)
+
+
+def test_a_spike_that_did_not_come_has_the_derivative_of_one_that_did():
+    plastic = bs.TsodyksMarkram(U=0.3, tau_facil=50.0, tau_rec=80.0)
+    clock = bs.Clock.of("E", jnp.asarray(0, jnp.int32), 1.0, jax.random.key(0))
+    rest = plastic.init(3, clock)
+    value = jnp.asarray([0.0, 1.0, 0.5])
+    (released, z), (slope, _) = jax.jvp(lambda v: plastic.release(rest, v, clock), (value,), (jnp.ones(3),))
+    np.testing.assert_allclose(slope, [0.3, 0.3, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(released, [0.0, 0.3, 0.15], rtol=1e-6)
+    np.testing.assert_allclose(z["u"], [0.0, 0.3, 0.15], rtol=1e-6)
+    np.testing.assert_allclose(z["x"], [1.0, 0.7, 0.85], rtol=1e-6)
