@@ -7,7 +7,7 @@ import brainsim as bs
 from brainsim.simulate import to_arrays
 
 
-def balanced(n=100, *, key=0, noise=0.0, **population):
+def balanced(n=100, *, key=0, noise=0.5, **population):
     """An excitatory-inhibitory network with noise, distributed weights and delays, and rings that wrap around."""
     e = 4 * n // 5
     cell = bs.Population(

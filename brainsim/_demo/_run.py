@@ -13,20 +13,21 @@ from ._progress import AbstractProgress, Silent
 from ._report import Act, Table, write
 
 
-def _balanced(quick: bool, seed: int, progress: AbstractProgress) -> Act:
+def coba_settings(*, quick: bool, seed: int) -> _coba.Settings:
+    """The runs of act 1."""
     whole = _coba.Settings(seed=seed)
-    return _coba.act(dataclasses.replace(whole, t1=500.0, start=100.0, seeds=1) if quick else whole, progress)
+    return dataclasses.replace(whole, t1=500.0, start=100.0, seeds=1) if quick else whole
 
 
-def _reads(quick: bool, seed: int, progress: AbstractProgress) -> Act:
+def reading_settings(*, quick: bool, seed: int) -> _braille.Settings:
+    """The training of act 2."""
     whole = _braille.Settings(seed=seed)
-    short = dataclasses.replace(whole, neurons=64, steps=64, epochs=3, roll=6)
-    return _reading.act(short if quick else whole, progress)
+    return dataclasses.replace(whole, neurons=64, steps=64, epochs=3, roll=6) if quick else whole
 
 
 ACTS: dict[str, Callable[[bool, int, AbstractProgress], Act]] = {
-    "balanced network": _balanced,
-    "reading Braille": _reads,
+    "balanced network": lambda quick, seed, progress: _coba.act(coba_settings(quick=quick, seed=seed), progress),
+    "reading Braille": lambda quick, seed, progress: _reading.act(reading_settings(quick=quick, seed=seed), progress),
 }
 """Short title -> act, called as `act(quick, seed, progress)`. A new act is a new entry."""
 

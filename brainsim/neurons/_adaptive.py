@@ -5,7 +5,19 @@ import jax.numpy as jnp
 
 from ..base import Param
 from ..core import AbstractUnit
-from ._shared import below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
+from ._shared import (
+    below,
+    filled,
+    frozen,
+    held,
+    left_over,
+    no_refractory,
+    not_negative,
+    positive,
+    reset_to,
+    unless,
+    upswing,
+)
 
 
 class AdEx(AbstractUnit):
@@ -13,8 +25,8 @@ class AdEx(AbstractUnit):
 
     `c_m dv/dt = g_l (e_l - v) + g_l delta_t exp((v - v_t) / delta_t) - w + I`, `tau_w dw/dt = a (v - e_l) - w`;
     at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. Above
-    `v_peak` the exponential keeps the value it has there. The default cut-off is `v_t + 5 delta_t`, where the upswing
-    is certain and lasts well below 0.1 ms (the paper's cut-off of 20 mV asks for small steps).
+    `v_peak`, and above `v_t + 8 delta_t`, the exponential grows no more, so that it cannot overflow. The default
+    cut-off is `v_t + 5 delta_t`, where the spike is certain; the paper's is 20 mV, met less than 0.1 ms later.
     Source: Brette & Gerstner 2005, doi:10.1152/jn.00686.2005, eq. 1-3 and table 1.
     """
 
@@ -52,9 +64,9 @@ class AdEx(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         v, w = y["v"], y["w"]
-        rise = self.delta_t * jnp.exp((jnp.minimum(v, self.v_peak) - self.v_t) / self.delta_t)
-        dv = (self.g_l * (self.e_l - v + rise) - w + inp) / self.c_m
-        return {"v": frozen(z["refractory"], dv), "w": (self.a * (v - self.e_l) - w) / self.tau_w}
+        rise = upswing(v, self.v_t, self.delta_t, self.v_peak)
+        dv = (self.g_l * (self.e_l - v + rise) - w + inp) * (1.0 / self.c_m)
+        return {"v": frozen(z["refractory"], dv), "w": (self.a * (v - self.e_l) - w) * (1.0 / self.tau_w)}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)
@@ -145,8 +157,8 @@ class AdaptiveLIF(AbstractUnit):
         return {"v": filled(self.e_l, n), "a": filled(0.0, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        dv = (self.e_l - y["v"] + inp / self.g_l) / self.tau_m
-        return {"v": frozen(z["refractory"], dv), "a": -y["a"] / self.tau_a}
+        dv = (self.e_l - y["v"] + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m)
+        return {"v": frozen(z["refractory"], dv), "a": -y["a"] * (1.0 / self.tau_a)}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - (self.v_th + y["a"]))

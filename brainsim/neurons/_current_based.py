@@ -61,8 +61,8 @@ class CubaLIF(AbstractUnit):
         return {"v": filled(self.e_l, n), "i": filled(0.0, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        dv = (self.e_l - y["v"] + self.r * y["i"]) / self.tau_m
-        return {"v": frozen(z["refractory"], dv), "i": (self.w_in * inp - y["i"]) / self.tau_syn}
+        dv = (self.e_l - y["v"] + self.r * y["i"]) * (1.0 / self.tau_m)
+        return {"v": frozen(z["refractory"], dv), "i": (self.w_in * inp - y["i"]) * (1.0 / self.tau_syn)}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
@@ -97,7 +97,7 @@ class LeakyIntegrator(AbstractUnit):
         return {"v": filled(self.e_l, n)}, {}
 
     def vector_field(self, y, z, inp):
-        return {"v": (self.e_l - y["v"] + self.r * inp) / self.tau_m}
+        return {"v": (self.e_l - y["v"] + self.r * inp) * (1.0 / self.tau_m)}
 
     def guard(self, y, z):
         return jnp.full_like(y["v"], SILENT)

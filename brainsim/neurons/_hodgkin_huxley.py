@@ -70,7 +70,7 @@ class HodgkinHuxley(AbstractUnit):
         v = y["v"]
         i_na = self.g_na * y["m"] ** 3 * y["h"] * (self.e_na - v)
         i_k = self.g_k * y["n"] ** 4 * (self.e_k - v)
-        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) / self.c_m
+        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) * (1.0 / self.c_m)
         phi = 3.0 ** ((self.celsius - 6.3) / 10.0)
         return {"v": dv, **{x: phi * _gate(y[x], *rates) for x, rates in self._rates(v).items()}}
 
@@ -135,7 +135,7 @@ class TraubMiles(AbstractUnit):
         v = y["v"]
         i_na = self.g_na * y["m"] ** 3 * y["h"] * (self.e_na - v)
         i_k = self.g_k * y["n"] ** 4 * (self.e_k - v)
-        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) / self.c_m
+        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) * (1.0 / self.c_m)
         return {"v": dv, **{x: _gate(y[x], *rates) for x, rates in self._rates(v).items()}}
 
     def guard(self, y, z):
@@ -197,7 +197,7 @@ class WangBuzsaki(AbstractUnit):
         m = _steady(linoid(-(v + 35.0) / 10.0), 4.0 * bounded_exp(-(v + 60.0) / 18.0))
         i_na = self.g_na * m**3 * y["h"] * (self.e_na - v)
         i_k = self.g_k * y["n"] ** 4 * (self.e_k - v)
-        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) / self.c_m
+        dv = (i_na + i_k + self.g_l * (self.e_l - v) + inp) * (1.0 / self.c_m)
         return {"v": dv, **{x: self.phi * _gate(y[x], *rates) for x, rates in self._rates(v).items()}}
 
     def guard(self, y, z):
@@ -254,7 +254,7 @@ class MorrisLecar(AbstractUnit):
         not_negative(self, "g_ca", "g_k", "g_l")
 
     def _w_inf(self, v):
-        return 0.5 * (1.0 + jnp.tanh((v - self.v_3) / self.v_4))
+        return 0.5 * (1.0 + jnp.tanh((v - self.v_3) * (1.0 / self.v_4)))
 
     def init(self, n, clock):
         v = filled(self.e_l, n)
@@ -262,9 +262,9 @@ class MorrisLecar(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         v, w = y["v"], y["w"]
-        m_inf = 0.5 * (1.0 + jnp.tanh((v - self.v_1) / self.v_2))
+        m_inf = 0.5 * (1.0 + jnp.tanh((v - self.v_1) * (1.0 / self.v_2)))
         i_ca = self.g_ca * m_inf * (self.e_ca - v)
-        dv = (i_ca + self.g_k * w * (self.e_k - v) + self.g_l * (self.e_l - v) + inp) / self.c_m
+        dv = (i_ca + self.g_k * w * (self.e_k - v) + self.g_l * (self.e_l - v) + inp) * (1.0 / self.c_m)
         # cosh as a sum of bounded exponentials
         x = (v - self.v_3) / (2.0 * self.v_4)
         speed = self.phi * 0.5 * (bounded_exp(x) + bounded_exp(-x))

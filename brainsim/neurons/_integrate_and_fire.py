@@ -4,7 +4,19 @@ import jax.numpy as jnp
 
 from ..base import Param
 from ..core import AbstractUnit
-from ._shared import below, filled, frozen, held, left_over, no_refractory, not_negative, positive, reset_to, unless
+from ._shared import (
+    below,
+    filled,
+    frozen,
+    held,
+    left_over,
+    no_refractory,
+    not_negative,
+    positive,
+    reset_to,
+    unless,
+    upswing,
+)
 
 
 class LIF(AbstractUnit):
@@ -38,7 +50,7 @@ class LIF(AbstractUnit):
         return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + inp / self.g_l) / self.tau_m)}
+        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m))}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
@@ -86,7 +98,9 @@ class QIF(AbstractUnit):
     def vector_field(self, y, z, inp):
         # beyond the peak the spike is certain: growing no faster there keeps every number finite
         v = jnp.minimum(y["v"], self.v_peak)
-        dv = ((v - self.e_l) * (v - self.v_c) / (self.v_c - self.e_l) + inp / self.g_l) / self.tau_m
+        dv = ((v - self.e_l) * (v - self.v_c) * (1.0 / (self.v_c - self.e_l)) + inp * (1.0 / self.g_l)) * (
+            1.0 / self.tau_m
+        )
         return {"v": frozen(z["refractory"], dv)}
 
     def guard(self, y, z):
@@ -100,10 +114,11 @@ class QIF(AbstractUnit):
 class ExponentialIF(AbstractUnit):
     """Exponential integrate-and-fire: `tau_m dv/dt = e_l - v + delta_t exp((v - v_t) / delta_t) + I / g_l`.
 
-    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak` the exponential keeps the
-    value it has there, so that it cannot overflow. The rheobase is `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`.
-    Source: Fourcaud-Trocme et al. 2003, doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to
-    the Wang-Buzsaki cell, with `v_peak = v_t + 5 delta_t` (theirs is infinite).
+    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak`, and
+    above `v_t + 8 delta_t`, the exponential grows no more, so that it cannot overflow. The rheobase is
+    `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`. Source: Fourcaud-Trocme et al. 2003,
+    doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to the Wang-Buzsaki cell, with
+    `v_peak = v_t + 5 delta_t` (theirs is infinite).
     """
 
     tau_m: Param = 10.0
@@ -133,8 +148,8 @@ class ExponentialIF(AbstractUnit):
         return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        rise = self.delta_t * jnp.exp((jnp.minimum(y["v"], self.v_peak) - self.v_t) / self.delta_t)
-        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + rise + inp / self.g_l) / self.tau_m)}
+        rise = upswing(y["v"], self.v_t, self.delta_t, self.v_peak)
+        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + rise + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m))}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)

@@ -92,3 +92,15 @@ def linoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
     # the other branch must be harmless where it is not taken, or its derivative would be NaN times 0
     safe = jnp.where(small, jnp.ones_like(x), jnp.minimum(x, _LARGE))
     return jnp.where(small, 1.0 - 0.5 * x, safe / jnp.expm1(safe))
+
+
+_STEEPEST = 8.0
+
+
+def upswing(v: Float[Array, " n"], v_t: Any, delta_t: Any, v_peak: Any) -> Float[Array, " n"]:
+    """`delta_t exp((v - v_t) / delta_t)`, constant beyond `v_peak` and beyond `v_t + 8 delta_t`.
+
+    There the spike is certain and v rises by hundreds of mV/ms: a cut-off at +20 mV is met less than 0.1 ms later.
+    Without the bound the growth of one step of `ExponentialEuler` overflows.
+    """
+    return delta_t * jnp.exp(jnp.minimum((jnp.minimum(v, v_peak) - v_t) / delta_t, _STEEPEST))

@@ -118,7 +118,7 @@ class ExpCurr(AbstractReceptor):
         return g["i"]
 
     def vector_field(self, g):
-        return {"i": -g["i"] / self.tau}
+        return {"i": -g["i"] * (1.0 / self.tau)}
 
     def arrive(self, g, dg, y_unit):
         return {"i": g["i"] + dg}, y_unit
@@ -146,7 +146,7 @@ class ExpCond(AbstractReceptor):
         return g["g"] * (self.e_rev - v)
 
     def vector_field(self, g):
-        return {"g": -g["g"] / self.tau}
+        return {"g": -g["g"] * (1.0 / self.tau)}
 
     def arrive(self, g, dg, y_unit):
         return {"g": g["g"] + dg}, y_unit
@@ -180,7 +180,7 @@ class DualExpCond(AbstractReceptor):
         return (g["decay"] - g["rise"]) * (self.e_rev - v)
 
     def vector_field(self, g):
-        return {"rise": -g["rise"] / self.tau_rise, "decay": -g["decay"] / self.tau_decay}
+        return {"rise": -g["rise"] * (1.0 / self.tau_rise), "decay": -g["decay"] * (1.0 / self.tau_decay)}
 
     def arrive(self, g, dg, y_unit):
         jump = peak_factor(self.tau_rise, self.tau_decay) * dg
@@ -209,7 +209,7 @@ class AlphaCurr(AbstractReceptor):
         return g["i"]
 
     def vector_field(self, g):
-        return {"i": (_E * g["x"] - g["i"]) / self.tau, "x": -g["x"] / self.tau}
+        return {"i": (_E * g["x"] - g["i"]) * (1.0 / self.tau), "x": -g["x"] * (1.0 / self.tau)}
 
     def arrive(self, g, dg, y_unit):
         return {"i": g["i"], "x": g["x"] + dg}, y_unit
@@ -240,7 +240,7 @@ class AlphaCond(AbstractReceptor):
         return g["g"] * (self.e_rev - v)
 
     def vector_field(self, g):
-        return {"g": (_E * g["x"] - g["g"]) / self.tau, "x": -g["x"] / self.tau}
+        return {"g": (_E * g["x"] - g["g"]) * (1.0 / self.tau), "x": -g["x"] * (1.0 / self.tau)}
 
     def arrive(self, g, dg, y_unit):
         return {"g": g["g"], "x": g["x"] + dg}, y_unit
@@ -276,7 +276,7 @@ class NMDA(AbstractReceptor):
         return (g["decay"] - g["rise"]) * magnesium_block(v, self.mg) * (self.e_rev - v)
 
     def vector_field(self, g):
-        return {"rise": -g["rise"] / self.tau_rise, "decay": -g["decay"] / self.tau_decay}
+        return {"rise": -g["rise"] * (1.0 / self.tau_rise), "decay": -g["decay"] * (1.0 / self.tau_decay)}
 
     def arrive(self, g, dg, y_unit):
         jump = peak_factor(self.tau_rise, self.tau_decay) * dg

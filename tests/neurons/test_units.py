@@ -169,6 +169,7 @@ def test_no_overflow_beyond_the_cut_off():
     nodes = {
         "eif": bs.Population(bs.ExponentialIF(), N, i_e=jnp.full(N, 1e5)),
         "adex": bs.Population(bs.AdEx(), N, i_e=jnp.full(N, 1e6)),
+        "cut at 20 mV": bs.Population(bs.AdEx(v_peak=20.0), N, i_e=jnp.full(N, 1e5)),
         "izhikevich": bs.Population(bs.Izhikevich(), N, i_e=jnp.full(N, 1e4)),
     }
     (value, (counts, _, _, _)), grads = eqx.filter_jit(
