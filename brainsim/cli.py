@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from . import _demo
@@ -29,7 +29,7 @@ class _Bars(_demo.AbstractProgress):
     """One bar per act, with what came out last beside it."""
 
     def __init__(self, progress: Progress, acts: int):
-        self.progress, self.acts, self.number, self.task = progress, acts, 0, None
+        self.progress, self.acts, self.number, self.task = progress, acts, 0, TaskID(0)
 
     def begin(self, title: str) -> None:
         self.number += 1

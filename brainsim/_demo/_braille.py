@@ -54,7 +54,7 @@ def network(c: Settings) -> bs.Network:
     cells = bs.LIF(tau_m=10.0 ** rng.uniform(1.0, 2.0, n), e_l=0.0, v_reset=0.0, v_th=1.0, g_l=1.0)
     return bs.Network(
         nodes={
-            "sensors": bs.Source(bs.External(), 12),
+            "sensors": bs.Source(process=bs.External(), size=12),
             "cells": bs.Population(cells, n, {"syn": bs.ExpCurr(tau=np.full(n, 15.0))}, detach_reset=True),
             "letters": bs.Population(bs.LeakyIntegrator(tau_m=20.0, r=12.0), LETTERS, {"syn": bs.ExpCurr(tau=10.0)}),
         },
@@ -72,8 +72,9 @@ def network(c: Settings) -> bs.Network:
 
 def trainable(net: bs.Network) -> dict[str, Any]:
     """The parameters that are learned. Time constants are learned as logarithms, and stay positive."""
-    weights = {name: edge.weight for name, edge in net.edges.items()}
-    cells = net.nodes["cells"]
+    edges: dict[str, Any] = net.edges
+    weights = {name: edge.weight for name, edge in edges.items()}
+    cells: Any = net.nodes["cells"]
     return {
         "weights": weights,
         "log_tau_m": jnp.log(cells.unit.tau_m),
@@ -99,7 +100,7 @@ def simulate(net: bs.Network, x: jax.Array, c: Settings, saveat: tuple = ()) -> 
         dt=c.dt,
         key=jax.random.key(0),  # nothing in this network is random
         inputs={"sensors": x},
-        saveat=[bs.Trace("letters.v"), *saveat],
+        saveat=[bs.Trace(target="letters.v"), *saveat],
         adjoint=bs.DirectAdjoint(),  # a short run: keep every step, recompute nothing
     )
 
@@ -174,7 +175,7 @@ def train(data: Letters, c: Settings, report: Callable[[Epoch], None] = lambda e
             p, state, figure = update(p, state, chosen, key)
             figures.append(figure)
         mean = np.mean(figures, axis=0)
-        history.append(Epoch(epoch + 1, *map(float, mean), time.perf_counter() - start))
+        history.append(Epoch(epoch + 1, float(mean[0]), float(mean[1]), float(mean[2]), time.perf_counter() - start))
         report(history[-1])
     return Trained(with_parameters(net, p), history, time.perf_counter() - start)
 

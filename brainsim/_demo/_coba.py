@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
@@ -52,7 +52,7 @@ def network(seed: int) -> bs.Network:
     """3,200 excitatory and 800 inhibitory LIF neurons with conductance synapses (Brette et al. 2007, benchmark 1)."""
     n = N_EXC + N_INH
     cell = bs.LIF(tau_m=20.0, e_l=-60.0, v_reset=-60.0, v_th=-50.0, t_ref=5.0, g_l=10.0)
-    ports = {"exc": bs.ExpCond(tau=5.0, e_rev=0.0), "inh": bs.ExpCond(tau=10.0, e_rev=-80.0)}
+    ports: dict[str, Any] = {"exc": bs.ExpCond(tau=5.0, e_rev=0.0), "inh": bs.ExpCond(tau=10.0, e_rev=-80.0)}
     return bs.Network(
         nodes={"P": bs.Population(cell, n, ports, i_e=200.0, init={"v": bs.Normal(-55.0, 5.0)})},
         edges={
@@ -108,11 +108,11 @@ def agrees(own: np.ndarray, mean: float, sd: float, seeds: int) -> bool:
 def act(c: Settings, progress: AbstractProgress) -> Act:
     """Run the seeds, draw the first, compare."""
     began = time.perf_counter()
-    rows, timings, first = [], [], None
+    rows, timings, pictures = [], [], []
     for k in range(c.seeds):
-        traces = (bs.Trace("P.v", units=(0, 1, N_EXC)),) if k == 0 else ()
+        traces = (bs.Trace(target="P.v", units=(0, 1, N_EXC)),) if k == 0 else ()
         sol = run(c.seed + k, c.t1, traces)
-        first = first or sol
+        pictures += [_picture(sol, c)] if k == 0 else []
         spikes = sol.spikes("P")
         rows.append(statistics(spikes.t, spikes.i, N_EXC + N_INH, c.start, c.t1))
         timings.append((sol.compile_s, sol.run_s))
@@ -140,7 +140,7 @@ def act(c: Settings, progress: AbstractProgress) -> Act:
             "CV of the inter-spike intervals": f"{cv.mean():.3f}",
             "computing time per second of model time": f"{per_second:.2f} s",
         },
-        figures=(_picture(first, c),),
+        figures=tuple(pictures),
         tables=(_comparison(c, rate, cv), _runs(c, rows, timings)),
         numbers=numbers,
         seconds=time.perf_counter() - began,

@@ -171,7 +171,7 @@ def _inside(trained: Trained, data: Letters, got: Read, names: tuple[str, ...], 
     winner = int(got.letter[shown])
     bottom.lines[winner].set(color=plot.COLOURS[1], linewidth=1.4, zorder=3)
     bottom.set(ylabel="score")
-    last = float(bottom.lines[winner].get_ydata()[-1])
+    last = float(np.asarray(sol["letters.v"])[-1, winner])
     bottom.annotate(
         names[winner],
         (1.02, last),

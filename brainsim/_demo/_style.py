@@ -13,8 +13,8 @@ def tidy(canvas: "Figure") -> None:
         for side in ("left", "bottom"):
             ax.spines[side].set(color="0.6", linewidth=0.7)
         ax.tick_params(labelsize=9, color="0.6", width=0.7, length=3)
-        ax.xaxis.label.set_size(9.5)
-        ax.yaxis.label.set_size(9.5)
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            label.set_fontsize(9.5)
         legend = ax.get_legend()
         for text in [*(legend.get_texts() if legend else []), ax.title]:
             text.set_fontsize(9.5)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import AbstractEdge
+from ..core import GapJunctions, Projection
 from ..events import CSR, Dense
 from ._axes import axes, colour
 
@@ -18,7 +18,7 @@ PIXELS = 400
 def _synapses(edge: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int, int]:
     """pre, post, weight (None: one for all) of every synapse, and the numbers of units."""
     route = getattr(edge, "route", None)
-    if not isinstance(edge, AbstractEdge) or route is None:
+    if route is None or getattr(edge, "connect", None) is None:
         raise TypeError(f"expected an edge of a network, such as net.edges['E']; got {type(edge).__name__}.")
     graph = edge.connect
     weight = np.asarray(edge.weight)
@@ -41,7 +41,7 @@ def _synapses(edge: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int
     )
 
 
-def connectivity(edge: AbstractEdge, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
+def connectivity(edge: Projection | GapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
     """The matrix of an edge, pre units down and post units to the right.
 
     Small graphs show the weight of every pair (summed over multapses), in the unit of the weight. Beyond 400 units each
@@ -67,7 +67,7 @@ def connectivity(edge: AbstractEdge, *, ax: "Axes | None" = None, **style: Any) 
     return ax
 
 
-def degrees(edge: AbstractEdge, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
+def degrees(edge: Projection | GapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
     """How many synapses a unit sends (out-degree, per pre unit) and receives (in-degree, per post unit), as histograms.
 
     **Arguments:** `edge`: e.g. `net.edges["E"]`; `style`: passed to `Axes.stairs`.

@@ -45,12 +45,19 @@ def raster(
     row[chosen] = chosen if units is None or isinstance(units, slice) else np.arange(chosen.size)
     inside = (train.t >= low) & (train.t <= high) & (row[train.i] >= 0)
     times, ids = train.t[inside], train.i[inside]
-    style = {"marker": ".", "markersize": 2.0, "markeredgewidth": 0.0, "linestyle": "none", "rasterized": True} | style
+    look: dict[str, Any] = {
+        "marker": ".",
+        "markersize": 2.0,
+        "markeredgewidth": 0.0,
+        "linestyle": "none",
+        "rasterized": True,
+    } | style
     for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
         member = np.zeros(size, bool)
         member[part] = True
         here = member[ids]
-        ax.plot(times[here], row[ids[here]], **({"color": colour(k), "label": label} | style))
+        own: dict[str, Any] = {"color": colour(k), "label": label}
+        ax.plot(times[here], row[ids[here]], **(own | look))
     ax.set(xlim=(low, high), xlabel="time (ms)", ylabel="unit")
     rows = row[chosen]
     if rows.size:

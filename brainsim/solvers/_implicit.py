@@ -100,7 +100,7 @@ def _newton(residual, guess, base, rtol, atol, trials, elementwise):
 
     def going_on(carry):
         trial, *_, update, _ = carry
-        return (trial < trials) & ~(jnp.max(size(update)) <= 1)
+        return (trial == 0) | ((trial < trials) & ~(jnp.max(size(update)) <= 1))
 
     def try_update(carry):
         trial, z, best, update, damping = carry
@@ -114,8 +114,7 @@ def _newton(residual, guess, base, rtol, atol, trials, elementwise):
 
     near, at_zero = size(residual(guess)), size(residual(zero))
     z = jax.tree.map(lambda a, b: jnp.where(_spread(near < at_zero, a), a, b), guess, zero)
-    # an endless first update, of which nothing is taken
-    start = (jnp.asarray(0, jnp.int32), z, jnp.full_like(near, jnp.inf), jax.tree.map(lambda s: 2 * s, scale), jnp.zeros_like(near))
+    start = (jnp.asarray(0, jnp.int32), z, jnp.full_like(near, jnp.inf), zero, jnp.ones_like(near))
     _, z, _, update, _ = jax.lax.while_loop(going_on, try_update, start)
     # as a number: custom_root wants auxiliary output that has a tangent
     return jax.tree.map(jnp.subtract, z, update), jnp.where(jnp.max(size(update)) <= 1, 0.0, 1.0).astype(near.dtype)

@@ -64,27 +64,16 @@ def prepare(opts):
         build_s = time.perf_counter() - start
 
         def simulate():
+            saveat, key = [bs.Spikes("P")], jax.random.key(seed)
             with Stopwatch() as watch:  # the whole call, as the user waits for it
-                sol = bs.simulate(
-                    net,
-                    t1=opts.t_ms,
-                    dt=networks.DT_MS,
-                    solver=solver,
-                    saveat=[bs.Spikes("P")],
-                    key=jax.random.key(seed),
-                )
+                sol = bs.simulate(net, t1=opts.t_ms, dt=networks.DT_MS, solver=solver, saveat=saveat, key=key)
             return watch, sol
 
         cold, _ = simulate()
         warm, sol = simulate()
+        compile_s = max(cold.run_s - warm.run_s, 0.0)
         spikes = sol.spikes("P").t - networks.DT_MS / 2  # the middle of the step: clear of the edge of the window
-        return Run(
-            warm.run_s,
-            warm.cpu_s,
-            build_s,
-            max(cold.run_s - warm.run_s, 0.0),
-            *rates(spikes, opts, networks.WINDOW_START_MS),
-        )
+        return Run(warm.run_s, warm.cpu_s, build_s, compile_s, *rates(spikes, opts, networks.WINDOW_START_MS))
 
     about = {
         "simulator": "brainsim",

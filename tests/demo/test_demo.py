@@ -170,7 +170,9 @@ def test_scores_and_their_gradient_keep_to_strict_types(letters):
     p = _braille.trainable(net)
 
     def first_score(p):
-        return _braille.scores(_braille.with_parameters(net, p), _braille.augment(x, jax.random.key(0), SMALL), SMALL)[0][0]
+        return _braille.scores(_braille.with_parameters(net, p), _braille.augment(x, jax.random.key(0), SMALL), SMALL)[
+            0
+        ][0]
 
     with jax.numpy_dtype_promotion("strict"):
         gradient = jax.eval_shape(jax.grad(first_score), p)

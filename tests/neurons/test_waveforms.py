@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import brainsim as bs
+from brainsim.neurons import Sum
 
 DT = 0.1
 MID = (np.arange(1000) + 0.5) * DT
@@ -21,7 +22,7 @@ def values():
         "sine": bs.Sine(2.0, [50.0, 10.0], phase=0.5, offset=1.0),
         "held": bs.Sampled([1.0, -2.0, 5.0], 20.0),
         "linear": bs.Sampled([[1.0, 0.0], [-2.0, 1.0], [5.0, 0.0]], 20.0, linear=True),
-        "sum": bs.Sine(2.0, 50.0) + bs.StepCurrent([1.0], [50.0]) + bs.Sum(bs.Ramp(0.0, 1.0, 0.0, 100.0)),
+        "sum": bs.Sine(2.0, 50.0) + bs.StepCurrent([1.0], [50.0]) + Sum(bs.Ramp(0.0, 1.0, 0.0, 100.0)),
         "noises": bs.OUCurrent(0.0, 1.0, 5.0) + bs.OUCurrent(0.0, 1.0, 5.0),
     }
     net = bs.Network({k: bs.Source(bs.External(), 2) for k in inputs})
@@ -106,8 +107,8 @@ BAD = [
     (lambda: bs.OUCurrent(0.0, 1.0, 0.0), ValueError, "tau > 0"),
     (lambda: bs.Sampled([1.0], 0.0), ValueError, "dt > 0"),
     (lambda: bs.Sampled(1.0, 1.0), ValueError, r"shape \(\)"),
-    (lambda: bs.Sum(1.0), TypeError, "expected waveforms"),
-    (lambda: bs.Sum(), ValueError, "at least one"),
+    (lambda: Sum(1.0), TypeError, "expected waveforms"),
+    (lambda: Sum(), ValueError, "at least one"),
     (lambda: bs.VoltageClamp(bs.LIF, -60.0), TypeError, "an instance, not a class"),
     (lambda: bs.VoltageClamp(bs.LIF(), np.nan), ValueError, "v_command contains NaN"),
     (

@@ -1,0 +1,24 @@
+"""The README's programs run as printed, and the first is as short as promised."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_programs_of_the_readme_run_as_printed():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    first, second = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert len(first.strip().splitlines()) <= 25
+    space: dict = {}
+    exec(compile(first, "README", "exec"), space)
+    rate = space["sol"].stats["rate_hz"]["P"]
+    assert 15 < rate < 30  # Brian2: 21.6 +- 1.4 Hz, peers' seeds
+    exec(compile(second, "README", "exec"), space)
+    slope = jax.grad(space["rate"])(space["net"].edges["SP"].weight)
+    assert jnp.isfinite(slope) and slope > 0  # stronger synapses, more spikes
