@@ -20,7 +20,13 @@ def balanced(n=100, *, key=0, noise=0.5, **population):
         **population,
     )
     edges = {
-        "E": bs.Projection(f"P[:{e}]", "P.exc", bs.FixedProbability(0.2), weight=bs.Normal(6.0, 1.0, low=0.0), delay=bs.Uniform(0.0, 3.0)),
+        "E": bs.Projection(
+            f"P[:{e}]",
+            "P.exc",
+            bs.FixedProbability(0.2),
+            weight=bs.Normal(6.0, 1.0, low=0.0),
+            delay=bs.Uniform(0.0, 3.0),
+        ),
         "I": bs.Projection(f"P[{e}:]", "P.inh", bs.FixedProbability(0.2), weight=67.0, delay=1.5),
     }
     return bs.Network({"P": cell}, edges, key=jax.random.key(key))
@@ -29,4 +35,6 @@ def balanced(n=100, *, key=0, noise=0.5, **population):
 def same(a, b):
     """Whether two PyTrees hold the same arrays bit for bit."""
     a, b = to_arrays(a), to_arrays(b)
-    return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k], equal_nan=True) for k in a)
+    return a.keys() == b.keys() and all(
+        a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k], equal_nan=True) for k in a
+    )

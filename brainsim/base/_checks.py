@@ -22,7 +22,9 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that does not exist, with the near ones suggested."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(map(repr, known)) or 'none'}."
+    hint = (
+        f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(map(repr, known)) or 'none'}."
+    )
     return f"{what} {name!r} does not exist. {hint}"
 
 
@@ -56,4 +58,6 @@ def check_parameter(owner: str, name: str, x: Any) -> None:
             f"Pass a float, or an array of shape () or (n,)."
         )
     if not bool(np.all(np.isfinite(np.asarray(x)))):
-        raise ValueError(f"{owner}.{name} contains NaN or infinity; every parameter must be finite. Mend the value given.")
+        raise ValueError(
+            f"{owner}.{name} contains NaN or infinity; every parameter must be finite. Mend the value given."
+        )

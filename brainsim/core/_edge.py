@@ -48,7 +48,8 @@ class Deposit(eqx.Module):
 class AbstractEdge(eqx.Module):
     """Reads the views of nodes after their jump and sends deposits to ports.
 
-    `resolve` is called once, by `Network`: it checks names and sizes and turns rules into arrays. `at` is called once a run:
+    `resolve` is called once, by `Network`: it checks names and sizes and turns rules into arrays. `at` is called once
+    a run:
     it turns delays in ms into steps.
     """
 
@@ -99,7 +100,8 @@ class AbstractShortTerm(Parametrised):
         for path, leaf in jax.tree_util.tree_leaves_with_path(self):
             if jnp.shape(leaf) not in ((), (n_pre,)):
                 raise ValueError(
-                    f"{where}: {type(self).__name__}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}; expected () or "
+                    f"{where}: {type(self).__name__}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)}; "
+                    "expected () or "
                     f"({n_pre},), one value per pre unit."
                 )
 
@@ -108,7 +110,9 @@ class AbstractShortTerm(Parametrised):
         """Initial state."""
 
     @abc.abstractmethod
-    def release(self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock) -> tuple[Array, dict[str, Array]]:
+    def release(
+        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock
+    ) -> tuple[Array, dict[str, Array]]:
         """`(released, z)` at the end of this step, in which the units emitted `value`; called every step."""
 
 
@@ -119,17 +123,20 @@ def _value(x: Any) -> Any:
 class Projection(AbstractEdge):
     """Synapses from the events of `pre` to a port of `post`.
 
-    An event of unit i at step n adds `weight_j` to the port of the post unit of each synapse j of i at the start of step
+    An event of unit i at step n adds `weight_j` to the port of the post unit of each synapse j of i at the start of
+    step
     `n + k`, with `k = 1 + round(delay / dt)` (what the same delay means in Brian2 and NEST).
 
     **Arguments:**
 
     - `pre`, `post`: `"P"`, `"P[:3200]"`, `"P.exc"`, `"P[3200:].inh"`; the port may be left out where there is only one.
-    - `connect`: a rule such as `bs.FixedProbability(0.02)`, or a topology (`CSR`, `FixedFanout`, `Dense`). In a network it is
+    - `connect`: a rule such as `bs.FixedProbability(0.02)`, or a topology (`CSR`, `FixedFanout`, `Dense`). In a
+      network it is
       the topology, its post indices counted in the whole post population.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
       delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
-    - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where a CSR
+    - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
+      a CSR
       has just n_pre synapses), or `INSTANT`.
     - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
     - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
@@ -161,7 +168,9 @@ class Projection(AbstractEdge):
         if self.route is not None:
             return self
         if not isinstance(self.short_term, AbstractShortTerm | None):
-            raise TypeError(f"{where}.short_term is {self.short_term!r}; expected an instance such as bs.TsodyksMarkram(), or None.")
+            raise TypeError(
+                f"{where}.short_term is {self.short_term!r}; expected an instance such as bs.TsodyksMarkram(), or None."
+            )
         out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=1))
         if self.short_term is not None:
             self.short_term.check(where, out.connect.n_pre)
@@ -193,7 +202,8 @@ class Projection(AbstractEdge):
 class GapJunctions(AbstractEdge):
     """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, delivered as the pair `(G, J)` with `I = J - G v_i`.
 
-    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of step n and
+    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of
+    step n and
     the flowing `v_i`: order 1 in dt. Source: Kopell & Ermentrout 2004.
 
     **Arguments:** `pre`, `post`, `connect` as in `Projection`; `weight`: conductance (nS), number, distribution or per
@@ -230,9 +240,13 @@ class GapJunctions(AbstractEdge):
         out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
         source = nodes[Endpoint.parse(where, self.pre).node]
         if not isinstance(source, Population) or "v" not in source.variables:
-            raise ValueError(f"{where}.pre is {self.pre!r}; expected a population whose unit has a membrane potential 'v'.")
+            raise ValueError(
+                f"{where}.pre is {self.pre!r}; expected a population whose unit has a membrane potential 'v'."
+            )
         if out.route.units_post != (0, nodes[out.route.post].size, 1):
-            raise ValueError(f"{where}.post is {self.post!r}; expected a whole population: choose units by the connectivity.")
+            raise ValueError(
+                f"{where}.post is {self.post!r}; expected a whole population: choose units by the connectivity."
+            )
         return out
 
     def at(self, where, dt):

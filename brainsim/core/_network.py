@@ -1,6 +1,7 @@
 """The network: a declarative graph of nodes and edges, checked at construction."""
 
 import graphlib
+import itertools
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,8 @@ from ._state import Clock, NodeState, State, name_hash
 class Network(eqx.Module):
     """A graph of nodes joined by edges.
 
-    Construction checks every name, port, size and sign, and builds connectivity and weights from rules and distributions
+    Construction checks every name, port, size and sign, and builds connectivity and weights from rules and
+    distributions
     with `key` folded with each edge's name, so that adding an edge never changes another.
 
     **Arguments:**
@@ -32,22 +34,34 @@ class Network(eqx.Module):
     edges: dict[str, AbstractEdge]
     order: tuple[str, ...] = eqx.field(static=True)
 
-    def __init__(self, nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge] | None = None, *, key: Key | None = None):
+    def __init__(
+        self, nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge] | None = None, *, key: Key | None = None
+    ):
         edges = {} if edges is None else edges
         for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractEdge)):
             if not isinstance(group, dict):
-                raise TypeError(f"Network.{kind}s is {group!r}; expected a dict from names to {kind}s, e.g. {{'P': ...}}.")
+                raise TypeError(
+                    f"Network.{kind}s is {group!r}; expected a dict from names to {kind}s, e.g. {{'P': ...}}."
+                )
             for name, member in group.items():
                 if not isinstance(name, str) or not name.isidentifier():
-                    raise ValueError(f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit.")
+                    raise ValueError(
+                        f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit."
+                    )
                 if not isinstance(member, base):
                     example = "bs.Population(bs.LIF(), 100)" if kind == "node" else "bs.Projection('A', 'B.exc', ...)"
-                    raise TypeError(f"{kind} {name!r} is {member!r}; expected a {kind} such as {example}. {_fix(member)}")
+                    raise TypeError(
+                        f"{kind} {name!r} is {member!r}; expected a {kind} such as {example}. {_fix(member)}"
+                    )
         clash = sorted(set(nodes) & set(edges))
         if clash:
-            raise ValueError(f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one.")
+            raise ValueError(
+                f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one."
+            )
         if key is not None and not isinstance(key, jax.Array):
-            raise TypeError(f"Network.key is {key!r} of type {type(key).__name__}; expected a JAX key. Pass jax.random.key(0).")
+            raise TypeError(
+                f"Network.key is {key!r} of type {type(key).__name__}; expected a JAX key. Pass jax.random.key(0)."
+            )
         for name in sorted(nodes):
             nodes[name].check(name)
         self.nodes = {name: nodes[name] for name in sorted(nodes)}
@@ -65,12 +79,18 @@ class Network(eqx.Module):
 
 
 def _fix(member: Any) -> str:
-    return "Pass an instance, not the class." if isinstance(member, type) else "Build it from brainsim's classes or your own."
+    return (
+        "Pass an instance, not the class."
+        if isinstance(member, type)
+        else "Build it from brainsim's classes or your own."
+    )
 
 
 def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tuple[str, ...]:
     """Node names so that every INSTANT edge goes forward."""
-    before: dict[str, dict[str, None]] = {name: {} for name in nodes}  # dicts, as the order of sets changes with the process
+    before: dict[str, dict[str, None]] = {
+        name: {} for name in nodes
+    }  # dicts, as the order of sets changes with the process
     for edge in edges.values():
         if edge.instant:
             before[edge.writes[0]] |= dict.fromkeys(sorted(edge.reads.values()))
@@ -78,10 +98,13 @@ def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tu
         return tuple(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as e:
         way = e.args[1]
-        steps = set(zip(way, way[1:], strict=False))
-        guilty = [k for k, x in edges.items() if x.instant and any((pre, x.writes[0]) in steps for pre in x.reads.values())]
+        steps = set(itertools.pairwise(way))
+        guilty = [
+            k for k, x in edges.items() if x.instant and any((pre, x.writes[0]) in steps for pre in x.reads.values())
+        ]
         raise ValueError(
-            f"INSTANT edges form the cycle {' -> '.join(way)}; within one step every node must come before those it feeds. "
+            f"INSTANT edges form the cycle {' -> '.join(way)}; within one step every node must come before those it "
+            "feeds. "
             f"Give one of the edges {', '.join(map(repr, guilty))} a delay >= 0."
         ) from None
 
@@ -89,7 +112,8 @@ def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tu
 def initial_state(net: Network, *, dt: float, key: Key) -> State:
     """The state of `net` at time 0, with initial values drawn from `key`.
 
-    **Arguments:** `dt`: the step (ms), which fixes the depth of the inboxes; `key`: seeds initial values and the whole run.
+    **Arguments:** `dt`: the step (ms), which fixes the depth of the inboxes; `key`: seeds initial values and the
+    whole run.
 
     **Returns:** a `State`; pass it to `step`, or to `simulate(..., state=...)`.
     """

@@ -107,7 +107,9 @@ class Population(AbstractNode):
         detach_reset: bool = False,
     ) -> None:
         if not isinstance(unit, AbstractUnit):
-            raise TypeError(f"Population.unit is {unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class.")
+            raise TypeError(
+                f"Population.unit is {unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class."
+            )
         receptors, init = {} if receptors is None else receptors, {} if init is None else init
         for what, given, example in (("receptors", receptors, "{'exc': bs.ExpCond()}"), ("init", init, "{'v': -60.0}")):
             if not isinstance(given, dict):
@@ -119,21 +121,27 @@ class Population(AbstractNode):
                     f"Pass an instance, not a class."
                 )
             if not isinstance(port, str) or not port.isidentifier():
-                raise ValueError(f"Population.receptors has a port called {port!r}; expected a name of letters, digits and _.")
+                raise ValueError(
+                    f"Population.receptors has a port called {port!r}; expected a name of letters, digits and _."
+                )
         self.unit = unit
         self.size = _size("Population", size)
         self.receptors = dict(receptors)
         self.i_e = parameter(i_e)
         check_parameter("Population", "i_e", self.i_e)
         if not isinstance(noise, AbstractNoise | None):
-            raise TypeError(f"Population.noise is {noise!r}; expected a noise such as bs.WhiteNoise({{'v': 0.5}}), or None.")
+            raise TypeError(
+                f"Population.noise is {noise!r}; expected a noise such as bs.WhiteNoise({{'v': 0.5}}), or None."
+            )
         self.noise = noise
         self.init_values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in init.items()}
         for name, value in self.init_values.items():
             if not isinstance(value, AbstractDistribution):
                 check_parameter("Population", f"init[{name!r}]", value)
         if not isinstance(surrogate, AbstractSurrogate | None):
-            raise TypeError(f"Population.surrogate is {surrogate!r}; expected one such as bs.Triangular(). Pass an instance.")
+            raise TypeError(
+                f"Population.surrogate is {surrogate!r}; expected one such as bs.Triangular(). Pass an instance."
+            )
         self.surrogate = Triangular() if surrogate is None else surrogate
         self.detach_reset = detach_reset
 
@@ -181,7 +189,13 @@ class Population(AbstractNode):
 
     def _check_parameters(self, name: str) -> None:
         """Raise unless every parameter is a number or has one value per unit."""
-        parts = {"unit": self.unit, "receptors": self.receptors, "i_e": self.i_e, "noise": self.noise, "surrogate": self.surrogate}
+        parts = {
+            "unit": self.unit,
+            "receptors": self.receptors,
+            "i_e": self.i_e,
+            "noise": self.noise,
+            "surrogate": self.surrogate,
+        }
         whole = AbstractInput | AbstractDistribution
         for path, leaf in jax.tree_util.tree_leaves_with_path(parts, is_leaf=lambda x: isinstance(x, whole)):
             where = jax.tree_util.keystr(path, simple=True, separator=".")
@@ -194,7 +208,8 @@ class Population(AbstractNode):
                 leaf.check(name, self.size)
             elif jnp.shape(leaf) not in ((), (self.size,)):
                 raise ValueError(
-                    f"Population {name!r}: {where} has shape {jnp.shape(leaf)}; expected () or ({self.size},), one value per "
+                    f"Population {name!r}: {where} has shape {jnp.shape(leaf)}; expected () or ({self.size},), one "
+                    "value per "
                     f"unit. Pass a number or an array of the population's size."
                 )
 
@@ -253,7 +268,6 @@ class Population(AbstractNode):
         return {"unit": unit, "ports": y["ports"]}, z, events
 
     def find(self, y, z, variable):
-        port, _, name = variable.rpartition(".")
         groups = {**{k: (y["unit"], k) for k in y["unit"]}, **{k: (z, k) for k in z}}
         groups |= {f"{p}.{k}": (g, k) for p, g in y["ports"].items() for k in g}
         if variable not in groups:
@@ -289,7 +303,10 @@ class Source(AbstractNode):
 
     def __check_init__(self) -> None:
         if not isinstance(self.process, AbstractProcess):
-            raise TypeError(f"Source.process is {self.process!r}; expected a process such as bs.Poisson(rate=10.0). Pass an instance.")
+            raise TypeError(
+                f"Source.process is {self.process!r}; expected a process such as bs.Poisson(rate=10.0). Pass an "
+                "instance."
+            )
 
     @property
     def elementwise(self) -> bool:
@@ -322,5 +339,3 @@ class Source(AbstractNode):
         if variable not in z:
             raise KeyError(unknown("state variable", variable, z))
         return z[variable]
-
-

@@ -1,6 +1,7 @@
 """Surrogate derivatives of the spike: the Heaviside step forward, a bump backward.
 
-`x` is the unit's guard (mV for most units): positive means a spike. `width` is in the same unit. A surrogate with compact
+`x` is the unit's guard (mV for most units): positive means a spike. `width` is in the same unit. A surrogate with
+compact
 support has an event-sparse backward pass; the others have a dense one.
 """
 
@@ -44,7 +45,9 @@ class AbstractSurrogate(eqx.Module):
         owner = type(self).__name__
         check_parameter(owner, "width", self.width)
         if not is_traced(self.width) and not bool(np.all(np.asarray(self.width) > 0)):
-            raise ValueError(f"{owner}.width is {np.asarray(self.width)}; expected width > 0, in the unit of the guard (mV).")
+            raise ValueError(
+                f"{owner}.width is {np.asarray(self.width)}; expected width > 0, in the unit of the guard (mV)."
+            )
 
     def __call__(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """1 where `x > 0`, else 0; differentiates to `slope(x)`."""
@@ -56,7 +59,8 @@ def _width(default: float):
 
 
 class Triangular(AbstractSurrogate):
-    """`max(0, 1 - |x| / width) / width`. Support `|x| < width`: sparse backward. Source: Esser et al. 2016; Bellec et al. 2018."""
+    """`max(0, 1 - |x| / width) / width`. Support `|x| < width`: sparse backward. Source: Esser et al. 2016; Bellec et
+    al. 2018."""
 
     width: Param = _width(1.0)
 

@@ -35,11 +35,13 @@ class Parametrised(eqx.Module):
 class AbstractUnit(Parametrised):
     """Equations of one cell type: a hybrid system that flows between spikes and jumps at them.
 
-    `y` (flowing) and `z` (jumping) are dicts of arrays of shape (n,). A spike happens when `guard` is positive at the end of
+    `y` (flowing) and `z` (jumping) are dicts of arrays of shape (n,). A spike happens when `guard` is positive at the
+    end of
     a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
     Fields are parameters (numbers or arrays of shape (n,)); `static` fields may be anything.
 
-    Write `x * (1 / tau)` rather than `x / tau`: it is faster, and a run batched over `tau` then equals the single run bit
+    Write `x * (1 / tau)` rather than `x / tau`: it is faster, and a run batched over `tau` then equals the single run
+    bit
     for bit (XLA turns a division by a scalar into a product with its reciprocal in one and not always in the other).
 
     !!! Example
@@ -76,7 +78,9 @@ class AbstractUnit(Parametrised):
         """Positive where the unit spikes."""
 
     @abc.abstractmethod
-    def reset(self, y: dict, z: dict, s: Float[Array, " n"], inp: Float[Array, " n"], clock: Clock) -> tuple[dict, dict]:
+    def reset(
+        self, y: dict, z: dict, s: Float[Array, " n"], inp: Float[Array, " n"], clock: Clock
+    ) -> tuple[dict, dict]:
         """`(y, z)` after the jump; `s` is 1 where the unit spiked. Called every step. Written with products of `s`, the
         reset is differentiable."""
 
@@ -119,7 +123,8 @@ class AbstractNoise(eqx.Module):
 class WhiteNoise(AbstractNoise):
     """Additive white noise, `dy_k = f_k dt + sigma_k dW_k`.
 
-    **Arguments:** `sigma`: amplitude by variable name, in the variable's unit per sqrt(ms). For a leaky integrator with time
+    **Arguments:** `sigma`: amplitude by variable name, in the variable's unit per sqrt(ms). For a leaky integrator
+    with time
     constant `tau`, the stationary standard deviation is `sigma * sqrt(tau / 2)`.
     """
 

@@ -48,13 +48,17 @@ class Endpoint(NamedTuple):
         """Read `text`; errors name `where`."""
         match = _ENDPOINT.match(text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError(f"{where}: {text!r} is not an endpoint; expected 'node', 'node[start:stop]' or 'node.port'.")
+            raise ValueError(
+                f"{where}: {text!r} is not an endpoint; expected 'node', 'node[start:stop]' or 'node.port'."
+            )
         try:
             numbers = [int(x) if x.strip() else None for x in (match["part"] or ":").split(":")]
         except ValueError:
             numbers = []
         if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1):
-            raise ValueError(f"{where}: {text!r} has a bad range; expected [start:stop] or [start:stop:step] in unit numbers.")
+            raise ValueError(
+                f"{where}: {text!r} has a bad range; expected [start:stop] or [start:stop:step] in unit numbers."
+            )
         return Endpoint(match["node"], slice(*numbers), match["port"])
 
     def units(self, where: str, nodes: dict[str, AbstractNode]) -> range:
@@ -68,7 +72,8 @@ class Endpoint(NamedTuple):
             start, stop = ("" if b is None else b for b in (self.part.start, self.part.stop))
             wrong = "reaches beyond" if beyond else "names no unit of"
             raise ValueError(
-                f"{where}: {self.node}[{start}:{stop}] {wrong} node {self.node!r}; expected a range within its {size} units. "
+                f"{where}: {self.node}[{start}:{stop}] {wrong} node {self.node!r}; expected a range within its "
+                f"{size} units. "
                 f"Mend the range or the size."
             )
         return units
@@ -80,7 +85,9 @@ class Endpoint(NamedTuple):
             return next(iter(ports))
         if self.port is None:
             fix = f"Name one, as in '{self.node}.PORT'." if ports else "Give the population receptors={...}."
-            raise ValueError(f"{where}: {self.node!r} names no port; node {self.node!r} has {sorted(ports) or 'none'}. {fix}")
+            raise ValueError(
+                f"{where}: {self.node!r} names no port; node {self.node!r} has {sorted(ports) or 'none'}. {fix}"
+            )
         if self.port not in ports:
             raise ValueError(f"{where}: node {self.node!r}: {unknown('port', self.port, ports)}")
         return self.port
@@ -99,7 +106,8 @@ class Route(NamedTuple):
 def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, warn: bool = True) -> Int[Array, "..."]:
     """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST; INSTANT is 0.
 
-    Warns when `dt` does not divide a delay that was not drawn; raises when a delay is beyond the line. A traced delay beyond
+    Warns when `dt` does not divide a delay that was not drawn; raises when a delay is beyond the line. A traced delay
+    beyond
     the line is held at its end.
     """
     if isinstance(delay, _Instant):
@@ -114,7 +122,8 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
         # float32 keeps 7 digits of a delay
         if warn and off.size and off[worst] > 1e-3 + 1e-6 * rounded[worst]:
             warnings.warn(
-                f"{where}: a delay of {given[worst]:g} ms is not a whole number of steps of dt = {dt:g} ms; it is rounded to "
+                f"{where}: a delay of {given[worst]:g} ms is not a whole number of steps of dt = {dt:g} ms; it is "
+                "rounded to "
                 f"{rounded[worst] * dt:g} ms. Give delays that dt divides, or a smaller dt.",
                 stacklevel=2,
             )
@@ -122,7 +131,8 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
 
 
 def ring_depth(max_delay: float | None, dt: float) -> int:
-    """Rows of the ring that hold delays up to `max_delay` (ms): 1 + its steps, never fewer than float32 may round to."""
+    """Rows of the ring that hold delays up to `max_delay` (ms): 1 + its steps, never fewer than float32 may round
+    to."""
     return 1 + math.floor((max_delay or 0.0) / dt * (1 + _SLACK) + 0.5 + 1e-3)
 
 
@@ -131,10 +141,16 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     pre, post = Endpoint.parse(f"{where}.pre", edge.pre), Endpoint.parse(f"{where}.post", edge.post)
     units_pre, units_post = pre.units(where, nodes), post.units(where, nodes)
     if pre.port is not None:
-        raise ValueError(f"{where}.pre is {edge.pre!r}; events come from the node, not from a port. Write {pre.node!r}.")
+        raise ValueError(
+            f"{where}.pre is {edge.pre!r}; events come from the node, not from a port. Write {pre.node!r}."
+        )
     port = post.port_of(where, nodes)
     if nodes[post.node].ports[port] != channels * nodes[post.node].size:
-        wanted = "a coupling, not events: use bs.GapJunctions" if channels == 1 else "events, not a coupling: give it a bs.GapPort()"
+        wanted = (
+            "a coupling, not events: use bs.GapJunctions"
+            if channels == 1
+            else "events, not a coupling: give it a bs.GapPort()"
+        )
         raise ValueError(f"{where}: port {post.node}.{port} takes {wanted}.")
     same = pre.node == post.node and _twins(units_pre, units_post)
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
@@ -163,7 +179,8 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
 
 
 def _twins(pre: range, post: range) -> Any:
-    """For each pre unit of a node the place in `post` of the same unit, -1 where there is none; True for equal ranges."""
+    """For each pre unit of a node the place in `post` of the same unit, -1 where there is none; True for equal
+    ranges."""
     if pre == post:
         return True
     place, rest = np.divmod(np.asarray(pre) - post.start, post.step)
@@ -249,7 +266,9 @@ def _max_delay(where, delay, max_delay):
         line = parameter(max_delay)
         check_parameter(where, "max_delay", line)
         if is_traced(line) or jnp.ndim(line) or not float(line) >= 0:
-            raise ValueError(f"{where}.max_delay is {max_delay!r}; expected one number >= 0 (ms), fixed at construction.")
+            raise ValueError(
+                f"{where}.max_delay is {max_delay!r}; expected one number >= 0 (ms), fixed at construction."
+            )
         max_delay = float(max_delay)
     if not is_traced(delay):
         high = check_delays(where, delay, max_delay)

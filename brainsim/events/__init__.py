@@ -1,4 +1,11 @@
 """Connectivity formats and the event operators on them."""
 
 from ._formats import CSR as CSR, AbstractTopology as AbstractTopology, Dense as Dense, FixedFanout as FixedFanout
-from ._ops import append as append, backend as backend, collect as collect, deposit as deposit, propagate as propagate, tally as tally
+from ._ops import (
+    append as append,
+    backend as backend,
+    collect as collect,
+    deposit as deposit,
+    propagate as propagate,
+    tally as tally,
+)

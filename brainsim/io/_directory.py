@@ -15,7 +15,7 @@ import numpy as np
 from ..base import unknown
 from ..core import Network, State
 from ..events import backend
-from ..simulate import AbstractSink, Solution, SpikeTrain, from_arrays, to_arrays
+from ..simulate import AbstractSink, SpikeTrain, from_arrays, to_arrays
 
 _KEPT = 2  # checkpoints kept: the last one and the one before
 
@@ -50,7 +50,9 @@ def write_whole(path: Path, data: bytes) -> None:
         os.replace(partial, path)
     except OSError as e:
         partial.unlink(missing_ok=True)
-        raise OSError(e.errno, f"could not write {path}: {e.strerror}. Everything written before is complete and readable") from e
+        raise OSError(
+            e.errno, f"could not write {path}: {e.strerror}. Everything written before is complete and readable"
+        ) from e
 
 
 def _number(path: Path) -> int:
@@ -87,17 +89,24 @@ class Directory(AbstractSink):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise OSError(e.errno, f"Directory({str(self.path)!r}): cannot make this folder: {e.strerror}. Choose another path") from e
+            raise OSError(
+                e.errno, f"Directory({str(self.path)!r}): cannot make this folder: {e.strerror}. Choose another path"
+            ) from e
         info = self.path / "run.json"
         if not info.exists():
             write_whole(info, json.dumps({**about, **provenance()}, indent=1).encode())
             return 0, net, state
         if not resume:
-            raise FileExistsError(f"{self.path} already holds a run. Pass resume=True to go on with it, or choose another folder.")
+            raise FileExistsError(
+                f"{self.path} already holds a run. Pass resume=True to go on with it, or choose another folder."
+            )
         before = json.loads(info.read_text())
         for name in ("dt", "chunk", "t0", "key"):
             if before[name] != about[name]:
-                raise ValueError(f"{self.path} holds a run with {name} = {before[name]}, not {about[name]}. Resume with the same arguments.")
+                raise ValueError(
+                    f"{self.path} holds a run with {name} = {before[name]}, not {about[name]}. Resume with the same "
+                    "arguments."
+                )
         complete = next(k for k in itertools.count() if not (self.path / f"chunk-{k:06d}.npz").exists())
         states = [(_number(path), path) for path in sorted(self.path.glob("state-*.npz"))]
         states = [(k, path) for k, path in states if k <= complete]
@@ -119,7 +128,13 @@ class Directory(AbstractSink):
                 arrays |= {f"{name}/ids": np.asarray(value.ids)[: int(counts.sum())], f"{name}/counts": counts}
             else:
                 arrays[name] = np.asarray(value)
-        about = {"n0": int(solution.n0), "n_steps": solution.n_steps, "dt": solution.dt, "every": solution.every, "sizes": solution.sizes}
+        about = {
+            "n0": int(solution.n0),
+            "n_steps": solution.n_steps,
+            "dt": solution.dt,
+            "every": solution.every,
+            "sizes": solution.sizes,
+        }
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         write_whole(self.path / f"chunk-{k:06d}.npz", _npz(arrays))
         if net is not self._saved_net:
@@ -132,7 +147,8 @@ class Directory(AbstractSink):
 
 
 class StoredRun:
-    """What a `Directory` holds, read as a `Solution` is: `run["P.v"]`, `run.times("P.v")`, `run.spikes("P")`, `run.rates`.
+    """What a `Directory` holds, read as a `Solution` is: `run["P.v"]`, `run.times("P.v")`, `run.spikes("P")`,
+    `run.rates`.
 
     **Arguments:** `path`: the folder. Incomplete runs can be read up to the last complete chunk.
     """
@@ -140,7 +156,9 @@ class StoredRun:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not (self.path / "run.json").exists():
-            raise FileNotFoundError(f"{self.path} holds no run: run.json is missing. Give the folder passed to bs.Directory.")
+            raise FileNotFoundError(
+                f"{self.path} holds no run: run.json is missing. Give the folder passed to bs.Directory."
+            )
         self.provenance: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         self.chunks = sorted(self.path.glob("chunk-*.npz"))
 
@@ -153,7 +171,11 @@ class StoredRun:
         for path in self.chunks:
             with np.load(path) as z:
                 if name not in z.files:
-                    raise KeyError(unknown("recording", name, (f for f in z.files if f != "about" and not f.startswith("n_events/"))))
+                    raise KeyError(
+                        unknown(
+                            "recording", name, (f for f in z.files if f != "about" and not f.startswith("n_events/"))
+                        )
+                    )
                 parts.append(z[name])
         return parts
 

@@ -84,7 +84,7 @@ _MEAN = 64.0  # exp(-mean) must be far from the smallest float32
 def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
     """Poisson counts by inversion: the number of k with `u < P(N > k)`, exact to float32 rounding. No derivative.
 
-    About ten times faster than `jax.random.poisson` for the means of a step. A large mean is the sum of several smaller
+    Faster than `jax.random.poisson` for the small means of a step. A large mean is the sum of several smaller
     ones.
     """
     mean = jnp.maximum(jax.lax.stop_gradient(mean).astype(jnp.float32), 0.0)

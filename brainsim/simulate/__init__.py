@@ -7,7 +7,13 @@ from ._adjoint import (
 )
 from ._cache import compilation_cache as compilation_cache
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
-from ._saveat import AbstractRecording as AbstractRecording, Events as Events, Rate as Rate, Spikes as Spikes, Trace as Trace
+from ._saveat import (
+    AbstractRecording as AbstractRecording,
+    Events as Events,
+    Rate as Rate,
+    Spikes as Spikes,
+    Trace as Trace,
+)
 from ._simulate import simulate as simulate
 from ._solution import SimulationError as SimulationError, Solution as Solution, SpikeTrain as SpikeTrain
 from ._step import step as step

@@ -28,7 +28,8 @@ class DirectAdjoint(AbstractAdjoint):
 class CheckpointedAdjoint(AbstractAdjoint):
     """Keeps the state at the borders of `segments` segments and computes each segment again in the backward pass.
 
-    With `segments=None`, about the square root of the number of steps: memory O(sqrt(T)) for at most one more forward pass.
+    With `segments=None`, about the square root of the number of steps: memory O(sqrt(T)) for at most one more forward
+    pass.
     Source: Griewank & Walther 2000, one level.
     """
 
@@ -36,7 +37,9 @@ class CheckpointedAdjoint(AbstractAdjoint):
 
     def __check_init__(self) -> None:
         if self.segments is not None and (not isinstance(self.segments, int) or self.segments < 1):
-            raise ValueError(f"CheckpointedAdjoint.segments is {self.segments!r}; expected a whole number >= 1 or None.")
+            raise ValueError(
+                f"CheckpointedAdjoint.segments is {self.segments!r}; expected a whole number >= 1 or None."
+            )
 
     def scan(self, body, carry, xs, length, report):
         per = segment_length(length, self.segments)

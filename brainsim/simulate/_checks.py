@@ -35,7 +35,10 @@ def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -
     exact = (float(t1) - float(t0)) / dt
     n_steps = round(exact)
     if n_steps < 1 or abs(exact - n_steps) > 1e-3:
-        raise ValueError(f"simulate: from t0 = {t0:g} to t1 = {t1:g} ms there are {exact:.4g} steps of dt = {dt:g} ms; expected a whole number >= 1.")
+        raise ValueError(
+            f"simulate: from t0 = {t0:g} to t1 = {t1:g} ms there are {exact:.4g} steps of dt = {dt:g} ms; expected a "
+            "whole number >= 1."
+        )
     return n_steps
 
 
@@ -66,7 +69,10 @@ def checked_inputs(net: Network, inputs: dict[str, Any], *, n_steps: int | None)
         check_parameter("inputs", name, x)
         allowed = [(), (size,)] + ([(n_steps, size)] if n_steps is not None else [])
         if jnp.shape(x) not in allowed:
-            raise ValueError(f"inputs[{name!r}] has shape {jnp.shape(x)}; expected one of {allowed}: a constant, or one row per step.")
+            raise ValueError(
+                f"inputs[{name!r}] has shape {jnp.shape(x)}; expected one of {allowed}: a constant, or one row per "
+                "step."
+            )
         checked[name] = x
     return checked
 
@@ -85,5 +91,8 @@ def checked_recordings(net: Network, saveat: Sequence[Any], n_steps: int) -> tup
             if not isinstance(r.every, int) or r.every < 1:
                 raise ValueError(f"saveat: every = {r.every!r} of {r.key!r}; expected a whole number of steps >= 1.")
             if n_steps % r.every:
-                raise ValueError(f"saveat: every = {r.every} of {r.key!r} does not divide the {n_steps} steps of the run. Choose one that does.")
+                raise ValueError(
+                    f"saveat: every = {r.every} of {r.key!r} does not divide the {n_steps} steps of the run. Choose "
+                    "one that does."
+                )
     return tuple(saveat)

@@ -32,7 +32,9 @@ def from_arrays(like: Any, arrays: dict[str, np.ndarray], what: str) -> Any:
             leaves.append(leaf)
             continue
         if name not in arrays:
-            raise ValueError(f"{what} has no array {name}; it was saved from another network. Give the network it was saved from.")
+            raise ValueError(
+                f"{what} has no array {name}; it was saved from another network. Give the network it was saved from."
+            )
         x = arrays[name]
         expected = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
         if x.shape != expected.shape or x.dtype != expected.dtype:

@@ -16,7 +16,16 @@ from ._step import step_core
 
 
 @eqx.filter_jit
-def run(net: Network, state: State, inputs: dict[str, Any], solvers, recordings, n_steps: int, adjoint: AbstractAdjoint, meter):
+def run(
+    net: Network,
+    state: State,
+    inputs: dict[str, Any],
+    solvers,
+    recordings,
+    n_steps: int,
+    adjoint: AbstractAdjoint,
+    meter,
+):
     """`n_steps` steps of `net`, whose delays are in ms still. Everything but arrays is static."""
     net = net.at(state.dt)
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}

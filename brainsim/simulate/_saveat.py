@@ -38,7 +38,8 @@ def _node(what: str, net: Network, name: str) -> AbstractNode:
 
 
 class Spikes(eqx.Module):
-    """All spikes of a population as index lists: 4 bytes a spike and 4 a step. Not differentiable; use `Events` for that.
+    """All spikes of a population as index lists: 4 bytes a spike and 4 a step. Not differentiable; use `Events` for
+    that.
 
     **Arguments:** `node`; `max_rate`: mean rate (Hz) over the population and the run that the list has room for. More
     spikes than that raise an overflow error (or set the flag, with `throw=False`).
@@ -98,7 +99,8 @@ def _units(units: Any) -> tuple | None:
 class Trace(AbstractRecording):
     """A state variable of a node after every `every`-th step, shape (n_samples, n_recorded).
 
-    **Arguments:** `target`: `"P.v"`, `"P.exc.g"`, or a variable of an edge's state; `units`: unit numbers, a slice, or None
+    **Arguments:** `target`: `"P.v"`, `"P.exc.g"`, or a variable of an edge's state; `units`: unit numbers, a slice,
+    or None
     for all; `every`: in steps.
     """
 
@@ -129,7 +131,9 @@ class Trace(AbstractRecording):
         if self.units is not None and not isinstance(self.units, _Range):
             wrong = [i for i in self.units if not -size <= i < size]
             if wrong:
-                raise ValueError(f"{what}.units contains {wrong[0]}; {name!r} has {size} values. Give numbers below {size}.")
+                raise ValueError(
+                    f"{what}.units contains {wrong[0]}; {name!r} has {size} values. Give numbers below {size}."
+                )
 
     def sample(self, views, nodes, edges):
         name, _, variable = self.target.partition(".")

@@ -43,7 +43,8 @@ def simulate(
     - `solver`: one solver for all nodes, or a dict by node; None and nodes left out get `ExponentialEuler()`.
     - `key`: seeds initial values and noise; needed unless `state` is given.
     - `state`: start from here instead of drawing initial values (plastic weights too: they live in the state).
-    - `inputs`: node -> input: a number or array (n,) for a constant (pA), an array (n_steps, n) with one row per step, or a
+    - `inputs`: node -> input: a number or array (n,) for a constant (pA), an array (n_steps, n) with one row per
+      step, or a
       waveform such as `StepCurrent`.
     - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Rate`.
     - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`.
@@ -52,7 +53,8 @@ def simulate(
 
     **Returns:** a `Solution`.
 
-    **Raises:** ValueError or TypeError on arguments that do not fit; SimulationError as above (outside transformations).
+    **Raises:** ValueError or TypeError on arguments that do not fit; SimulationError as above (outside
+    transformations).
     """
     dt = positive("dt", dt)
     solvers = checked_solvers(net, solver)

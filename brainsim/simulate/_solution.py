@@ -39,7 +39,8 @@ class Solution(eqx.Module):
     """Times, recordings, final state, firing rates, flags and timings of a run.
 
     `sol["P.v"]` is a recording, `sol.times("P.v")` its times (ms), `sol.spikes("P")` the spike train of a population,
-    `sol.rates["P"]` its mean firing rate (Hz), `sol.state` the final state to go on from. `compile_s` and `run_s` are the
+    `sol.rates["P"]` its mean firing rate (Hz), `sol.state` the final state to go on from. `compile_s` and `run_s` are
+    the
     seconds spent on compilation and on the run itself (-1 inside a transformation).
     """
 
@@ -73,7 +74,9 @@ class Solution(eqx.Module):
         listed: SpikeList = self[f"{node}.spikes"]
         counts = np.asarray(listed.counts)
         if counts.ndim != 1:
-            raise ValueError("Solution.spikes reads one run; take one of the batch first: jax.tree.map(lambda x: x[k], sol).")
+            raise ValueError(
+                "Solution.spikes reads one run; take one of the batch first: jax.tree.map(lambda x: x[k], sol)."
+            )
         ids = np.asarray(listed.ids)[: int(counts.sum())]
         steps = np.repeat(np.arange(counts.size), counts)[: ids.size]
         return SpikeTrain((int(self.n0) + 1 + steps) * self.dt, ids)
@@ -82,7 +85,10 @@ class Solution(eqx.Module):
     def rates(self) -> dict[str, Float[Array, ""]]:
         """Mean firing rate of every population (Hz), over the whole run."""
         seconds = self.n_steps * self.dt * 1e-3
-        return {name: count.astype(float_dtype()) / (max(self.sizes[name], 1) * seconds) for name, count in self.n_events.items()}
+        return {
+            name: count.astype(float_dtype()) / (max(self.sizes[name], 1) * seconds)
+            for name, count in self.n_events.items()
+        }
 
     @property
     def stats(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
@@ -29,7 +29,9 @@ def input_value(source: Any, z: Any, n_units: int, clock: Clock) -> tuple[Array,
     return source, z
 
 
-def step_core(net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]) -> tuple[State, dict[str, View], dict[str, Array]]:
+def step_core(
+    net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]
+) -> tuple[State, dict[str, View], dict[str, Array]]:
     """One step of a network whose delays are already in steps: the state, the views and the number of events by node.
 
     Nodes run in the order INSTANT edges ask for; all other deposits arrive at a later step, so their order is free.
@@ -80,10 +82,13 @@ def _step(net, state, inputs, solvers):
     return step_core(net.at(state.dt), state, inputs, solvers)
 
 
-def step(net: Network, state: State, inputs: dict[str, Any] | None = None, *, solver: Any = None) -> tuple[State, dict[str, Events]]:
+def step(
+    net: Network, state: State, inputs: dict[str, Any] | None = None, *, solver: Any = None
+) -> tuple[State, dict[str, Events]]:
     """One step of `net`: for closed loops, and for an ANN in the loop.
 
-    **Arguments:** `state`: from `initial_state` or an earlier step; it knows `dt`. `inputs`: node -> input of this step,
+    **Arguments:** `state`: from `initial_state` or an earlier step; it knows `dt`. `inputs`: node -> input of this
+    step,
     shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
 
     **Returns:** the next state and the events of every node.

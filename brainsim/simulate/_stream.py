@@ -75,12 +75,22 @@ def stream(
     start = int(state.n)
     n_steps = checked_steps(None, t1, dt, state)
     inputs = checked_inputs(net, inputs or {}, n_steps=n_steps)
-    about = {"dt": dt, "chunk": chunk, "t0": start * dt, "t1": float(t1), "key": np.asarray(jax.random.key_data(state.key)).tolist()}
+    about = {
+        "dt": dt,
+        "chunk": chunk,
+        "t0": start * dt,
+        "t1": float(t1),
+        "key": np.asarray(jax.random.key_data(state.key)).tolist(),
+    }
     done, net, state = sink.open(net, state, resume=resume, about=about)
     total = -(-n_steps // per_chunk)
     bar = _bar() if progress else None
     with bar or contextlib.nullcontext():
-        task = bar.add_task("simulating", total=n_steps * dt, completed=min(done * per_chunk, n_steps) * dt, rates="") if bar else None
+        task = (
+            bar.add_task("simulating", total=n_steps * dt, completed=min(done * per_chunk, n_steps) * dt, rates="")
+            if bar
+            else None
+        )
         for k in range(done, total):
             if k and between is not None:
                 net = between(k, net, state)

@@ -34,7 +34,9 @@ class Summary:
             for row in rows:
                 table.add_row(*(f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()))
         total = f"network {_size(self.network_bytes)}, state {_size(self.state_bytes)}"
-        return Group(nodes, *([edges] if self.edges else []), total, *(f"[yellow]warning:[/] {w}" for w in self.warnings))
+        return Group(
+            nodes, *([edges] if self.edges else []), total, *(f"[yellow]warning:[/] {w}" for w in self.warnings)
+        )
 
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=120)
@@ -47,7 +49,8 @@ class Summary:
 def summary(net: Network, *, dt: float = 0.1) -> Summary:
     """Units, synapses, bytes and doubtful choices of `net` at step `dt` (ms); allocates nothing.
 
-    Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide, ports
+    Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide,
+    ports
     that nothing reaches.
     """
     state = jax.eval_shape(lambda: initial_state(net, dt=dt, key=jax.random.key(0)))
@@ -56,7 +59,9 @@ def summary(net: Network, *, dt: float = 0.1) -> Summary:
     for name, node in net.nodes.items():
         kind = type(node.process).__name__ if isinstance(node, Source) else type(getattr(node, "unit", node)).__name__
         needed = _bytes((state.nodes[name], state.inbox[name]))
-        nodes.append({"name": name, "model": kind, "units": node.size, "ports": " ".join(node.ports), "state": _size(needed)})
+        nodes.append(
+            {"name": name, "model": kind, "units": node.size, "ports": " ".join(node.ports), "state": _size(needed)}
+        )
         for port in node.ports:
             if port not in state.inbox[name]:
                 warned.append(f"port {name}.{port} receives nothing: no edge leads to it")
@@ -65,12 +70,22 @@ def summary(net: Network, *, dt: float = 0.1) -> Summary:
         node, port = edge.writes
         synapses = math.prod(weight_shape(edge.connect)) if hasattr(edge, "connect") else 0
         route = f"{' '.join(edge.reads.values())} -> {node}.{port}"
-        edges.append({"name": name, "from, to": route, "synapses": synapses, "ring": edge.depth(dt), "bytes": _size(_bytes(edge))})
+        edges.append(
+            {
+                "name": name,
+                "from, to": route,
+                "synapses": synapses,
+                "ring": edge.depth(dt),
+                "bytes": _size(_bytes(edge)),
+            }
+        )
         delay = getattr(edge, "delay", None)
         if delay is not None and hasattr(delay, "dtype") and not is_traced(delay) and not edge.route.delay_drawn:
             off = float(np.max(np.abs(np.asarray(delay) / dt - np.round(np.asarray(delay) / dt)), initial=0.0))
             if off > 1e-3:
-                warned.append(f"edge {name}: a delay is not a whole number of steps (off by {off:.2g} steps) and is rounded")
+                warned.append(
+                    f"edge {name}: a delay is not a whole number of steps (off by {off:.2g} steps) and is rounded"
+                )
     return Summary(nodes, edges, _bytes(state), _bytes(net), warned)
 
 
@@ -82,7 +97,9 @@ def _coarse(name: str, node: Any, dt: float) -> list[str]:
             shortest = float(np.min(np.asarray(leaf), initial=np.inf))
             if dt > _COARSE * shortest:
                 where = f"{name}{jax.tree_util.keystr(path)}"
-                found.append(f"dt = {dt} ms does not resolve {where} = {shortest:g} ms; take dt <= {_COARSE * shortest:g} ms")
+                found.append(
+                    f"dt = {dt} ms does not resolve {where} = {shortest:g} ms; take dt <= {_COARSE * shortest:g} ms"
+                )
     return found
 
 
@@ -90,7 +107,9 @@ def _bytes(tree: Any) -> int:
     sizes = 0
     for x in jax.tree.leaves(tree):
         if hasattr(x, "dtype"):
-            sizes += math.prod(x.shape) * (8 if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize)
+            sizes += math.prod(x.shape) * (
+                8 if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key) else x.dtype.itemsize
+            )
     return sizes
 
 

@@ -16,7 +16,8 @@ ADJOINT_RTOL = 1e-10  # the same operations in float64, summed in another order
 
 
 class Smooth(bs.AbstractUnit):
-    """Two coupled smooth variables whose events are graded by an arrival; never spikes, so the run is differentiable."""
+    """Two coupled smooth variables whose events are graded by an arrival; never spikes, so the run is
+    differentiable."""
 
     tau: float = 10.0
     v_half: float = -40.0
@@ -69,7 +70,16 @@ SOLVERS = [bs.ExponentialEuler(), diffrax.Euler(), diffrax.Tsit5()]
 
 def loss_of(net, x, drive, solver, adjoint):
     net = net if x is None else eqx.tree_at(x[0], net, x[1])
-    sol = bs.simulate(net, t1=10.0, dt=0.1, key=jax.random.key(0), solver=solver, inputs={"S": drive}, saveat=(bs.Trace("P.v"),), adjoint=adjoint)
+    sol = bs.simulate(
+        net,
+        t1=10.0,
+        dt=0.1,
+        key=jax.random.key(0),
+        solver=solver,
+        inputs={"S": drive},
+        saveat=(bs.Trace("P.v"),),
+        adjoint=adjoint,
+    )
     return jnp.mean(jnp.sin(0.1 * sol["P.v"]))
 
 
@@ -121,7 +131,14 @@ def test_checkpointed_equals_direct_through_spikes(x64, segments):
     net = balanced(40, surrogate=bs.Triangular(5.0))
 
     def loss(net, adjoint):
-        sol = bs.simulate(net, t1=10.0, dt=0.1, key=jax.random.key(2), saveat=(bs.Events("P"), bs.Trace("P.v", every=2)), adjoint=adjoint)
+        sol = bs.simulate(
+            net,
+            t1=10.0,
+            dt=0.1,
+            key=jax.random.key(2),
+            saveat=(bs.Events("P"), bs.Trace("P.v", every=2)),
+            adjoint=adjoint,
+        )
         return jnp.mean(sol["P.events"]) + 1e-3 * jnp.mean(sol["P.v"] ** 2)
 
     direct = eqx.filter_jit(eqx.filter_grad(loss))(net, bs.DirectAdjoint())

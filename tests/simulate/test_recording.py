@@ -36,7 +36,14 @@ def net():
 
 @pytest.fixture(scope="module")
 def sol(net):
-    saveat = [bs.Spikes("P"), bs.Events("P"), bs.Rate("P"), bs.Trace("P.v"), bs.Trace("P.exc.g", units=[3, 1], every=4), bs.Trace("P.refractory", units=slice(0, 10, 2), every=20)]
+    saveat = [
+        bs.Spikes("P"),
+        bs.Events("P"),
+        bs.Rate("P"),
+        bs.Trace("P.v"),
+        bs.Trace("P.exc.g", units=[3, 1], every=4),
+        bs.Trace("P.refractory", units=slice(0, 10, 2), every=20),
+    ]
     return bs.simulate(net, t1=100.0, dt=0.1, key=KEY, saveat=saveat)
 
 
@@ -78,7 +85,8 @@ def test_divergence_names_node_and_step():
     first = int(np.flatnonzero(~np.isfinite(v).all(1))[0])
     assert f"step {first} " in str(e.value)
     sol = bs.simulate(net, t1=5.0, dt=0.1, key=KEY, throw=False)
-    assert [int(x) for x in sol.flags["bad"]] == [1, first] and int(sol.flags["good"][0]) == 0
+    assert [int(x) for x in sol.flags["bad"]] == [1, first]
+    assert int(sol.flags["good"][0]) == 0
 
 
 def test_step_equals_simulate(net):
@@ -146,7 +154,8 @@ def test_summary_counts_and_warns(net):
     assert any("does not resolve" in w and "tau" in w for w in s.warnings)
     assert any("rounded" in w and "edge I" in w for w in s.warnings)
     assert bs.summary(net, dt=0.1).warnings == []
-    assert "synapses" in str(s) and s.state_bytes > 50 * 4 * 4
+    assert "synapses" in str(s)
+    assert s.state_bytes > 50 * 4 * 4
 
 
 def test_progress_is_reported(net, capfd):
