@@ -15,7 +15,7 @@ from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, View
 from ._unit import Parametrised
-from ._wiring import Endpoint, Part, Route, _Instant, delay_steps, ring_depth, wire
+from ._wiring import Endpoint, Part, _Instant, delay_steps, ring_depth, wire
 
 
 class Deposit(eqx.Module):
@@ -149,8 +149,8 @@ class Projection(AbstractEdge):
     delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
     short_term: Any = eqx.field(kw_only=True, default=None)
-    steps: Array | None = eqx.field(kw_only=True, default=None)
-    route: Route | None = eqx.field(kw_only=True, static=True, default=None)
+    steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
+    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
     @property
     def reads(self):
@@ -216,9 +216,9 @@ class GapJunctions(AbstractEdge):
     weight: Any = eqx.field(kw_only=True, converter=_value)
     delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
-    steps: Array | None = eqx.field(kw_only=True, default=None)
-    total: Array | None = eqx.field(kw_only=True, default=None)
-    route: Route | None = eqx.field(kw_only=True, static=True, default=None)
+    steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
+    total: Any = eqx.field(kw_only=True, default=None)  # Float[Array], set by `at`
+    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
     @property
     def reads(self):

@@ -154,6 +154,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         raise ValueError(f"{where}: port {post.node}.{port} takes {wanted}.")
     same = pre.node == post.node and _twins(units_pre, units_post)
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+    topology: Any
     topology, order = _topology(where, edge, len(units_pre), len(units_post), same, keys[0])
     shape = weight_shape(topology)
     weight = _values(where, "weight", edge.weight, shape, order, keys[1])
@@ -167,7 +168,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         max_delay = _max_delay(where, delay, edge.max_delay)
     if isinstance(topology, Dense):
         weight = jnp.broadcast_to(weight, shape)
-        if jnp.ndim(delay) and not isinstance(delay, _Instant):
+        if not isinstance(delay, _Instant) and jnp.ndim(delay):
             raise ValueError(f"{where}: a Dense connection has one delay; use bs.AllToAll() for a delay per synapse.")
     elif units_post != range(nodes[post.node].size):
         indices = topology.indices * units_post.step + units_post.start
@@ -188,7 +189,7 @@ def _twins(pre: range, post: range) -> Any:
     return twin if np.any(twin >= 0) else False
 
 
-def weight_shape(topology: AbstractTopology) -> tuple[int, ...]:
+def weight_shape(topology: Any) -> tuple[int, ...]:
     """Shape of one value per synapse."""
     return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else tuple(topology.indices.shape)
 

@@ -48,7 +48,9 @@ def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolv
     for name in given:
         if name not in net.nodes:
             raise ValueError(f"simulate: solver for {unknown('node', name, net.nodes)}")
-    solvers = {name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes}
+    solvers: dict[str, Any] = {
+        name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes
+    }
     for name, one in solvers.items():
         check_solver(one, net.nodes[name], name)
     return solvers

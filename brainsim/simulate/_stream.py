@@ -86,11 +86,8 @@ def stream(
     total = -(-n_steps // per_chunk)
     bar = _bar() if progress else None
     with bar or contextlib.nullcontext():
-        task = (
-            bar.add_task("simulating", total=n_steps * dt, completed=min(done * per_chunk, n_steps) * dt, rates="")
-            if bar
-            else None
-        )
+        before: Any = min(done * per_chunk, n_steps) * dt
+        task = bar.add_task("simulating", total=n_steps * dt, completed=before, rates="") if bar else None
         for k in range(done, total):
             if k and between is not None:
                 net = between(k, net, state)

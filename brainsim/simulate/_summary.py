@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -68,7 +69,8 @@ def summary(net: Network, *, dt: float = 0.1) -> Summary:
     edges = []
     for name, edge in net.edges.items():
         node, port = edge.writes
-        synapses = math.prod(weight_shape(edge.connect)) if hasattr(edge, "connect") else 0
+        topology = getattr(edge, "connect", None)
+        synapses = 0 if topology is None else math.prod(weight_shape(topology))
         route = f"{' '.join(edge.reads.values())} -> {node}.{port}"
         edges.append(
             {
@@ -79,13 +81,10 @@ def summary(net: Network, *, dt: float = 0.1) -> Summary:
                 "bytes": _size(_bytes(edge)),
             }
         )
-        delay = getattr(edge, "delay", None)
-        if delay is not None and hasattr(delay, "dtype") and not is_traced(delay) and not edge.route.delay_drawn:
-            off = float(np.max(np.abs(np.asarray(delay) / dt - np.round(np.asarray(delay) / dt)), initial=0.0))
-            if off > 1e-3:
-                warned.append(
-                    f"edge {name}: a delay is not a whole number of steps (off by {off:.2g} steps) and is rounded"
-                )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            edge.at(f"edge {name!r}", dt)
+        warned += [str(w.message) for w in caught]
     return Summary(nodes, edges, _bytes(state), _bytes(net), warned)
 
 

@@ -28,10 +28,14 @@ def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
         leaves, tree = jax.tree_util.tree_flatten_with_path(y)
         keys = jax.random.split(clock.key, max(len(leaves), 1))
         # states beside the initial ones, some of them far, so that no term is switched off or zero by symmetry in all
-        values = [x + 10.0**(k - 2) * jax.random.normal(key, x.shape, x.dtype) for key, (_, x) in zip(keys, leaves)]
+        values = [x + 10.0 ** (k - 2) * jax.random.normal(key, x.shape, x.dtype) for key, (_, x) in zip(keys, leaves)]
         y = jax.tree.unflatten(tree, values)
         flat, unravel = ravel_pytree(y)
-        jacobian = np.asarray(jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, jnp.asarray(inp, flat.dtype)))[0])(flat))
+        jacobian = np.asarray(
+            jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, jnp.asarray(inp, flat.dtype)))[0])(
+                flat
+            )
+        )
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, x in leaves for _ in range(x.size)]
         units = np.concatenate([np.repeat(np.arange(x.shape[0]), x[:1].size) for _, x in leaves] or [np.zeros(0, int)])
         variable = np.asarray(names)

@@ -15,7 +15,9 @@ from ._substep import Substep
 AnySolver = diffrax.AbstractSolver | Substep
 
 
-def flow(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Bool[Array, ""]]:
+def flow(
+    node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock
+) -> tuple[Any, Bool[Array, ""]]:
     """`y` after `clock.dt` under the node's vector field (and noise), and whether the solver failed."""
     if isinstance(solver, Substep):
         part = clock.dt / solver.m

@@ -142,7 +142,9 @@ def _solve(g: Linear, b: Any, elementwise: bool) -> Any:
     size, n = len(right), right[0].shape[0]
     basis = jnp.eye(size, dtype=right[0].dtype)
     ones = [jnp.broadcast_to(basis[:, j, None], (size, n)) for j in range(size)]
-    made = jax.vmap(lambda *e: _columns(g(_tree(b, list(e)))))(*ones)  # made[i][j]: effect of variable j on i, (size, n)
+    made = jax.vmap(lambda *e: _columns(g(_tree(b, list(e)))))(
+        *ones
+    )  # made[i][j]: effect of variable j on i, (size, n)
     if size > _UNROLLED:
         matrix = jnp.stack(made).transpose(2, 0, 1)
         return _tree(b, list(jnp.linalg.solve(matrix, jnp.stack(right, -1)[..., None])[..., 0].T))

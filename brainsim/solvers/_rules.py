@@ -86,7 +86,9 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
     if isinstance(solver, Substep):
         return check_solver(solver.solver, node, name)
     if isinstance(solver, type):
-        raise TypeError(f"The solver of node {name!r} is the class {solver.__name__}; expected an instance. Write {solver.__name__}().")
+        raise TypeError(
+            f"The solver of node {name!r} is the class {solver.__name__}; expected an instance. Write {solver.__name__}()."
+        )
     kind = type(solver)
     if kind not in SOLVERS:
         known = ", ".join(sorted(k.__name__ for k in SOLVERS))
@@ -105,7 +107,9 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
         )
     if noisy is not None and rule.sense is None:
         able = ", ".join(f"{k.__name__} ({r.sense})" for k, r in SOLVERS.items() if r.sense)
-        raise TypeError(f"The solver {kind.__name__} of node {name!r} is refused: the node is noisy and it takes no noise. Use one of {able}.")
+        raise TypeError(
+            f"The solver {kind.__name__} of node {name!r} is refused: the node is noisy and it takes no noise. Use one of {able}."
+        )
     return None
 
 

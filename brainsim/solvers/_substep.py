@@ -21,6 +21,8 @@ class Substep(eqx.Module):
 
     def __check_init__(self) -> None:
         if not isinstance(self.solver, diffrax.AbstractSolver):
-            raise TypeError(f"Substep.solver is {self.solver!r}; expected a solver such as diffrax.Euler(), an instance.")
+            raise TypeError(
+                f"Substep.solver is {self.solver!r}; expected a solver such as diffrax.Euler(), an instance."
+            )
         if isinstance(self.m, bool) or not isinstance(self.m, int) or self.m < 1:
             raise ValueError(f"Substep.m is {self.m!r}; expected a whole number of substeps >= 1.")

@@ -18,7 +18,7 @@ from ._simulators import SIMULATORS, Worker, WorkerError, find
 
 TOLERANCE = 0.10  # a time whose rate is off by more than this is not a time of this network
 TEXTS = ("simulator", "threads", "method", "precision")
-NUMBERS = ("rate Hz", "valid", "build s", "compile s", "run s", "min .. max", "runs", "cpu s", "x brainsim")
+NUMBERS = ("rate Hz", "valid", "build s", "compile s", "run s", "min .. max", "runs", "x brainsim", "cpu s", "x (cpu)")
 
 app = typer.Typer(add_completion=False, help=__doc__)
 console = Console(width=None if Console().is_terminal else 140)  # a file has no width of its own
@@ -91,18 +91,23 @@ def measure(jobs, network, n, *, t_ms, repeats, max_run_s, timeout_s):
         except WorkerError as e:
             records.append(failure(name, threads, network, n, e))
             continue
-        record |= {"simulator": name, "run_median_s": statistics.median(record["run_s"]), "valid": valid(record)}
+        record |= {"simulator": name, "run_median_s": median(record["run_s"]), "valid": valid(record)}
         record["reference_rate_hz"] = networks.REFERENCE_RATE_HZ.get((network, n))
         records.append(record)
     return records
 
 
-def ratio(record, records):
-    """Time of this simulator over that of brainsim with as many threads, in the same interleaved session."""
+def median(values):
+    return None if None in values or not values else statistics.median(values)
+
+
+def ratio(record, records, figure):
+    """This simulator's median over that of brainsim with as many threads, in the same interleaved session."""
     same = ("network", "n", "threads")
     for r in records:
         if r["simulator"] == "brainsim" and "error" not in r and all(r[k] == record[k] for k in same):
-            return record["run_median_s"] / r["run_median_s"]
+            mine, own = median(record[figure]), median(r[figure])
+            return None if mine is None or own is None else mine / own
     return None
 
 
@@ -134,10 +139,15 @@ def table(records, network, n):
             f"{r['run_median_s']:.3f}",
             f"{min(times):.3f} .. {max(times):.3f}",
             str(len(times)),
-            "" if None in r["cpu_s"] else f"{statistics.median(r['cpu_s']):.3f}",
-            "" if r["x_brainsim"] is None else f"{r['x_brainsim']:.2f}",
+            number(r["x_brainsim"], 2),
+            number(median(r["cpu_s"]), 3),
+            number(r["x_brainsim_cpu"], 2),
         )
     return out
+
+
+def number(x, digits):
+    return "" if x is None else f"{x:.{digits}f}"
 
 
 def words(text):
@@ -186,14 +196,18 @@ def main(
     settings = {"dt_ms": networks.DT_MS, "t_ms": t_ms, "window_start_ms": networks.WINDOW_START_MS, "repeats": repeats}
     settings |= {"max_run_s": max_run_s, "tolerance_rate": TOLERANCE, "p_connect": networks.P_CONNECT}
     settings |= {"networks": {name: dataclasses.asdict(p) for name, p in networks.NETWORKS.items()}}
-    result = {"machine": machine(), "settings": settings, "skipped": skipped, "results": []}
+    about = machine()
+    if about["load_average_at_start"] > 0.5:
+        console.print("[yellow]This machine is busy: wall times will mislead; read the column `cpu s`.[/]")
+    result = {"machine": about, "settings": settings, "skipped": skipped, "results": []}
     for network in known("network", words(networks_), networks.NETWORKS):
         for n in map(int, words(sizes)):
             console.print(f"[bold]{network}, {n:,} neurons[/]")
             records = measure(jobs, network, n, t_ms=t_ms, repeats=repeats, max_run_s=max_run_s, timeout_s=timeout_s)
             for record in records:
                 if "error" not in record:
-                    record["x_brainsim"] = ratio(record, records)
+                    record["x_brainsim"] = ratio(record, records, "run_s")
+                    record["x_brainsim_cpu"] = ratio(record, records, "cpu_s")
             console.print(table(records, network, n))
             result["results"] += records
             # after each network, so that an interrupted session keeps what it has

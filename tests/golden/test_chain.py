@@ -21,7 +21,7 @@ def receptor_and_weight(case):
     if kind == "exp_cond":
         return bs.ExpCond(tau=5.0, e_rev=0.0), weight * G_L
     if kind == "exp_current":
-        return bs.ExpCurrent(tau=5.0), weight * G_L
+        return bs.ExpCurr(tau=5.0), weight * G_L
     return bs.Delta(), weight
 
 
@@ -41,6 +41,7 @@ def chain(case):
     return {"pre_steps": steps[i == 0].tolist(), "post_steps": steps[i == 1].tolist()}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: case["name"])
 def test_spike_steps_are_those_of_brian2_and_nest(case):
     own = chain(case)

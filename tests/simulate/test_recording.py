@@ -152,7 +152,7 @@ def test_summary_counts_and_warns(net):
     assert s.nodes[0]["units"] == 50
     assert s.edges[0]["synapses"] == net.edges["E"].connect.n_syn
     assert any("does not resolve" in w and "tau" in w for w in s.warnings)
-    assert any("rounded" in w and "edge I" in w for w in s.warnings)
+    assert any("rounded" in w and "edge 'I'" in w for w in s.warnings)
     assert bs.summary(net, dt=0.1).warnings == []
     assert "synapses" in str(s)
     assert s.state_bytes > 50 * 4 * 4
