@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -65,6 +66,7 @@ def main(prepare):
         **about,
         "compile_s": about.get("compile_s", 0.0) + (statistics.median(r.compile_s for r in runs) if runs else 0.0),
         "build_s": [r.build_s for r in runs],
+        "peak_memory_mb": peak_memory_mb(),
         "run_s": [r.run_s for r in runs],
         "cpu_s": [r.cpu_s for r in runs],
         "rate_hz": sum(r.rate_hz for r in runs) / max(len(runs), 1),
@@ -85,6 +87,11 @@ def seeds(opts, out):
 
 def say(out, value):
     print(json.dumps(value), file=out, flush=True)
+
+
+def peak_memory_mb():
+    """Largest resident size of this process or of one that it started: Brian2's program, but also a compiler."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 
 class Stopwatch:

@@ -18,9 +18,9 @@ def harness(tmp_path, *options):
 
 def test_a_network_in_its_own_process(tmp_path, monkeypatch):
     monkeypatch.setenv("BRAINSIM_BENCH_ALLOW_PURE", "1")
-    monkeypatch.setitem(networks.REFERENCE_RATE_HZ, ("coba_lif", 200), 1e4)  # which no unit with t_ref 5 ms can reach
+    monkeypatch.setitem(networks.REFERENCE_RATE_HZ, ("coba_lif", 1000), 1e4)  # which no unit with t_ref 5 ms can reach
     options = ("--simulators", "brainsim,nest", "--nest-python", "no-such-python", "--networks", "coba_lif")
-    results = harness(tmp_path, *options, "--sizes", "200", "--t-ms", "600", "--repeats", "2")
+    results = harness(tmp_path, *options, "--sizes", "1000", "--t-ms", "600", "--repeats", "2")
     (record,) = results["results"]
     assert record["rate_hz"] > 0
     assert record["valid"] is False
@@ -34,7 +34,7 @@ def test_a_network_in_its_own_process(tmp_path, monkeypatch):
 def test_a_worker_that_fails_says_why(monkeypatch):
     python, env, why_not = find("brainsim", "brainsim", None)
     assert why_not is None
-    options = dict(n=200, threads=1, t_ms=600.0, timeout_s=120.0)
+    options = dict(n=1000, threads=1, t_ms=600.0, timeout_s=120.0)
     with pytest.raises(WorkerError, match="no_such_network"):
         Worker("brainsim", python, env, network="no_such_network", **options).run(0)
 
