@@ -6,6 +6,7 @@ from .connect import (
     AbstractKernel as AbstractKernel,
     AbstractRule as AbstractRule,
     AllToAll as AllToAll,
+    Built as Built,
     DenseMatrix as DenseMatrix,
     DifferenceOfGaussiansKernel as DifferenceOfGaussiansKernel,
     DiscKernel as DiscKernel,

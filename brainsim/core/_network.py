@@ -117,6 +117,10 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
 
     **Returns:** a `State`; pass it to `step`, or to `simulate(..., state=...)`.
     """
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.ndim:
+        raise TypeError(
+            f"key is {key!r}; expected one JAX random key. Pass key=jax.random.key(seed), or vmap over keys."
+        )
     n = jnp.asarray(0, jnp.int32)
     start, run = jax.random.split(key)
     nodes = {name: NodeState(*node.init(Clock.of(name, n, dt, start))) for name, node in net.nodes.items()}

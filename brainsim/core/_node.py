@@ -81,7 +81,9 @@ class Population(AbstractNode):
     - `i_e`: constant current into every unit (pA for biophysical units), number or (size,).
     - `noise`: noise on the unit's variables.
     - `init`: initial values by name (`"v"`, `"exc.g"`), each a number, an array of shape (size,) or a distribution.
-    - `surrogate`: derivative of the spike.
+    - `surrogate`: derivative of the spike. With a differentiable reset, choose its width at least as large as the jump
+      `v_th - v_reset`: a narrower one multiplies gradients by up to `1 - (v_th - v_reset) / width` in every step near
+      threshold, and they explode.
     - `detach_reset`: True stops gradients through the reset (Zenke & Vogels 2021).
     """
 

@@ -162,6 +162,34 @@ class StoredRun:
         self.provenance: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         self.chunks = sorted(self.path.glob("chunk-*.npz"))
 
+    def __repr__(self) -> str:
+        return f"StoredRun({str(self.path)!r}, {len(self.chunks)} chunks, {self.n_steps * self.dt:g} ms)"
+
+    @property
+    def dt(self) -> float:
+        """Step (ms)."""
+        return self.provenance["dt"]
+
+    @property
+    def n0(self) -> int:
+        """Step counter at the start."""
+        return round(self.provenance["t0"] / self.dt)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps in the complete chunks."""
+        return sum(self._about(path)["n_steps"] for path in self.chunks)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Units of every node."""
+        return self._about(self.chunks[0])["sizes"] if self.chunks else {}
+
+    @property
+    def every(self) -> dict[str, int]:
+        """Steps between the samples of every recording."""
+        return self._about(self.chunks[0])["every"] if self.chunks else {}
+
     def _about(self, path: Path) -> dict[str, Any]:
         with np.load(path) as z:
             return json.loads(z["about"].tobytes())

@@ -87,7 +87,8 @@ def to_neo(
       some were recorded name them here: `traces={"P.v": (0, 7)}` (None for a key that recorded all).
     - `name`: of the block.
 
-    **Returns:** a `neo.Block`. On to NWB: `neo.io.NWBIO("run.nwb", mode="w").write_block(block)` (needs `pynwb`).
+    **Returns:** a `neo.Block`. NWB wants a start of the session and `pip install pynwb`; then go on with
+    `neo.io.NWBIO("run.nwb", mode="w", session_start_time=datetime.now().astimezone()).write_block(block)`.
 
     **Raises:** ImportError without Neo; ValueError for what was not recorded, or for a batch of runs.
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import diffrax
+import jax
 import jax.numpy as jnp
 
-from ..base import check_parameter, is_traced, parameter, unknown
+from ..base import check_parameter, float_dtype, is_traced, parameter, unknown
 from ..core import AbstractInput, Network, State
 from ..solvers import ExponentialEuler, check_solver
 from ._saveat import AbstractRecording, Spikes
@@ -21,6 +22,18 @@ def positive(what: str, x: Any) -> float:
     if not (math.isfinite(x) and x > 0):
         raise ValueError(f"simulate: {what} is {x}; expected a number > 0 (ms).")
     return x
+
+
+def strong(net: Network) -> Network:
+    """`net` with numbers put in by `eqx.tree_at` as arrays of the usual type, so that none of them compiles a run
+    again."""
+
+    def one(x):
+        if isinstance(x, float) or getattr(x, "weak_type", False):
+            return jnp.asarray(x, float_dtype() if isinstance(x, float) else x.dtype)
+        return x
+
+    return jax.tree.map(one, net)
 
 
 def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -> int:

@@ -11,7 +11,7 @@ import jax
 from ..base import Key, is_traced
 from ..core import Network, State, initial_state
 from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
-from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive
+from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
 from ._run import run
 from ._saveat import Spikes
 from ._solution import SimulationError, Solution, flag_message
@@ -57,6 +57,7 @@ def simulate(
     transformations).
     """
     dt = positive("dt", dt)
+    net = strong(net)
     solvers = checked_solvers(net, solver)
     n_steps = checked_steps(t0, t1, dt, state)
     recordings = checked_recordings(net, saveat, n_steps)

@@ -83,7 +83,7 @@ class Solution(eqx.Module):
 
     @property
     def rates(self) -> dict[str, Float[Array, ""]]:
-        """Mean firing rate of every population (Hz), over the whole run."""
+        """Mean firing rate of every population (Hz), over the whole run. A count: its derivative is 0; use `Events`."""
         seconds = self.n_steps * self.dt * 1e-3
         return {
             name: count.astype(float_dtype()) / (max(self.sizes[name], 1) * seconds)
@@ -94,8 +94,8 @@ class Solution(eqx.Module):
     def stats(self) -> dict[str, Any]:
         """Firing rates (Hz), numbers of events, compile and run time (s): what to print beside any speed."""
         return {
-            "rate_hz": {k: float(v) for k, v in self.rates.items()},
-            "n_events": {k: int(v) for k, v in self.n_events.items()},
+            "rate_hz": {k: np.asarray(v).tolist() for k, v in self.rates.items()},
+            "n_events": {k: np.asarray(v).tolist() for k, v in self.n_events.items()},
             "compile_s": self.compile_s,
             "run_s": self.run_s,
         }

@@ -2,12 +2,14 @@
 
 import abc
 import contextlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffrax
 import jax
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..base import Key
@@ -109,4 +111,6 @@ def _rows(x: Any, first: int, last: int) -> Any:
 
 def _bar() -> Progress:
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} ms")
-    return Progress(*shown, TimeRemainingColumn(), TextColumn("{task.fields[rates]}"))
+    # in a notebook rich needs ipywidgets; without them, plain text
+    console = Console(stderr=True, force_jupyter=None if importlib.util.find_spec("ipywidgets") else False)
+    return Progress(*shown, TimeRemainingColumn(), TextColumn("{task.fields[rates]}"), console=console)

@@ -40,7 +40,7 @@ class Summary:
         )
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120)
+        console = Console(file=io.StringIO(), width=120, force_jupyter=False)
         console.print(self)
         return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -1,19 +1,28 @@
 """Whether the units of a node are as independent as the node says."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from ..base import float_dtype
 from ..core import AbstractNode, Clock
 
 _POINTS = 4
 
 
+@eqx.filter_jit
+def _jacobian(node, y, z, inp):
+    flat, unravel = ravel_pytree(y)
+    return jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, inp))[0])(flat)
+
+
 def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
     """Raise a ValueError if the flow of a unit depends on another unit although `node.elementwise` is True.
 
-    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without a sign.
+    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without
+    a sign.
     Looks at the Jacobian of the vector field at random states. For a variable of several numbers per unit, each of
     them may depend on itself and on other variables only, as `ExponentialEuler` needs it.
 
@@ -30,12 +39,7 @@ def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
         # states beside the initial ones, some of them far, so that no term is switched off or zero by symmetry in all
         values = [x + 10.0 ** (k - 2) * jax.random.normal(key, x.shape, x.dtype) for key, (_, x) in zip(keys, leaves)]
         y = jax.tree.unflatten(tree, values)
-        flat, unravel = ravel_pytree(y)
-        jacobian = np.asarray(
-            jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, jnp.asarray(inp, flat.dtype)))[0])(
-                flat
-            )
-        )
+        jacobian = np.asarray(_jacobian(node, y, z, jnp.asarray(inp, float_dtype())))
         names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, x in leaves for _ in range(x.size)]
         units = np.concatenate([np.repeat(np.arange(x.shape[0]), x[:1].size) for _, x in leaves] or [np.zeros(0, int)])
         variable = np.asarray(names)
@@ -45,6 +49,6 @@ def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
         if len(wrong):
             i, j = wrong[0]
             raise ValueError(
-                f"d({names[i]})/dt of unit {units[i]} depends on {names[j]} of unit {units[j]}, but the node says that its units "
-                f"are independent. Set `elementwise = False`, or couple units through an edge."
+                f"d({names[i]})/dt of unit {units[i]} depends on {names[j]} of unit {units[j]}, but the node says "
+                f"that its units are independent. Set `elementwise = False`, or couple units through an edge."
             )

@@ -10,10 +10,10 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
-from ._schemes import Stepped, combine
+from ._schemes import Stepped
 
 _UNROLLED = 8
-"""Variables of a unit up to which its linear system is eliminated in the open, as elementwise operations over the units."""
+"""Variables of a unit up to which its linear system is eliminated in the open, elementwise over the units."""
 
 _TRIALS = 4
 """Trials of an update for each step that `root_find_max_steps` allows: some are taken back."""
@@ -21,25 +21,16 @@ _TRIALS = 4
 Linear = Callable[[Any], Any]
 
 
-class _Tableau:
-    """Implicit Euler written as the others are."""
-
-    a_lower: tuple = ()
-    a_diagonal = np.array([1.0])
-    a_predictor: tuple = ()
-    b_sol = np.array([1.0])
-
-
 def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool) -> Stepped:
     """A step of a (singly) diagonally implicit solver; `failed` where Newton's method did not converge.
 
-    Stage i solves `z = dt a_ii f(base + z)` by Newton's method. It has converged when the last update is below
-    `atol + rtol |y|`. Where the solver's root finder names no tolerances, both are the square root of the machine epsilon
-    (3e-4 in float32, 1.5e-8 in float64): the error left after an update is about its square. `root_find_max_steps` bounds
-    the iterations, four trials each. With elementwise units the Jacobian has one small block per unit, found with one tangent per
-    variable; `solver.step` would build it for the whole population. Derivatives are those of the implicit function.
+    A stage solves `z = h f(base + z)`, h = dt times its diagonal entry, by Newton's method. It has converged when the
+    last update is below `atol + rtol |y|`. Where the solver's root finder names no tolerances, both are the square root
+    of the machine epsilon (3e-4 in float32, 1.5e-8 in float64): the error left after an update is about its square.
+    `root_find_max_steps` bounds the iterations, four trials each. With elementwise units the Jacobian has one small
+    block per unit, found with one tangent per variable; `solver.step` would build it for the whole population.
+    Derivatives are those of the implicit function.
     """
-    tableau = _Tableau if type(solver) is diffrax.ImplicitEuler else solver.tableau
     t0 = jnp.zeros_like(dt)
     rtol, atol = _tolerances(solver, dt.dtype)
     trials = _TRIALS * solver.root_find_max_steps
@@ -47,35 +38,47 @@ def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool)
     def field(y):
         return terms.vf(t0, y, None)
 
-    def scaled(x, c):
-        return jax.tree.map(lambda k: c * k, x)
+    def stage(base, guess, h):
+        """The slope `f(base + h slope)`, and a number > 0 where it was not found."""
 
-    slopes: list[Any] = []
-    failed = jnp.asarray(False)
-    for i, diagonal in enumerate(tableau.a_diagonal):
-        base = combine(y, tableau.a_lower[i - 1] if i else (), [scaled(k, dt) for k in slopes])
-        if diagonal == 0:
-            slopes.append(field(base))
-            continue
-        h = float(diagonal) * dt
-
-        def residual(z, base=base, h=h):
+        def residual(z):
             f = field(jax.tree.map(jnp.add, base, z))
             return jax.tree.map(lambda z, f: z - h * f, z, f)
 
-        # a predictor from the stages so far; its coefficients add up to one
-        guess = combine(scaled(y, 0.0), tableau.a_predictor[i - 1], slopes) if i else field(y)
-
-        def newton(residual, z, base=base):
+        def newton(residual, z):
             return _newton(residual, z, base, rtol, atol, trials, elementwise)
 
         def tangent(g, b):
             return _solve(g, b, elementwise)
 
-        z, bad = jax.lax.custom_root(residual, scaled(guess, h), newton, tangent, has_aux=True)
-        slopes.append(scaled(z, 1 / h))
-        failed = failed | (bad > 0)
-    return combine(y, tableau.b_sol, [scaled(k, dt) for k in slopes]), failed
+        guess = jax.tree.map(lambda f: h * f, guess)
+        z, bad = jax.lax.custom_root(residual, guess, newton, tangent, has_aux=True)
+        return jax.tree.map(lambda z: z / h, z), bad
+
+    first = field(y)
+    if type(solver) is diffrax.ImplicitEuler:
+        slope, bad = stage(y, first, dt)
+        return jax.tree.map(lambda y, f: y + dt * f, y, slope), bad > 0
+
+    # the first stage is explicit and the others have one diagonal: a loop over them compiles Newton's method once
+    tableau = solver.tableau
+    n = tableau.num_stages
+    h = float(tableau.a_diagonal[1]) * dt
+
+    def padded(rows):
+        return jnp.asarray([[*row, *(0.0,) * (n - len(row))] for row in rows], dt.dtype)
+
+    def next_stage(slopes, given):
+        i, row, predictor = given
+        base = jax.tree.map(lambda y, k: y + dt * jnp.tensordot(row, k, 1), y, slopes)
+        slope, bad = stage(base, jax.tree.map(lambda k: jnp.tensordot(predictor, k, 1), slopes), h)
+        return jax.tree.map(lambda k, new: k.at[i].set(new), slopes, slope), bad
+
+    slopes = jax.tree.map(lambda f: jnp.zeros((n, *f.shape), f.dtype).at[0].set(f), first)
+    stages = (jnp.arange(1, n), padded(tableau.a_lower), padded(tableau.a_predictor))
+    slopes, bad = jax.lax.scan(next_stage, slopes, stages)
+    weights = jnp.asarray(tableau.b_sol, dt.dtype)
+    return jax.tree.map(lambda y, k: y + dt * jnp.tensordot(weights, k, 1), y, slopes), jnp.any(bad > 0)
 
 
 def _tolerances(solver: Any, dtype: Any) -> tuple[float, float]:
@@ -89,8 +92,8 @@ def _tolerances(solver: Any, dtype: Any) -> tuple[float, float]:
 def _newton(residual, guess, base, rtol, atol, trials, elementwise):
     """The root of `residual` near `guess`, and 1.0 where it was not found within so many trials.
 
-    Newton's method with a damping of its own for every unit: an update that does not make the unit's residual smaller is
-    taken back and tried at a quarter of its length. Starts from zero where that is nearer than `guess`.
+    Newton's method with a damping of its own for every unit: an update that does not make the unit's residual smaller
+    is taken back and tried at a quarter of its length. Starts from zero where that is nearer than `guess`.
     """
     scale = jax.tree.map(lambda b: atol + rtol * jnp.abs(b), base)
     zero = jax.tree.map(jnp.zeros_like, guess)

@@ -19,8 +19,8 @@ class SolverRule(NamedTuple):
     """What a solver does here, as tested.
 
     `order`: order of convergence without noise. `sense`: "Ito" or "Stratonovich", to which solution it converges with
-    multiplicative noise; None: it takes no noise. `strong_order`: order of convergence path by path, with multiplicative
-    noise. `implicit`: stable for stiff decay at any step. `step`: how it is called.
+    multiplicative noise; None: it takes no noise. `strong_order`: order of convergence path by path, where the noise of
+    a variable depends on that variable alone. `implicit`: stable for stiff decay at any step. `step`: how it is called.
     """
 
     order: int
@@ -52,17 +52,17 @@ SOLVERS: Mapping[type, SolverRule] = MappingProxyType(
 )
 """The solvers that `simulate` takes, each tested for these figures."""
 
-_LEVY = "it needs space-time Levy areas of the noise, of which only the increments are drawn. Use diffrax.StratonovichMilstein()"
-_IMEX = "it splits the field into a stiff and an easy part, which units do not tell apart, and is wrong with noise. Use diffrax.Kvaerno3()"
+_LEVY = "it needs space-time Levy areas of the noise; only increments are drawn. Use diffrax.StratonovichMilstein()"
+_IMEX = "it needs the field in a stiff and an easy part, and is wrong with noise. Use diffrax.Kvaerno3()"
 _LANGEVIN = "it solves underdamped Langevin equations only. Use diffrax.Heun()"
 
 REFUSED: Mapping[type, str] = MappingProxyType(
     {
-        diffrax.LeapfrogMidpoint: "it continues from the step before, across which spikes jump. Use diffrax.Midpoint()",
-        diffrax.ReversibleHeun: "it carries a second state from step to step, across which spikes jump. Use diffrax.Heun()",
-        diffrax.SemiImplicitEuler: "it needs a field of two halves (position, momentum), which units are not. Use diffrax.Heun()",
-        diffrax.HalfSolver: "it doubles the work for an error estimate that a fixed step has no use for, and would give each half "
-        "the noise of the whole step. Use Substep(solver, 2)",
+        diffrax.LeapfrogMidpoint: "it continues from the step before, across jumps. Use diffrax.Midpoint()",
+        diffrax.ReversibleHeun: "it carries a second state from step to step, across jumps. Use diffrax.Heun()",
+        diffrax.SemiImplicitEuler: "it needs a field of position and momentum. Use diffrax.Heun()",
+        diffrax.HalfSolver: "its error estimate is of no use with a fixed step, and each half would get the noise of "
+        "the whole step. Use Substep(solver, 2)",
         diffrax.KenCarp3: _IMEX,
         diffrax.KenCarp4: _IMEX,
         diffrax.KenCarp5: _IMEX,
@@ -87,7 +87,8 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
         return check_solver(solver.solver, node, name)
     if isinstance(solver, type):
         raise TypeError(
-            f"The solver of node {name!r} is the class {solver.__name__}; expected an instance. Write {solver.__name__}()."
+            f"The solver of node {name!r} is the class {solver.__name__}; expected an instance. "
+            f"Write {solver.__name__}()."
         )
     kind = type(solver)
     if kind not in SOLVERS:
@@ -102,13 +103,15 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
         return None
     if not node.elementwise and kind in (ExponentialEuler, diffrax.ItoMilstein):
         raise TypeError(
-            f"The solver {kind.__name__} of node {name!r} is refused: the units of this node flow together (elementwise = False) "
-            f"and it takes the derivative of each variable alone. Give solver={{{name!r}: diffrax.Heun()}}, or an implicit solver."
+            f"The solver {kind.__name__} of node {name!r} is refused: the units of this node flow together "
+            f"(elementwise = False) and it takes the derivative of each variable alone. "
+            f"Give solver={{{name!r}: diffrax.Heun()}}, or an implicit solver."
         )
     if noisy is not None and rule.sense is None:
         able = ", ".join(f"{k.__name__} ({r.sense})" for k, r in SOLVERS.items() if r.sense)
         raise TypeError(
-            f"The solver {kind.__name__} of node {name!r} is refused: the node is noisy and it takes no noise. Use one of {able}."
+            f"The solver {kind.__name__} of node {name!r} is refused: the node is noisy and it takes no noise. "
+            f"Use one of {able}."
         )
     return None
 

@@ -1,4 +1,4 @@
-"""How one step of a diffrax solver is taken here: each function is `(solver, terms, y, dt, elementwise) -> (y, failed)`."""
+"""How one step of a diffrax solver is taken: functions `(solver, terms, y, dt, elementwise) -> (y, failed)`."""
 
 from typing import Any
 

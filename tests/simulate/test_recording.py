@@ -164,3 +164,18 @@ def test_progress_is_reported(net, capfd):
     bs.simulate(net, t1=10.0, dt=0.1, key=KEY, progress_meter=diffrax.TextProgressMeter())
     jax.effects_barrier()
     assert "100.00%" in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("number", [18.0, np.float64(18.0), jnp.asarray(18.0)], ids=["float", "numpy", "weak array"])
+def test_a_number_put_into_a_network_does_not_compile_again(net, number):
+    import equinox as eqx
+
+    bs.simulate(net, t1=3.0, dt=0.1, key=KEY)
+    other = eqx.tree_at(lambda m: m.nodes["P"].unit.tau_m, net, number)
+    sol = bs.simulate(other, t1=3.0, dt=0.1, key=KEY)
+    assert sol.compile_s < 0.1
+
+
+def test_a_key_is_a_key(net):
+    with pytest.raises(TypeError, match=r"jax.random.key"):
+        bs.simulate(net, t1=1.0, dt=0.1, key=3)

@@ -1,10 +1,11 @@
 """What ExponentialEuler promises beyond its order."""
 
-import brainsim as bs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import brainsim as bs
 from brainsim.solvers import phi1
 
 from .units import Linear, final, network
@@ -48,7 +49,7 @@ def test_phi1_in_double_precision(x64):
 
 
 def test_exact_in_law_with_additive_noise():
-    """A step as long as the time constant: the stationary variance is still sigma^2 tau / 2 (forward Euler doubles it)."""
+    """A step as long as the time constant: the variance is still sigma^2 tau / 2 (forward Euler doubles it)."""
     n = 4000
     y = final(network(Linear(), n, noise=bs.WhiteNoise({"v": 0.5})), bs.ExponentialEuler(), 10, 10.0)
     np.testing.assert_allclose(np.var(y["v"]), 0.5**2 / 2, rtol=4 * np.sqrt(2 / n))  # four standard errors

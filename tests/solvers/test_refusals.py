@@ -1,10 +1,11 @@
 """What is not taken is refused, with the node, the solver and the reason."""
 
-import brainsim as bs
 import diffrax
 import jax
 import jax.numpy as jnp
 import pytest
+
+import brainsim as bs
 from brainsim.solvers import REFUSED, SOLVERS, Substep
 
 from .units import Geometric, Linear, Ring, network
@@ -15,7 +16,13 @@ def run(solver, **kw):
 
 
 def make(kind):
-    return kind(diffrax.Euler()) if kind is diffrax.HalfSolver else kind(*((0.1,) if kind in (diffrax.ALIGN, diffrax.ShOULD, diffrax.QUICSORT) else ()))
+    arguments = {
+        diffrax.HalfSolver: (diffrax.Euler(),),
+        diffrax.ALIGN: (0.1,),
+        diffrax.ShOULD: (0.1,),
+        diffrax.QUICSORT: (0.1,),
+    }
+    return kind(*arguments.get(kind, ()))
 
 
 @pytest.mark.parametrize("kind", REFUSED, ids=lambda k: k.__name__)
@@ -52,20 +59,20 @@ def test_noise_needs_a_solver_that_takes_it(kind):
 
 @pytest.mark.parametrize("solver", [None, bs.ExponentialEuler(), diffrax.ItoMilstein()])
 def test_coupled_nodes_need_a_solver_for_them(solver):
-    with pytest.raises(TypeError, match=r"of node 'P' is refused: the units of this node flow together.*diffrax.Heun\(\)"):
+    with pytest.raises(TypeError, match=r"'P' is refused: the units of this node flow together.*Heun\(\)"):
         bs.simulate(network(Ring(), 3), t1=0.2, dt=0.1, solver=solver, key=jax.random.key(0))
 
 
 @pytest.mark.parametrize("solver", [diffrax.Euler, "Euler", 3])
 def test_not_a_solver(solver):
-    with pytest.raises(TypeError, match="solver of node 'P' is .*expected an instance"):
+    with pytest.raises(TypeError, match=r"solver of node 'P' is .*expected an instance"):
         run(solver)
 
 
 def test_substep_checks_its_arguments():
-    with pytest.raises(ValueError, match="Substep.m is 0"):
+    with pytest.raises(ValueError, match=r"Substep\.m is 0"):
         Substep(diffrax.Euler(), 0)
-    with pytest.raises(TypeError, match="Substep.solver is"):
+    with pytest.raises(TypeError, match=r"Substep\.solver is"):
         Substep(diffrax.Euler, 2)
     with pytest.raises(TypeError, match="LeapfrogMidpoint of node 'P' is refused"):
         run(Substep(diffrax.LeapfrogMidpoint(), 2))

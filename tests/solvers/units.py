@@ -25,7 +25,8 @@ class LotkaVolterra(Silent):
     a: Param = 1.0
 
     def init(self, n, clock):
-        return {"v": jnp.full(n, 1.5, float_dtype()), "w": jnp.full(n, 0.7, float_dtype())}, {"count": jnp.zeros(n, jnp.int32)}
+        y = {"v": jnp.full(n, 1.5, float_dtype()), "w": jnp.full(n, 0.7, float_dtype())}
+        return y, {"count": jnp.zeros(n, jnp.int32)}
 
     def vector_field(self, y, z, inp):
         return {"v": y["v"] * (self.a - y["w"]) + inp, "w": y["w"] * (y["v"] - 1)}
