@@ -1,8 +1,8 @@
 """A recurrent spiking network learns to read Braille: the whole of it, to be copied.
 
-Twelve tactile sensors send their events to recurrent LIF neurons, and these to one leaky integrator per letter, whose
-mean potential over the 1.28 s is the score of that letter. Weights, membrane and synaptic time constants are trained by
-gradient descent through the spikes (surrogate gradients), with AdamW.
+Twelve tactile sensors send their events over delay lines to recurrent LIF neurons, and these to one leaky integrator per
+letter, whose mean potential over the 1.28 s is the score of that letter. Weights, membrane and synaptic time constants are
+trained by gradient descent through the spikes (surrogate gradients), with AdamW.
 """
 
 import dataclasses
@@ -29,9 +29,11 @@ class Settings:
     neurons: int = 128
     steps: int = 128
     """Time steps per letter: two bins of 5 ms are merged into one of 10 ms."""
-    epochs: int = 100
+    delays: tuple[float, ...] = (0.0, 40.0, 80.0, 120.0, 160.0)
+    """Delays of the lines by which each sensor reaches the neurons (ms)."""
+    epochs: int = 50
     batch: int = 64
-    learning_rate: float = 5e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     smoothing: float = 0.1
     """Label smoothing."""
@@ -39,6 +41,8 @@ class Settings:
     """Mean share of events left out of a training sample; the share of a sample is uniform up to twice the mean."""
     roll: int = 12
     """Largest shift in time of a training sample (steps)."""
+    mute: float = 0.2
+    """Share of the neurons whose output is left out of a training batch (dropout, Srivastava et al. 2014)."""
     seed: int = 0
 
     @property
@@ -50,16 +54,18 @@ class Settings:
 def network(c: Settings) -> bs.Network:
     """Sensors -> recurrent LIF neurons -> one leaky integrator per letter. Potentials are in units of the threshold."""
     rng = np.random.default_rng(c.seed)
-    n = c.neurons
+    n, lines = c.neurons, 12 * len(c.delays)
     cells = bs.LIF(tau_m=10.0 ** rng.uniform(1.0, 2.0, n), e_l=0.0, v_reset=0.0, v_th=1.0, g_l=1.0)
     return bs.Network(
         nodes={
-            "sensors": bs.Source(process=bs.External(), size=12),
+            "sensors": bs.Source(process=bs.External(), size=lines),
             "cells": bs.Population(cells, n, {"syn": bs.ExpCurr(tau=np.full(n, 15.0))}, detach_reset=True),
             "letters": bs.Population(bs.LeakyIntegrator(tau_m=20.0, r=12.0), LETTERS, {"syn": bs.ExpCurr(tau=10.0)}),
         },
         edges={
-            "input": bs.Projection("sensors", "cells", bs.Dense(12, n), weight=rng.normal(size=(12, n))),
+            "input": bs.Projection(
+                "sensors", "cells", bs.Dense(lines, n), weight=rng.normal(size=(lines, n)) / math.sqrt(len(c.delays))
+            ),
             "recurrent": bs.Projection(
                 "cells", "cells", bs.Dense(n, n), weight=rng.normal(size=(n, n)) * 0.5 / math.sqrt(n)
             ),
@@ -92,6 +98,16 @@ def with_parameters(net: bs.Network, p: dict[str, Any]) -> bs.Network:
     return eqx.tree_at(places, net, [*p["weights"].values(), jnp.exp(p["log_tau_m"]), jnp.exp(p["log_tau_syn"])])
 
 
+def delayed(x: jax.Array, c: Settings) -> jax.Array:
+    """The events on all lines, (steps, 12 lines per delay).
+
+    The same as one `Projection(..., delay=d)` per delay, but as the sensors only play what was recorded, delaying the
+    recording once is cheaper than a ring of arrivals in every step.
+    """
+    late = [round(d / c.dt) for d in c.delays]
+    return jnp.concatenate([jnp.pad(x, ((k, 0), (0, 0)))[: len(x)] for k in late], axis=1)
+
+
 def simulate(net: bs.Network, x: jax.Array, c: Settings, saveat: tuple = ()) -> bs.Solution:
     """The network's answer to one sample `x` (steps, 12), with the potentials of the letters and what `saveat` asks."""
     return bs.simulate(
@@ -99,7 +115,7 @@ def simulate(net: bs.Network, x: jax.Array, c: Settings, saveat: tuple = ()) -> 
         t1=c.steps * c.dt,
         dt=c.dt,
         key=jax.random.key(0),  # nothing in this network is random
-        inputs={"sensors": x},
+        inputs={"sensors": delayed(x, c)},
         saveat=[bs.Trace(target="letters.v"), *saveat],
         adjoint=bs.DirectAdjoint(),  # a short run: keep every step, recompute nothing
     )
@@ -149,8 +165,10 @@ def train(data: Letters, c: Settings, report: Callable[[Epoch], None] = lambda e
         optax.clip_by_global_norm(1.0), optax.adamw(rate, weight_decay=c.weight_decay, mask=decayed)
     )
 
-    def loss(p, x, y):
-        out, firing = jax.vmap(lambda x: scores(with_parameters(net, p), x, c))(x)
+    def loss(p, x, y, heard):
+        weights = p["weights"] | {"output": p["weights"]["output"] * (heard[:, None] / (1.0 - c.mute))}
+        present = with_parameters(net, p | {"weights": weights})
+        out, firing = jax.vmap(lambda x: scores(present, x, c))(x)
         wanted = optax.smooth_labels(jax.nn.one_hot(y, LETTERS), c.smoothing)
         return jnp.mean(optax.softmax_cross_entropy(out, wanted)), (
             jnp.mean(jnp.argmax(out, -1) == y),
@@ -159,8 +177,10 @@ def train(data: Letters, c: Settings, report: Callable[[Epoch], None] = lambda e
 
     @jax.jit
     def update(p, state, chosen, key):
-        samples = jax.vmap(lambda x, key: augment(x, key, c))(x[chosen], jax.random.split(key, len(chosen)))
-        (value, aux), gradient = jax.value_and_grad(loss, has_aux=True)(p, samples, y[chosen])
+        mute, *keys = jax.random.split(key, len(chosen) + 1)
+        samples = jax.vmap(lambda x, key: augment(x, key, c))(x[chosen], jnp.stack(keys))
+        heard = jax.random.bernoulli(mute, 1.0 - c.mute, (c.neurons,)).astype(x.dtype)
+        (value, aux), gradient = jax.value_and_grad(loss, has_aux=True)(p, samples, y[chosen], heard)
         change, state = optimiser.update(gradient, state, p)
         return optax.apply_updates(p, change), state, jnp.stack([value, *aux])
 

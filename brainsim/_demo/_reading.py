@@ -75,9 +75,10 @@ def _settings(trained: Trained, got: Read, c: Settings) -> Table:
     rows = [
         ("training set / batch / epochs", f"927 / {c.batch} / {c.epochs}"),
         ("time step", f"{c.dt:g} ms, {c.steps} steps"),
+        ("delay lines of a sensor", f"{len(c.delays)}, {min(c.delays):g} to {max(c.delays):g} ms"),
         ("optimiser", f"AdamW, one cycle, learning rate {c.learning_rate:g}, weight decay {c.weight_decay:g}"),
         ("augmentation", f"{c.drop:.0%} of the events dropped on average, shifted by up to {c.roll * c.dt:g} ms"),
-        ("label smoothing", f"{c.smoothing:g}"),
+        ("label smoothing, dropout of neurons", f"{c.smoothing:g}, {c.mute:g}"),
         ("seed", c.seed),
         ("loss, first and last epoch", f"{trained.history[0].loss:.3f}, {trained.history[-1].loss:.3f}"),
         ("accuracy in training, last epoch (augmented)", f"{trained.history[-1].accuracy:.1%}"),

@@ -15,8 +15,7 @@ def phi1(x: Array) -> Array:
 
     Near 0 its Taylor series, since the derivative of the quotient loses `eps / x^2` of its digits there.
     """
-    # up to here the series is exact to rounding; beyond, exp(x) - 1 has lost no more than two digits, and costs half
-    # of expm1
+    # up to here the series is exact to rounding; beyond, exp(x) - 1 lost at most two digits, for half the cost of expm1
     near = 0.2 if x.dtype == jnp.float32 else 0.01
     small = jnp.abs(x) < near
     safe = jnp.where(small, jnp.ones_like(x), x)
