@@ -1,8 +1,8 @@
 """A recurrent spiking network learns to read Braille: the whole of it, to be copied.
 
-Twelve tactile sensors send their events over delay lines to recurrent LIF neurons, and these to one leaky integrator per
-letter, whose mean potential over the 1.28 s is the score of that letter. Weights, membrane and synaptic time constants are
-trained by gradient descent through the spikes (surrogate gradients), with AdamW.
+Twelve tactile sensors send their events over delay lines to recurrent LIF neurons, and these to one leaky integrator
+per letter, whose mean potential over the 1.28 s is the score of that letter. Weights, membrane and synaptic time
+constants are trained by gradient descent through the spikes (surrogate gradients), with AdamW.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Settings:
     """Time steps per letter: two bins of 5 ms are merged into one of 10 ms."""
     delays: tuple[float, ...] = (0.0, 40.0, 80.0, 120.0, 160.0)
     """Delays of the lines by which each sensor reaches the neurons (ms)."""
-    epochs: int = 50
+    epochs: int = 70
     batch: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2

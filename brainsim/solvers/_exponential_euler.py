@@ -21,7 +21,7 @@ def phi1(x: Array) -> Array:
     safe = jnp.where(small, jnp.ones_like(x), x)
     series = 1 + x * (1 / 2 + x * (1 / 6 + x * (1 / 24 + x * (1 / 120 + x * (1 / 720)))))
     # times the reciprocal: XLA turns some divisions into that and not others, and a batched run must equal a single one
-    return jnp.where(small, series, jnp.expm1(safe) * (1.0 / safe))
+    return jnp.where(small, series, (jnp.exp(safe) - 1) * (1.0 / safe))
 
 
 def own_derivatives(field: Callable[[Any], Any], y: Any) -> list[tuple[Array, Array]]:
