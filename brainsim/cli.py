@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import _demo
 
@@ -49,14 +49,15 @@ def _need_matplotlib() -> None:
 
 
 def _bars(console: Console) -> Progress:
+    fixed = {"no_wrap": True}
     columns = (
         SpinnerColumn(finished_text="[green]✓[/green]"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        TextColumn("[dim]{task.fields[text]}[/dim]"),
+        TextColumn("{task.description}", table_column=Column(**fixed)),
+        BarColumn(bar_width=16),
+        TimeElapsedColumn(table_column=Column(min_width=7, **fixed)),
+        TextColumn("[dim]{task.fields[text]}[/dim]", table_column=Column(ratio=1, overflow="ellipsis", **fixed)),
     )
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, expand=True)
 
 
 @app.command()
