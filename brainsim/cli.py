@@ -4,7 +4,7 @@ import os
 import platform
 import webbrowser
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -49,7 +49,7 @@ def _need_matplotlib() -> None:
 
 
 def _bars(console: Console) -> Progress:
-    fixed = {"no_wrap": True}
+    fixed: dict[str, Any] = {"no_wrap": True}
     columns = (
         SpinnerColumn(finished_text="[green]✓[/green]"),
         TextColumn("{task.description}", table_column=Column(**fixed)),

@@ -147,8 +147,8 @@ def _learning(trained: Trained, accuracy: float, baseline: Ridge) -> Figure:
     tidy(canvas)
     caption = (
         "Learning. Left: cross-entropy with smoothed labels, mean over an epoch. Right: accuracy on the training "
-        "samples as they are seen, with events dropped and times shifted, which is harder than reading the "
-        "recordings; the dot is the one look at the held-out set."
+        "samples as they are seen, with events dropped, times shifted and some neurons muted, which is harder than "
+        "reading the recordings; the dot is the one look at the held-out set."
     )
     return Figure.of(canvas, caption)
 

@@ -21,7 +21,7 @@ TEXTS = ("simulator", "threads", "method", "precision")
 NUMBERS = ("rate Hz", "valid", "build s", "compile s", "run s", "min .. max", "runs", "x brainsim", "cpu s", "x (cpu)")
 
 app = typer.Typer(add_completion=False, help=__doc__)
-console = Console(width=None if Console().is_terminal else 140)  # a file has no width of its own
+console = Console(width=None if Console().is_terminal else 170)  # a file has no width of its own
 
 
 def machine():

@@ -59,6 +59,7 @@ def test_the_report_holds_the_numbers_that_were_computed(quick):
     for text in (
         f"{np.mean(coba['rate_hz']):.2f} Hz",
         f"{np.mean(coba['cv']):.3f}",
+        f"{coba['warm_s'] / 0.5:.2f} s",
         f"{braille['accuracy']:.1%}",
         f"{braille['ridge_accuracy']:.1%}",
         f"{braille['loss'][0]:.3f}, {braille['loss'][-1]:.3f}",
@@ -85,6 +86,7 @@ def test_the_quick_run_says_that_it_is_quick_and_compares_nothing(quick):
     page = result.path.read_text(encoding="utf-8")
     assert "This was a quick look" in page
     assert not result.acts[0].numbers["agrees"]
+    assert result.acts[0].numbers["warm_s"] > 0
 
 
 def test_progress_is_told_of_every_seed_and_epoch(quick):
