@@ -42,8 +42,8 @@ ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer va
 
 BRAINSIM_HANDLER(brainsim_append, brainsim::append,
                  xla::ffi::Ffi::Bind()
-                     .Arg<xla::ffi::AnyBuffer>()  // buffer
-                     .Arg<xla::ffi::AnyBuffer>()  // count
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Ret<xla::ffi::AnyBuffer>()  // buffer, in place
+                     .Arg<xla::ffi::AnyBuffer>()    // buffer
+                     .Arg<xla::ffi::AnyBuffer>()    // count
+                     .Arg<xla::ffi::AnyBuffer>()    // value
+                     .Ret<xla::ffi::AnyBuffer>()    // buffer, in place
                      .Ret<xla::ffi::AnyBuffer>());  // count, in place

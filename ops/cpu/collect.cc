@@ -1,5 +1,5 @@
-// Take what arrives now out of the ring: row `slot` is copied out and cleared, in place. As one operation, because a read
-// and a write of the same carried buffer make XLA copy the whole ring every step.
+// Take what arrives now out of the ring: row `slot` is copied out and cleared, in place. As one operation, because a
+// read and a write of the same carried buffer make XLA copy the whole ring every step.
 #include <cstring>
 
 #include "brainsim/batch.h"

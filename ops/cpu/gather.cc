@@ -24,8 +24,8 @@ void gather_rows(T* out, const T* c, const T* weight, const bool* mask, int64_t 
 }
 
 ffi::Error gather(ffi::AnyBuffer c, ffi::AnyBuffer weight, ffi::AnyBuffer mask, ffi::AnyBuffer slot,
-                  ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices,
-                  ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout) {
+                  ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out,
+                  int64_t n_pre, int64_t fanout) {
   auto dims = c.dimensions();
   if (dims.size() < 2) return ffi::Error::InvalidArgument("gather: c needs a depth and a size");
   const int64_t depth = dims[dims.size() - 2], n_post = dims[dims.size() - 1];

@@ -30,8 +30,8 @@ void scatter_rows(T* out, const T* value, int64_t n_pre, const T* weight, const 
 }
 
 ffi::Error scatter(ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight, ffi::AnyBuffer slot,
-                   ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices,
-                   ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout) {
+                   ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out,
+                   int64_t n_pre, int64_t fanout) {
   auto dims = base.dimensions();
   if (dims.size() < 2) return ffi::Error::InvalidArgument("scatter: base needs a depth and a size");
   const int64_t depth = dims[dims.size() - 2], n_post = dims[dims.size() - 1];
@@ -40,23 +40,29 @@ ffi::Error scatter(ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer wei
   if (!batch.ok()) return ffi::Error::InvalidArgument("scatter: batch axes do not fit");
   return for_float_type(base.element_type(), {value.element_type(), weight.element_type(), out->element_type()},
                         [&](auto zero) {
-    using T = decltype(zero);
-    View<T> to(*out, batch);
-    View<const T> from(base, batch), v(value, batch), w(weight, batch);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
-    const bool one = w.size() == 1;
-    if (!graphs.fit(n_pre) || v.size() != n_pre) return ffi::Error::InvalidArgument("scatter: lengths do not fit");
-    if (to.data() != from.data() && to.total() > 0) std::memcpy(to.data(), from.data(), to.total() * sizeof(T));
-    if (to.size() == 0) return ffi::Error::Success();
-    batch.each([&](const Axes& b) {
-      const Graph graph = graphs.at(b);
-      if (one && graph.delay) scatter_rows<T, true, true>(to.at(b), v.at(b), n_pre, w.at(b), graph);
-      if (one && !graph.delay) scatter_rows<T, true, false>(to.at(b), v.at(b), n_pre, w.at(b), graph);
-      if (!one && graph.delay) scatter_rows<T, false, true>(to.at(b), v.at(b), n_pre, w.at(b), graph);
-      if (!one && !graph.delay) scatter_rows<T, false, false>(to.at(b), v.at(b), n_pre, w.at(b), graph);
-    });
-    return ffi::Error::Success();
-  });
+                          using T = decltype(zero);
+                          View<T> to(*out, batch);
+                          View<const T> from(base, batch), v(value, batch), w(weight, batch);
+                          Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
+                          const bool one = w.size() == 1;
+                          if (!graphs.fit(n_pre) || v.size() != n_pre)
+                            return ffi::Error::InvalidArgument("scatter: lengths do not fit");
+                          if (to.data() != from.data() && to.total() > 0)
+                            std::memcpy(to.data(), from.data(), to.total() * sizeof(T));
+                          if (to.size() == 0) return ffi::Error::Success();
+                          batch.each([&](const Axes& b) {
+                            const Graph graph = graphs.at(b);
+                            if (one && graph.delay)
+                              scatter_rows<T, true, true>(to.at(b), v.at(b), n_pre, w.at(b), graph);
+                            if (one && !graph.delay)
+                              scatter_rows<T, true, false>(to.at(b), v.at(b), n_pre, w.at(b), graph);
+                            if (!one && graph.delay)
+                              scatter_rows<T, false, true>(to.at(b), v.at(b), n_pre, w.at(b), graph);
+                            if (!one && !graph.delay)
+                              scatter_rows<T, false, false>(to.at(b), v.at(b), n_pre, w.at(b), graph);
+                          });
+                          return ffi::Error::Success();
+                        });
 }
 
 }  // namespace

@@ -73,5 +73,5 @@ BRAINSIM_HANDLER(brainsim_tally, brainsim::tally,
                  xla::ffi::Ffi::Bind()
                      .Arg<xla::ffi::AnyBuffer>()  // value
                      .RemainingArgs()
-                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()   // number of non-zero values
+                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()    // number of non-zero values
                      .Ret<xla::ffi::Buffer<xla::ffi::S32>>());  // 1 if anything is not finite

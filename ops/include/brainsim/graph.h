@@ -10,8 +10,8 @@
 
 namespace brainsim {
 
-// Calls f(i) for every i with x[i] != 0, in order. Silence is skipped 16 values at a time: a value is +-0 exactly if all
-// bits but the sign are 0, so that NaN counts as a value.
+// Calls f(i) for every i with x[i] != 0, in order. Silence is skipped 16 values at a time: a value is +-0 exactly if
+// all bits but the sign are 0, so that NaN counts as a value.
 template <typename T, typename F>
 inline void for_nonzero(const T* x, int64_t n, F&& f) {
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
@@ -35,13 +35,13 @@ inline void for_nonzero(const T* x, int64_t n, F&& f) {
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
 // taken on trust: rows are cut to the list of synapses, and a target out of range is dropped.
 struct Graph {
-  const int32_t* indptr;   // null where every row has `fanout` synapses
+  const int32_t* indptr;  // null where every row has `fanout` synapses
   const int32_t* indices;
-  const int32_t* delay;    // null where no synapse has one
+  const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;
   int64_t fanout;
-  int64_t depth;           // of the ring
-  int64_t slot;            // 0 <= slot < depth
+  int64_t depth;  // of the ring
+  int64_t slot;   // 0 <= slot < depth
   uint32_t n_post;
 
   int64_t begin(int64_t row) const { return indptr == nullptr ? row * fanout : cut(indptr[row]); }
