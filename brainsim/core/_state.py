@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from ..base import Key, float_dtype
 
@@ -57,6 +57,7 @@ class Events(eqx.Module):
 
     value: Float[Array, " n"]
     support: Bool[Array, " n"] | None = None
+    words: UInt32[Array, " n_words"] | None = None
 
     def of(self, units: tuple[int, int, int] | None) -> "Events":
         """The events of the units start, stop, step (None: of all)."""

@@ -13,7 +13,7 @@ import jax.ffi
 VERSION = 1
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
-TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally")
+TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally", "fused")
 
 
 def target(name: str) -> str:
@@ -24,6 +24,14 @@ def target(name: str) -> str:
 def _library() -> Path:
     """Where the build puts the library."""
     return Path(__file__).parent / "_lib" / "libbrainsim_ops.so"
+
+
+_libraries: list[ctypes.CDLL] = []
+
+
+def register_fused(number: int, address: int) -> None:
+    """Make the machine code at `address` known as the fused kernel `number`."""
+    _libraries[0].brainsim_fused_register(number, address)
 
 
 def _load() -> str:
@@ -38,6 +46,8 @@ def _load() -> str:
         return "no kernel library: brainsim was installed without a C++ compiler"
     try:
         library = ctypes.CDLL(str(path))
+        library.brainsim_fused_register.argtypes = ctypes.c_int64, ctypes.c_void_p
+        _libraries.append(library)
         version = int(library.brainsim_ops_version())
         if version != VERSION:
             return f"kernel library has interface {version}, this brainsim needs {VERSION}: build it again"
