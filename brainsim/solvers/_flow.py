@@ -11,7 +11,7 @@ from jax.interpreters import partial_eval as pe
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype
-from ..core import AbstractNode, Clock, Events, name_hash
+from ..core import AbstractNode, Clock, Events, name_hash, ring_slot
 from ..events import collect, tally
 from ..fusion import Program, fused, why_not
 from ._noise import Increments, increments
@@ -94,7 +94,7 @@ def update(
 ) -> Update:
     """Arrive, flow, jump. The same step with or without `fuse`, to rounding; backends differ here and nowhere else."""
     dw = noise_of(node, solver, y, z, clock) if jax.tree.leaves(y) and node.size else None
-    slots = {port: jax.lax.rem(clock.n, jnp.asarray(ring.shape[0], clock.n.dtype)) for port, ring in rings.items()}
+    slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
     plan = _plan(node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
     if isinstance(plan, _Plan):
         return plan.run(y, z, rings, slots, inp, dw, clock)
