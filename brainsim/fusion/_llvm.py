@@ -207,7 +207,7 @@ class Writer:
             return self.call("fma", a, b, c)
         return self.op("fadd", self.op("fmul", a, b), c)
 
-    def polynomial(self, x: Value, coefficients: list[float]) -> Value:
+    def polynomial(self, x: Value, coefficients: Any) -> Value:
         """`c[0] + c[1] x + ...`."""
         *rest, last = coefficients
         total = self.like(last, x)
@@ -387,6 +387,8 @@ RULES = {
 def _div(w, p, a, b):
     if not a.floating:
         raise Unsupported("a division of integers")
+    if a.lanes and not b.lanes:  # one division for all units
+        return w.mul(a, w.div(w.like(1, b), b))
     return w.div(a, b)
 
 

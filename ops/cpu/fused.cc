@@ -67,7 +67,9 @@ ffi::Error fused(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, i
   const int64_t n_out = static_cast<int64_t>(rets.size()) - n_rings - 3;
   if (n_vectors < 0 || n_out < 1) return ffi::Error::InvalidArgument("fused: numbers of operands do not fit");
   Batch batch(rank);
-  std::vector<Operand> in, out;
+  static thread_local std::vector<Operand> in, out;  // kept: a step at a time should not allocate
+  in.clear();
+  out.clear();
   in.reserve(args.size());
   out.reserve(rets.size());
   for (size_t k = 0; k < args.size(); ++k) {
@@ -94,7 +96,10 @@ ffi::Error fused(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, i
   }
   if (!fit) return ffi::Error::InvalidArgument("fused: lengths do not fit");
 
-  std::vector<void*> scalars(n_scalars), from(n_vectors + n_rings), to(n_out);
+  static thread_local std::vector<void*> scalars, from, to;
+  scalars.resize(n_scalars);
+  from.resize(n_vectors + n_rings);
+  to.resize(n_out);
   batch.each([&](const Axes& b) {
     for (int64_t k = 0; k < n_scalars; ++k) scalars[k] = in[k].at(b);
     for (int64_t k = 0; k < n_vectors; ++k) from[k] = in[n_scalars + k].at(b);
