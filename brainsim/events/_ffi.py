@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 2
+VERSION = 3
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally", "fused")

@@ -72,8 +72,8 @@ def _unpacked(words: Any) -> Any:
 
 
 @scatter_p.def_abstract_eval
-def _(base, value, weight, support, words, *topology, n_pre, fanout, first):
-    del n_pre, fanout, first
+def _(base, value, weight, support, words, *topology, n_pre, fanout, first, sorted_rows):
+    del n_pre, fanout, first, sorted_rows
     batch = _batch(base.ndim - 2, base, value, weight, support, words, *topology)
     odd = any(n not in (1, full) for n, full in zip(base.shape[:-2], batch, strict=True))
     if odd or value.dtype != base.dtype or weight.dtype != base.dtype:
@@ -82,8 +82,8 @@ def _(base, value, weight, support, words, *topology, n_pre, fanout, first):
 
 
 @gather_p.def_abstract_eval
-def _(c, weight, rowmask, *topology, n_pre, fanout, first, n_value):
-    del n_pre, fanout, first
+def _(c, weight, rowmask, *topology, n_pre, fanout, first, sorted_rows, n_value):
+    del n_pre, fanout, first, sorted_rows
     batch = _batch(c.ndim - 2, c, weight, rowmask, *topology)
     if weight.dtype != c.dtype:
         raise TypeError(f"gather: c {c} and weight {weight} do not agree.")
@@ -91,8 +91,8 @@ def _(c, weight, rowmask, *topology, n_pre, fanout, first, n_value):
 
 
 @outer_p.def_abstract_eval
-def _(value, c, support, words, *topology, n_pre, fanout, first, n_weight, batch):
-    del support, words, topology, n_pre, fanout, first
+def _(value, c, support, words, *topology, n_pre, fanout, first, sorted_rows, n_weight, batch):
+    del support, words, topology, n_pre, fanout, first, sorted_rows
     if value.dtype != c.dtype:
         raise TypeError(f"outer: value {value} and c {c} do not agree.")
     return ShapedArray((*batch, n_weight), c.dtype)
@@ -317,7 +317,7 @@ def _jitted(primitive: Primitive, **params: Any) -> Callable:
     return jax.jit(partial(primitive.bind, **params))
 
 
-_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout", "first"), {0: 0})
+_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout", "first", "sorted_rows"), {0: 0})
 _register(gather_p, "gather", _pure.gather, None, ("n_pre", "fanout", "first"), {})
 _register(outer_p, "outer", _pure.outer, 2, ("n_pre", "fanout", "first"), {})
 _register(collect_p, "collect", _pure.collect, None, (), {0: 1})

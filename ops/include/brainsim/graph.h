@@ -5,8 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-
-#include "brainsim/batch.h"
+#include <type_traits>
 
 namespace brainsim {
 
@@ -32,20 +31,78 @@ inline void for_nonzero(const T* x, int64_t n, F&& f) {
   }
 }
 
-// Calls f(i) for every i in 0..n-1 with value[first + i] != 0, in order: as the packed `words` tell (bit k of word w
-// for value[32 w + k]), or by looking where there are none.
-template <typename T, typename F>
-inline void for_active(const T* value, const uint32_t* words, int64_t first, int64_t n, F&& f) {
-  if (words == nullptr) return for_nonzero(value + first, n, f);
-  const int64_t end = first + n;
-  for (int64_t w = first >> 5; w << 5 < end; ++w) {
-    uint32_t bits = words[w];
-    if (bits == 0) continue;
-    const int64_t unit = w << 5;
-    if (unit < first) bits &= ~uint32_t{0} << (first - unit);
-    if (unit + 32 > end) bits &= ~uint32_t{0} >> (unit + 32 - end);
-    for (; bits != 0; bits &= bits - 1) f(unit - first + __builtin_ctz(bits));
+// Calls f(i) for every i in begin..end-1 with mask[i], in order; false is skipped 8 at a time.
+template <typename F>
+inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
+  int64_t i = begin;
+  for (; i + 8 <= end; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, mask + i, sizeof(eight));
+    if (eight == 0) continue;
+    for (int k = 0; k < 8; ++k) {
+      if (mask[i + k]) f(i + k);
+    }
   }
+  for (; i < end; ++i) {
+    if (mask[i]) f(i);
+  }
+}
+
+// The rows with a value: found in packed words where there are any (bit k of word w for unit 32 w + k), else by
+// looking.
+template <typename T>
+struct Active {
+  const T* value;         // of row 0, which is unit `first`
+  const uint32_t* words;  // of unit 0; null if not given
+  int64_t first;
+
+  // Calls f(i) for the rows i in begin..end-1 with a value, in order.
+  template <typename F>
+  void each(int64_t begin, int64_t end, F&& f) const {
+    if (words == nullptr) {
+      for_nonzero(value + begin, end - begin, [&](int64_t i) { f(begin + i); });
+      return;
+    }
+    const int64_t low = first + begin, high = first + end;
+    for (int64_t w = low >> 5; w << 5 < high; ++w) {
+      uint32_t bits = words[w];
+      if (bits == 0) continue;
+      const int64_t unit = w << 5;
+      if (unit < low) bits &= ~uint32_t{0} << (low - unit);
+      if (unit + 32 > high) bits &= ~uint32_t{0} >> (unit + 32 - high);
+      for (; bits != 0; bits &= bits - 1) f(unit - first + __builtin_ctz(bits));
+    }
+  }
+};
+
+// Rows in a block of some 2^16 synapses, for rows of about this length: the synapses of a block stay in the cache, and
+// blocks are many enough for threads to share. The same whatever the number of threads.
+inline int64_t row_block(int64_t length) { return std::clamp<int64_t>((int64_t{1} << 16) / length, 1, 4096); }
+
+// The first place in begin..end of ascending x with x[place] >= bound, looked for around `guess`.
+inline int64_t lower_bound_near(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+  int64_t low = begin, high = end;  // the answer is in low..high
+  guess = std::clamp(guess, begin, end);
+  if (guess < end && x[guess] < bound) {
+    low = guess + 1;
+    for (int64_t step = 8; low + step < end; step *= 2) {
+      if (x[low + step] >= bound) {
+        high = low + step;
+        break;
+      }
+      low += step + 1;
+    }
+  } else {
+    high = guess;
+    for (int64_t step = 8; high - step >= begin; step *= 2) {
+      if (x[high - step] < bound) {
+        low = high - step + 1;
+        break;
+      }
+      high -= step;
+    }
+  }
+  return std::lower_bound(x + low, x + high, bound) - x;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
@@ -55,6 +112,7 @@ struct Graph {
   const int32_t* indices;
   const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;
+  int64_t first_syn = 0;  // rows are cut to first_syn..n_syn
   int64_t fanout;
   int64_t depth;  // of the ring
   int64_t slot;   // 0 <= slot < depth
@@ -62,6 +120,18 @@ struct Graph {
 
   int64_t begin(int64_t row) const { return indptr == nullptr ? row * fanout : cut(indptr[row]); }
   int64_t end(int64_t row) const { return indptr == nullptr ? (row + 1) * fanout : cut(indptr[row + 1]); }
+
+  int64_t length(int64_t row) const { return std::max<int64_t>(end(row) - begin(row), 0); }
+
+  // The same rows, cut to the synapses between the begins of two of them.
+  Graph within(int64_t first_row, int64_t end_row) const {
+    Graph graph = *this;
+    if (indptr != nullptr) {
+      graph.first_syn = begin(first_row);
+      graph.n_syn = std::max(begin(end_row), graph.first_syn);
+    }
+    return graph;
+  }
 
   // Row of the ring for a synapse with delay `d`, in 0..depth-1; the remainder is taken only for a delay out of range.
   int64_t ring(int32_t d) const {
@@ -89,70 +159,19 @@ struct Graph {
     }
   }
 
-  // Ask for the first synapses of a row: rows lie far apart and no hardware foresees the next spike.
+  // Ask for some synapses from j on: rows lie far apart and no hardware foresees the next spike.
   template <typename T>
-  void prefetch(int64_t row, const T* weight) const {
-    const int64_t j = begin(row);
+  void prefetch(int64_t j, const T* weight) const {
     if (j >= n_syn) return;
     for (int line = 0; line < 4; ++line) {
       __builtin_prefetch(indices + j + 16 * line);
       if (delay != nullptr) __builtin_prefetch(delay + j + 16 * line);
-      if (weight != nullptr) __builtin_prefetch(weight + j + 16 * line);
+      if (weight != nullptr) __builtin_prefetch(weight + j + 64 / sizeof(T) * line);
     }
   }
 
  private:
-  int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, 0, n_syn); }
-};
-
-// The packed words of values over `n` units, if they are given.
-class Words {
- public:
-  template <typename Buffer>
-  Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
-
-  bool fit() const { return words_.size() == 0 || words_.size() == n_; }
-  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
-
- private:
-  View<const uint32_t> words_;
-  int64_t n_;
-};
-
-// The operands slot, delay, indptr and indices, which every operator ends with.
-class Graphs {
- public:
-  template <typename Buffer>
-  Graphs(const Buffer& slot, const Buffer& delay, const Buffer& indptr, const Buffer& indices, const Batch& batch,
-         int64_t fanout, int64_t depth, int64_t n_post)
-      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch) {
-    graph_.n_syn = indices_.size();
-    graph_.fanout = fanout;
-    graph_.depth = depth;
-    graph_.n_post = static_cast<uint32_t>(n_post);
-  }
-
-  bool delays() const { return delay_.size() != 0; }
-
-  // Whether the arrays have the lengths that `n_pre` rows need.
-  bool fit(int64_t n_pre) const {
-    const bool rows = graph_.fanout >= 0 ? n_pre * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre + 1;
-    return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
-  }
-
-  Graph at(const Axes& coordinates) const {
-    Graph graph = graph_;
-    graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
-    graph.indices = indices_.at(coordinates);
-    graph.delay = delays() ? delay_.at(coordinates) : nullptr;
-    const int64_t s = graph.depth > 0 ? *slot_.at(coordinates) % graph.depth : 0;
-    graph.slot = s < 0 ? s + graph.depth : s;
-    return graph;
-  }
-
- private:
-  View<const int32_t> slot_, delay_, indptr_, indices_;
-  Graph graph_;
+  int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, first_syn, n_syn); }
 };
 
 }  // namespace brainsim

@@ -1,0 +1,108 @@
+// base[s_j, post_j] += value_i * weight_j over the rows i with value_i != 0.
+//
+// Threads share the targets, not the rows: each takes a range of post units and adds to it what every active row holds
+// for that range, so that nobody writes where another does and each sum is in the order of the rows, whoever makes it.
+#ifndef BRAINSIM_SCATTER_H_
+#define BRAINSIM_SCATTER_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "brainsim/graph.h"
+#include "brainsim/parallel.h"
+
+namespace brainsim {
+
+// One batch element; elements may share `out`.
+template <typename T>
+struct Scatter {
+  T* out;
+  const T* value;  // of row 0
+  Active<T> active;
+  const T* weight;
+  Graph graph;
+};
+
+// Adds the synapses of `rows` whose targets are in low..high-1; where `kPart`, that is part of the post units and the
+// targets of each row ascend.
+template <bool kOne, bool kDelay, bool kPart, typename T>
+void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, uint32_t low, uint32_t high) {
+  const Graph& graph = s.graph;
+  const int64_t now = graph.slot * static_cast<int64_t>(graph.n_post);
+  const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
+  auto start = [&](int64_t row) { return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)); };
+  const size_t n = rows.size();
+  for (size_t k = 0; k < n; ++k) {
+    // the next row is on its way from memory while this one is sent
+    if (k + 1 < n) graph.prefetch(start(rows[k + 1]), kOne ? nullptr : s.weight);
+    const int64_t row = rows[k], last = graph.end(row);
+    int64_t j = graph.begin(row);
+    if (kPart && low > 0) j = lower_bound_near(graph.indices, j, last, low, start(row));
+    const T amount = kOne ? s.value[row] * s.weight[0] : s.value[row];
+    for (; j < last; ++j) {
+      const uint32_t post = static_cast<uint32_t>(graph.indices[j]);
+      if (kPart && post >= high) break;
+      if (post - low >= high - low) continue;
+      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : now) + post;
+      s.out[at] += kOne ? amount : amount * s.weight[j];
+    }
+  }
+}
+
+template <bool kOne, bool kDelay, typename T>
+void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t part, int64_t n_parts) {
+  const int64_t n_post = s.graph.n_post;
+  const auto low = static_cast<uint32_t>(n_post * part / n_parts);
+  const auto high = static_cast<uint32_t>(n_post * (part + 1) / n_parts);
+  if (n_parts == 1) {
+    scatter_rows<kOne, kDelay, false>(s, rows, low, high);
+  } else {
+    scatter_rows<kOne, kDelay, true>(s, rows, low, high);
+  }
+}
+
+// All elements of a batch over `n_pre` rows. `one`: weights are one number; `sorted`: the targets of each row ascend;
+// `apart`: no two elements share `out`.
+template <typename Pool, typename T>
+void scatter(Pool& pool, const std::vector<Scatter<T>>& batch, int64_t n_pre, bool one, bool sorted, bool apart) {
+  const int64_t n = batch.size();
+  if (n == 0) return;
+  std::vector<std::vector<int32_t>> rows(n);
+  std::vector<int64_t> work(n);
+  auto list = [&](int64_t b) {
+    batch[b].active.each(0, n_pre, [&](int64_t i) {
+      rows[b].push_back(static_cast<int32_t>(i));
+      work[b] += batch[b].graph.length(i);
+    });
+  };
+  if (n * n_pre < kWorthSharing) {
+    for (int64_t b = 0; b < n; ++b) list(b);
+  } else {
+    parallel_for(pool, n, list);
+  }
+  int64_t total = 0;
+  for (int64_t w : work) total += w;
+  auto send = [&](int64_t b, int64_t part, int64_t n_parts) {
+    const Scatter<T>& s = batch[b];
+    const bool delay = s.graph.delay != nullptr;
+    if (one && delay) scatter_range<true, true>(s, rows[b], part, n_parts);
+    if (one && !delay) scatter_range<true, false>(s, rows[b], part, n_parts);
+    if (!one && delay) scatter_range<false, true>(s, rows[b], part, n_parts);
+    if (!one && !delay) scatter_range<false, false>(s, rows[b], part, n_parts);
+  };
+  const int64_t threads = total < kWorthSharing ? 1 : pool.num_threads();
+  const bool by_element = apart && (n >= threads || !sorted);
+  if (threads > 1 && by_element) {
+    parallel_for(pool, n, [&](int64_t b) { send(b, 0, 1); });
+    return;
+  }
+  const int64_t n_parts = sorted ? std::max<int64_t>(threads, 1) : 1;
+  parallel_for(pool, n_parts, [&](int64_t part) {
+    for (int64_t b = 0; b < n; ++b) send(b, part, n_parts);
+  });
+}
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_SCATTER_H_
