@@ -19,10 +19,11 @@ class _Format:
         self.mantissa = info.nmant
         self.bias = 127 if dtype == np.float32 else 1023
         self.magic = 1.5 * 2.0**self.mantissa  # adding it leaves an integer in the lowest bits
-        # (exp(r) - 1) / r for |r| <= ln 2 / 2, near the best polynomial; of odd degree, so that r = 0 is no node
+        # (exp(r) - 1) / r for |r| <= ln 2 / 2: its Taylor series, cut where it is one of Chebyshev polynomials
         degree, edge = (5 if dtype == np.float32 else 11), math.log(2) / 2
-        growth = Chebyshev.interpolate(lambda r: np.expm1(r) / r, degree, [-edge, edge])
-        self.growth = growth.convert(kind=Polynomial).coef
+        taylor = Polynomial([edge**k / math.factorial(k + 1) for k in range(20)])
+        cut = taylor.convert(kind=Chebyshev).truncate(degree + 1).convert(kind=Polynomial).coef
+        self.growth = cut / edge ** np.arange(degree + 1)
         self.log_terms = 6 if dtype == np.float32 else 12
         # ln 2 in two parts, the first short enough that its product with an exponent is exact
         short = np.float32(math.log(2)).view(np.uint32) & np.uint32(0xFFFFF000)

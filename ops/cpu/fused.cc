@@ -1,6 +1,7 @@
 // Runs a kernel that brainsim/fusion compiled for the equations of a unit: one pass over the units of every element of
 // the batch. Kernels are found by number, so that a program kept on disk holds no address.
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -8,6 +9,7 @@
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
+#include "brainsim/parallel.h"
 
 namespace brainsim {
 namespace {
@@ -27,6 +29,7 @@ Kernel find(int64_t id) {
 }
 
 constexpr int64_t kChunk = 4096;  // units at a time: what a chunk writes is still in the cache when it is cleared
+constexpr int64_t kUnitsWorthSharing = 1 << 14;
 
 // An operand of any type, seen element by element of the batch.
 struct Operand {
@@ -54,9 +57,19 @@ struct Operand {
   }
 };
 
+// The operands of a call, kept from call to call: a step should not allocate.
+struct Operands {
+  std::vector<Operand> in, out;
+};
+
+// The pointers of one chunk.
+struct Pointers {
+  std::vector<void*> scalars, from, to;
+};
+
 // args: scalars, vectors, then (slot, ring) pairs. rets: vectors, rings, words, count, bad.
-ffi::Error fused(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, int64_t n, int64_t n_scalars,
-                 int64_t n_rings, int64_t rank) {
+ffi::Error fused(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, int64_t n,
+                 int64_t n_scalars, int64_t n_rings, int64_t rank) {
   const Kernel kernel = find(id);
   if (kernel == nullptr) {
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
@@ -67,7 +80,8 @@ ffi::Error fused(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, i
   const int64_t n_out = static_cast<int64_t>(rets.size()) - n_rings - 3;
   if (n_vectors < 0 || n_out < 1) return ffi::Error::InvalidArgument("fused: numbers of operands do not fit");
   Batch batch(rank);
-  static thread_local std::vector<Operand> in, out;  // kept: a step at a time should not allocate
+  static thread_local Operands operands;
+  std::vector<Operand>&in = operands.in, &out = operands.out;
   in.clear();
   out.clear();
   in.reserve(args.size());
@@ -96,40 +110,55 @@ ffi::Error fused(ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, i
   }
   if (!fit) return ffi::Error::InvalidArgument("fused: lengths do not fit");
 
-  static thread_local std::vector<void*> scalars, from, to;
-  scalars.resize(n_scalars);
-  from.resize(n_vectors + n_rings);
-  to.resize(n_out);
+  const int64_t chunks = std::max<int64_t>((n + kChunk - 1) / kChunk, 1);
+  std::vector<Axes> elements;
   batch.each([&](const Axes& b) {
-    for (int64_t k = 0; k < n_scalars; ++k) scalars[k] = in[k].at(b);
-    for (int64_t k = 0; k < n_vectors; ++k) from[k] = in[n_scalars + k].at(b);
-    for (int64_t k = 0; k < n_out; ++k) to[k] = out[k].at(b);
+    elements.push_back(b);
     for (int64_t k = 0; k < n_rings; ++k) {
-      const Operand &slot = in[n_scalars + n_vectors + 2 * k], &old = in[n_scalars + n_vectors + 2 * k + 1];
-      const Operand& ring = out[n_out + k];
+      const Operand &old = in[n_scalars + n_vectors + 2 * k + 1], &ring = out[n_out + k];
       if (ring.at(b) != old.at(b)) std::memcpy(ring.at(b), old.at(b), ring.size * ring.width);
-      const int64_t depth = n == 0 ? 1 : ring.size / n;
-      int64_t row = *reinterpret_cast<const int32_t*>(slot.at(b)) % depth;
-      if (row < 0) row += depth;
-      from[n_vectors + k] = ring.at(b) + row * n * ring.width;
     }
-    char* bits = words->at(b);
-    if (n_words > 0) std::memset(bits + 4 * (n_words - 1), 0, 4);
-    int32_t total = 0, any = 0;
-    for (int64_t begin = 0; begin < n; begin += kChunk) {
-      const int64_t end = std::min(begin + kChunk, n);
-      int32_t tally[2];
-      kernel(scalars.data(), from.data(), to.data(), bits, begin, end, tally);
-      for (int64_t k = 0; k < n_rings; ++k) {  // what has arrived is taken out of the ring
-        const int64_t width = out[n_out + k].width;
-        std::memset(static_cast<char*>(from[n_vectors + k]) + begin * width, 0, (end - begin) * width);
-      }
-      total += tally[0];
-      any |= tally[1];
-    }
-    *reinterpret_cast<int32_t*>(counted->at(b)) = total;
-    *reinterpret_cast<int32_t*>(bad->at(b)) = any;
+    if (n_words > 0) std::memset(words->at(b) + 4 * (n_words - 1), 0, 4);
   });
+  std::vector<std::array<int32_t, 2>> tallies(elements.size() * chunks);
+  auto chunk = [&](int64_t item) {
+    static thread_local Pointers kept;
+    Pointers& p = kept;
+    const Axes& b = elements[item / chunks];
+    const int64_t begin = item % chunks * kChunk, end = std::min(begin + kChunk, n);
+    p.scalars.clear();
+    p.from.clear();
+    p.to.clear();
+    for (int64_t k = 0; k < n_scalars; ++k) p.scalars.push_back(in[k].at(b));
+    for (int64_t k = 0; k < n_vectors; ++k) p.from.push_back(in[n_scalars + k].at(b));
+    for (int64_t k = 0; k < n_out; ++k) p.to.push_back(out[k].at(b));
+    for (int64_t k = 0; k < n_rings; ++k) {
+      const Operand &slot = in[n_scalars + n_vectors + 2 * k], &ring = out[n_out + k];
+      const int64_t depth = n == 0 ? 1 : ring.size / n;
+      const int64_t row = *reinterpret_cast<const int32_t*>(slot.at(b)) % depth;
+      p.from.push_back(ring.at(b) + (row < 0 ? row + depth : row) * n * ring.width);
+    }
+    kernel(p.scalars.data(), p.from.data(), p.to.data(), words->at(b), begin, end, tallies[item].data());
+    for (int64_t k = 0; k < n_rings; ++k) {  // what has arrived is taken out of the ring
+      const int64_t width = out[n_out + k].width;
+      std::memset(static_cast<char*>(p.from[n_vectors + k]) + begin * width, 0, (end - begin) * width);
+    }
+  };
+  const int64_t items = static_cast<int64_t>(tallies.size());
+  if (n * static_cast<int64_t>(elements.size()) < kUnitsWorthSharing) {
+    for (int64_t item = 0; item < items; ++item) chunk(item);
+  } else {
+    parallel_for(pool, items, chunk);
+  }
+  for (size_t e = 0; e < elements.size(); ++e) {
+    int32_t total = 0, any = 0;
+    for (int64_t c = 0; c < chunks; ++c) {
+      total += tallies[e * chunks + c][0];
+      any |= tallies[e * chunks + c][1];
+    }
+    *reinterpret_cast<int32_t*>(counted->at(elements[e])) = total;
+    *reinterpret_cast<int32_t*>(bad->at(elements[e])) = any;
+  }
   return ffi::Error::Success();
 }
 
@@ -143,6 +172,7 @@ BRAINSIM_EXPORT void brainsim_fused_register(int64_t id, void* kernel) {
 
 BRAINSIM_HANDLER(brainsim_fused, brainsim::fused,
                  xla::ffi::Ffi::Bind()
+                     .Ctx<xla::ffi::ThreadPool>()
                      .RemainingArgs()
                      .RemainingRets()
                      .Attr<int64_t>("id")
