@@ -29,7 +29,8 @@ from ._state import (
     NodeState as NodeState,
     State as State,
     View as View,
-    name_hash as name_hash, ring_slot as ring_slot,
+    name_hash as name_hash,
+    ring_slot as ring_slot,
 )
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,

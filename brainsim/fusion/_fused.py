@@ -4,6 +4,7 @@ The primal runs the compiled kernel where there is one; derivatives, other platf
 `reference`, the same program in JAX.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -49,12 +50,25 @@ class Program(NamedTuple):
         return self is other or (isinstance(other, Program) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
 
 
+@cache
+def unavailable() -> str:
+    """Empty where programs can be fused in this process, else the reason why not."""
+    wish = os.environ.get("BRAINSIM_FUSION", "auto")
+    if wish not in ("auto", "off"):
+        raise ValueError(f"BRAINSIM_FUSION is {wish!r}; expected 'auto' (fuse where possible) or 'off' (XLA only).")
+    if wish == "off":
+        return "BRAINSIM_FUSION=off"
+    if not _ffi.loaded():
+        return _ffi.status()
+    try:
+        import llvmlite.binding  # noqa: F401
+    except Exception as e:  # a broken LLVM must cost speed, never the run
+        return f"llvmlite cannot be used: {e}"
+    return ""
+
+
 def why_not(program: Program) -> str:
     """Empty where the program has a kernel, else the reason why it has none."""
-    try:
-        import llvmlite  # noqa: F401
-    except ImportError as e:
-        return f"llvmlite cannot be used: {e}"
     try:
         emit(program.loop, lanes_of(program.jaxpr.out_avals[-1].dtype), True)
     except Unsupported as e:
@@ -184,7 +198,7 @@ _fallback = mlir.lower_fun(reference, multiple_results=True)
 
 
 def _lower(ctx, *operands, program, rank):
-    if not _ffi.loaded() or why_not(program):
+    if unavailable() or why_not(program):
         return _fallback(ctx, *operands, program=program, rank=rank)
     number, address = compile_loop(program.loop)
     _ffi.register_fused(number, address)

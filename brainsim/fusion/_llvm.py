@@ -480,7 +480,9 @@ def target() -> tuple[Any, str, bool]:
     llvm.initialize_native_asmprinter()
     features = llvm.get_host_cpu_features()
     cpu, flat = llvm.get_host_cpu_name(), features.flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=flat, opt=3, codemodel="small", jit=True)
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=flat, opt=3, codemodel="small", jit=True
+    )
     fma = features.get("fma", False) or machine.triple.split("-")[0] in ("aarch64", "arm64")
     return machine, cpu, bool(fma)
 
@@ -519,11 +521,12 @@ def emit(loop: Loop, lanes: int, fma: bool) -> str:
     consts = [_constant(w, c, n) for c in loop.jaxpr.consts]
     sources = [pointer("in", k) for k in range(len(vectors))]
     sinks = [pointer("out", k) for k in range(len(jaxpr.outvars))]
-    real = base_type(jaxpr.outvars[-1].aval.dtype)
+    real_dtype = jaxpr.outvars[loop.watched[0]].aval.dtype if loop.watched else np.dtype(np.float32)
+    real = base_type(real_dtype)
     mask_type, bad_type = f"<{lanes} x i1>", f"<{lanes} x {real}>"
 
     def masked(kind, store):
-        mangled = f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(kind, kind)}.p0"
+        mangled = f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(kind, kind) }.p0"
         vector = f"<{lanes} x {kind}>"
         if store:
             w.declared.add(f"declare void @llvm.masked.store.{mangled}({vector}, ptr, i32, {mask_type})")
@@ -559,7 +562,7 @@ def emit(loop: Loop, lanes: int, fma: bool) -> str:
                 w.body.append(f"  call void @llvm.masked.store.{mangled}({args})")
             else:
                 w.body.append(f"  store {vector} {ref}, ptr {at}, align {align}")
-        hit = w.compare("une", outs[-1], w.like(0, outs[-1]))
+        hit = convert(w, outs[-1], np.dtype(bool))
         if mask:
             hit = w.op("and", hit, Value(mask, np.dtype(bool), lanes))
         word = w.write(f"bitcast {mask_type} {hit.ref} to i{lanes}", lanes)
@@ -569,7 +572,7 @@ def emit(loop: Loop, lanes: int, fma: bool) -> str:
         count = w.write(f"call i{lanes} @llvm.ctpop.i{lanes}(i{lanes} {word})", lanes)
         count = w.write(f"zext i{lanes} {count} to i32", lanes)
         # x 0 is 0 but for NaN and infinity, and a sum keeps a NaN
-        bad = w.constant(0, outs[-1].dtype, lanes)
+        bad = w.constant(0, real_dtype, lanes)
         for k in loop.watched:
             bad = w.fused(outs[k], w.like(0, bad), bad)
         if mask:

@@ -1,6 +1,5 @@
 """`update`: one step of one node, arrive, flow, jump; as one fused pass over its units where that can be."""
 
-import os
 from typing import Any, NamedTuple
 
 import diffrax
@@ -13,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ..base import float_dtype
 from ..core import AbstractNode, Clock, Events, name_hash, ring_slot
 from ..events import collect, tally
-from ..fusion import Program, fused, why_not
+from ..fusion import Program, fused, unavailable, why_not
 from ._noise import Increments, increments
 from ._rules import SOLVERS
 from ._substep import Substep
@@ -122,11 +121,6 @@ def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, i
     return "fused" if isinstance(plans[0], _Plan) else f"XLA ({plans[0]})"
 
 
-_OFF = os.environ.get("BRAINSIM_FUSION", "auto")
-if _OFF not in ("auto", "off"):
-    raise ValueError(f"BRAINSIM_FUSION is {_OFF!r}; expected 'auto' (fuse where possible) or 'off' (XLA only).")
-
-
 class _Plan(NamedTuple):
     """How the operands of `update` become those of a fused program, and its outputs an `Update`."""
 
@@ -150,12 +144,15 @@ class _Plan(NamedTuple):
 
 def _plan(node, solver, y, z, rings, inp, clock, dw) -> _Plan | str:
     """The plan of the fused step, or why there is none."""
-    if _OFF == "off":
-        return "BRAINSIM_FUSION=off"
+    if reason := unavailable():
+        return reason
     if not node.elementwise:
         return "its units flow together"
     if node.size < _FEWEST:
         return f"fewer than {_FEWEST} units"
+    kind = solver.solver if isinstance(solver, Substep) else solver
+    if SOLVERS[type(kind)].implicit:
+        return f"{type(kind).__name__} iterates"
     n = node.size
     params, static = eqx.partition((node, solver), eqx.is_array)
     ports = tuple(sorted(rings))
@@ -196,9 +193,13 @@ def _plan(node, solver, y, z, rings, inp, clock, dw) -> _Plan | str:
     jaxpr = jaxpr.replace(invars=[invars[i] for i in order])
     computed = [k for k, keep in enumerate(kept) if not keep]
     first_state = len(jax.tree.leaves(params))
-    alias = tuple(vectors.index(first_state + k) if k < n_state and first_state + k in vectors else -1 for k in computed)
+    alias = tuple(
+        vectors.index(first_state + k) if k < n_state and first_state + k in vectors else -1 for k in computed
+    )
     n_y = len(jax.tree.leaves(out[0]))
     watched = tuple(i for i, k in enumerate(computed) if k < n_y)
     program = Program(closed.replace(jaxpr=jaxpr), n, len(scalars), len(ports), alias, watched)
-    outputs = tuple(~place[v] if keep else computed.index(k) for k, (v, keep) in enumerate(zip(outvars, kept, strict=True)))
+    outputs = tuple(
+        ~place[v] if keep else computed.index(k) for k, (v, keep) in enumerate(zip(outvars, kept, strict=True))
+    )
     return why_not(program) or _Plan(program, params, scalars, vectors, ports, outputs, jax.tree.structure(out))

@@ -85,8 +85,8 @@ def prepare(opts):
         start = time.perf_counter()
         rng = np.random.default_rng(seed)
         split = networks.n_excitatory(opts.n)
-        p = networks.p_connect(opts.n)
-        graphs = bernoulli(rng, split, opts.n, p), bernoulli(rng, opts.n - split, opts.n, p)
+        chance = networks.p_connect(opts.n)
+        graphs = bernoulli(rng, split, opts.n, chance), bernoulli(rng, opts.n - split, opts.n, chance)
         v0 = bm.asarray(rng.normal(p.v0_mean, p.v0_std, opts.n))
         g0 = [np.zeros(opts.n), np.zeros(opts.n)]
         if opts.network == "coba_hh":
