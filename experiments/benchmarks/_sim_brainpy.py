@@ -59,7 +59,7 @@ def network(bp, bm, neurons, method, drive, graphs, weights, times, reversals, n
 
 
 def bernoulli(rng, n_pre, n_post, p):
-    """(indices, indptr): every ordered pair with probability p; the gaps from one pair taken to the next are geometric."""
+    """(indices, indptr): every ordered pair with probability p, by geometric gaps from one to the next."""
     import numpy as np
 
     pairs, mean = n_pre * n_post, n_pre * n_post * p

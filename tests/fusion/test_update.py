@@ -1,4 +1,4 @@
-"""The fused step of a node is the step: against XLA for every unit, solver, receptor; batched, differentiated, watched."""
+"""The fused step of a node is the step: against XLA for every unit, solver and receptor; batched, differentiated."""
 
 import diffrax
 import jax
