@@ -31,21 +31,26 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, uint32_
   const Graph& graph = s.graph;
   const int64_t now = graph.slot * static_cast<int64_t>(graph.n_post);
   const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
-  auto start = [&](int64_t row) { return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)); };
+  auto guess = [&](int64_t row) { return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)); };
   const size_t n = rows.size();
   for (size_t k = 0; k < n; ++k) {
-    // the next row is on its way from memory while this one is sent
-    if (k + 1 < n) graph.prefetch(start(rows[k + 1]), kOne ? nullptr : s.weight);
     const int64_t row = rows[k], last = graph.end(row);
     int64_t j = graph.begin(row);
-    if (kPart && low > 0) j = lower_bound_near(graph.indices, j, last, low, start(row));
+    if (kPart && low > 0) j = lower_bound_near(graph.indices, j, last, low, guess(row));
     const T amount = kOne ? s.value[row] * s.weight[0] : s.value[row];
-    for (; j < last; ++j) {
-      const uint32_t post = static_cast<uint32_t>(graph.indices[j]);
-      if (kPart && post >= high) break;
-      if (post - low >= high - low) continue;
-      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : now) + post;
-      s.out[at] += kOne ? amount : amount * s.weight[j];
+    // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of the
+    // next row is asked for
+    const int64_t ahead = k + 1 < n ? guess(rows[k + 1]) - j : 0;
+    while (j < last) {
+      const int64_t stop = std::min(j + kLine, last);
+      graph.prefetch(j + ahead, kOne ? nullptr : s.weight);
+      for (; j < stop; ++j) {
+        const uint32_t post = static_cast<uint32_t>(graph.indices[j]);
+        if (post - low >= high - low) continue;
+        const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : now) + post;
+        s.out[at] += kOne ? amount : amount * s.weight[j];
+      }
+      if (kPart && static_cast<uint32_t>(graph.indices[stop - 1]) >= high) break;
     }
   }
 }
