@@ -69,47 +69,29 @@ struct Active {
   template <typename F>
   void each(int64_t begin, int64_t end, F&& f) const {
     const int64_t low = first + begin, high = first + end;
-    for (int64_t w = low >> 5; w << 5 < high; ++w) {
-      const int64_t from = std::max(w << 5, low), to = std::min((w << 5) + 32, high);
+    for (int64_t from = low, to; from < high; from = to) {
+      to = std::min((from | 31) + 1, high);
       uint32_t bits;
       if (words == nullptr) {
         bits = pack(value + (from - first), to - from);
       } else {
-        bits = words[w] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from));
+        bits = words[from >> 5] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from));
       }
       for (; bits != 0; bits &= bits - 1) f(from - first + __builtin_ctz(bits));
     }
   }
 };
 
-// Rows in a block of some 2^16 synapses, for rows of about this length: the synapses of a block stay in the cache, and
-// blocks are many enough for threads to share. The same whatever the number of threads.
-inline int64_t row_block(int64_t length) { return std::clamp<int64_t>((int64_t{1} << 16) / length, 1, 4096); }
-
-// The first place in begin..end of ascending x with x[place] >= bound, looked for around `guess`.
-inline int64_t lower_bound_near(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
-  int64_t low = begin, high = end;  // the answer is in low..high
-  guess = std::clamp(guess, begin, end);
-  if (guess < end && x[guess] < bound) {
-    low = guess + 1;
-    for (int64_t step = 8; low + step < end; step *= 2) {
-      if (x[low + step] >= bound) {
-        high = low + step;
-        break;
-      }
-      low += step + 1;
-    }
-  } else {
-    high = guess;
-    for (int64_t step = 8; high - step >= begin; step *= 2) {
-      if (x[high - step] < bound) {
-        low = high - step + 1;
-        break;
-      }
-      high -= step;
-    }
+// A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
+// rest of the way is shorter to go than to search. Looked for from `guess` on.
+inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+  int64_t at = std::clamp(guess, begin, end), step = kLine;
+  for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
+  for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
+  for (; step >= kLine; step /= 2) {
+    if (at + step <= end && x[at + step - 1] < bound) at += step;
   }
-  return std::lower_bound(x + low, x + high, bound) - x;
+  return at;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
