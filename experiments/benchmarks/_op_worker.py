@@ -77,9 +77,12 @@ def brainevent(folder, n_pre, n_post):
     from brainevent import CSR, BinaryArray
 
     data, indices, indptr = (jnp.asarray(np.load(f"{folder}/{x}.npy")) for x in ("weight", "indices", "indptr"))
-    graph = CSR((data, indices, indptr), shape=(n_pre, n_post))  # a constant of the program: it refuses a traced one
-    compiled = jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)
-    return lambda values: compiled(values != 0)
+
+    def compiled(values):  # the graph is a constant: it refuses to be traced, and keeps what one trace has made of it
+        graph = CSR((data, indices, indptr), shape=(n_pre, n_post))
+        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)(values != 0)
+
+    return compiled
 
 
 def dense(folder, n_pre, n_post):
