@@ -5,31 +5,40 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <type_traits>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace brainsim {
 
-// Calls f(i) for every i with x[i] != 0, in order. Silence is skipped 16 values at a time: a value is +-0 exactly if
-// all bits but the sign are 0, so that NaN counts as a value.
-template <typename T, typename F>
-inline void for_nonzero(const T* x, int64_t n, F&& f) {
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  constexpr int kLanes = 16;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    Bits lanes[kLanes];
-    std::memcpy(lanes, x + i, sizeof(lanes));
-    Bits any = 0;
-    for (int k = 0; k < kLanes; ++k) any |= lanes[k] << 1;
-    if (any == 0) continue;
-    for (int k = 0; k < kLanes; ++k) {
-      if (x[i + k] != T(0)) f(i + k);
+// Bit k set iff x[k] != 0, for k < n <= 32: NaN is a value, -0 is none.
+template <typename T>
+inline uint32_t pack(const T* x, int64_t n) {
+  uint32_t bits = 0;
+#if defined(__SSE2__)  // every x86-64; compilers do not find these instructions by themselves
+  if (n == 32) {
+    if constexpr (sizeof(T) == 4) {
+      const __m128 zero = _mm_setzero_ps();
+      for (int k = 0; k < 32; k += 4) {
+        bits |= static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpneq_ps(_mm_loadu_ps(x + k), zero))) << k;
+      }
+    } else {
+      const __m128d zero = _mm_setzero_pd();
+      for (int k = 0; k < 32; k += 2) {
+        bits |= static_cast<uint32_t>(_mm_movemask_pd(_mm_cmpneq_pd(_mm_loadu_pd(x + k), zero))) << k;
+      }
     }
+    return bits;
   }
-  for (; i < n; ++i) {
-    if (x[i] != T(0)) f(i);
-  }
+#endif
+  bool any = false;
+  for (int64_t k = 0; k < n; ++k) any |= x[k] != T(0);
+  for (int64_t k = 0; any && k < n; ++k) bits |= static_cast<uint32_t>(x[k] != T(0)) << k;
+  return bits;
 }
+
+constexpr int64_t kLine = 16;  // 32-bit numbers in a line of the cache
 
 // Calls f(i) for every i in begin..end-1 with mask[i], in order; false is skipped 8 at a time.
 template <typename F>
@@ -59,50 +68,30 @@ struct Active {
   // Calls f(i) for the rows i in begin..end-1 with a value, in order.
   template <typename F>
   void each(int64_t begin, int64_t end, F&& f) const {
-    if (words == nullptr) {
-      for_nonzero(value + begin, end - begin, [&](int64_t i) { f(begin + i); });
-      return;
-    }
     const int64_t low = first + begin, high = first + end;
-    for (int64_t w = low >> 5; w << 5 < high; ++w) {
-      uint32_t bits = words[w];
-      if (bits == 0) continue;
-      const int64_t unit = w << 5;
-      if (unit < low) bits &= ~uint32_t{0} << (low - unit);
-      if (unit + 32 > high) bits &= ~uint32_t{0} >> (unit + 32 - high);
-      for (; bits != 0; bits &= bits - 1) f(unit - first + __builtin_ctz(bits));
+    for (int64_t from = low, to; from < high; from = to) {
+      to = std::min((from | 31) + 1, high);
+      uint32_t bits;
+      if (words == nullptr) {
+        bits = pack(value + (from - first), to - from);
+      } else {
+        bits = words[from >> 5] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from));
+      }
+      for (; bits != 0; bits &= bits - 1) f(from - first + __builtin_ctz(bits));
     }
   }
 };
 
-// Rows in a block of some 2^16 synapses, for rows of about this length: the synapses of a block stay in the cache, and
-// blocks are many enough for threads to share. The same whatever the number of threads.
-inline int64_t row_block(int64_t length) { return std::clamp<int64_t>((int64_t{1} << 16) / length, 1, 4096); }
-
-// The first place in begin..end of ascending x with x[place] >= bound, looked for around `guess`.
-inline int64_t lower_bound_near(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
-  int64_t low = begin, high = end;  // the answer is in low..high
-  guess = std::clamp(guess, begin, end);
-  if (guess < end && x[guess] < bound) {
-    low = guess + 1;
-    for (int64_t step = 8; low + step < end; step *= 2) {
-      if (x[low + step] >= bound) {
-        high = low + step;
-        break;
-      }
-      low += step + 1;
-    }
-  } else {
-    high = guess;
-    for (int64_t step = 8; high - step >= begin; step *= 2) {
-      if (x[high - step] < bound) {
-        low = high - step + 1;
-        break;
-      }
-      high -= step;
-    }
+// A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
+// rest of the way is shorter to go than to search. Looked for from `guess` on.
+inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+  int64_t at = std::clamp(guess, begin, end), step = kLine;
+  for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
+  for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
+  for (; step >= kLine; step /= 2) {
+    if (at + step <= end && x[at + step - 1] < bound) at += step;
   }
-  return std::lower_bound(x + low, x + high, bound) - x;
+  return at;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
@@ -159,15 +148,13 @@ struct Graph {
     }
   }
 
-  // Ask for some synapses from j on: rows lie far apart and no hardware foresees the next spike.
+  // Asks for the line of synapses that j is in.
   template <typename T>
   void prefetch(int64_t j, const T* weight) const {
-    if (j >= n_syn) return;
-    for (int line = 0; line < 4; ++line) {
-      __builtin_prefetch(indices + j + 16 * line);
-      if (delay != nullptr) __builtin_prefetch(delay + j + 16 * line);
-      if (weight != nullptr) __builtin_prefetch(weight + j + 64 / sizeof(T) * line);
-    }
+    __builtin_prefetch(indices + j);
+    if (delay != nullptr) __builtin_prefetch(delay + j);
+    if (weight != nullptr) __builtin_prefetch(weight + j);
+    if (weight != nullptr && sizeof(T) == 8) __builtin_prefetch(weight + j + 8);
   }
 
  private:

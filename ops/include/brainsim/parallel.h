@@ -12,8 +12,15 @@
 
 namespace brainsim {
 
-// Synapses or values below which a call is done before other threads would have woken up.
-constexpr int64_t kWorthSharing = 1 << 15;
+// Synapses (or values looked at) below which a call is done before other threads would have woken up, and of a chunk.
+#ifndef BRAINSIM_WORTH_SHARING  // ops/tests/driver.cc takes less
+#define BRAINSIM_WORTH_SHARING (1 << 16)
+#endif
+constexpr int64_t kWorthSharing = BRAINSIM_WORTH_SHARING;
+
+// Rows in a block, for rows of about this length: worth sharing, its synapses within the cache, and the same whatever
+// the number of threads.
+inline int64_t row_block(int64_t length) { return std::clamp<int64_t>(kWorthSharing / length, 1, 4096); }
 
 // Calls f(k) for k = 0..n-1, in any order, on the caller's thread and on idle ones of `pool`.
 //
