@@ -1,5 +1,6 @@
 """Formats: good arrays round-trip, bad ones are named."""
 
+import dataclasses
 import time
 
 import jax
@@ -30,6 +31,17 @@ def test_sizes_and_pairs_of_every_format():
     full = Dense(2, 3)
     assert full.n_syn == 6
     np.testing.assert_array_equal(np.stack(full.to_coo()), [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
+
+
+def test_whether_the_targets_of_every_row_ascend_is_recorded():
+    ascending, _ = CSR.from_coo([1, 0, 1, 3], [0, 4, 2, 0], 4, 5)  # row borders may go down, and rows be empty
+    assert ascending.sorted_rows
+    assert CSR([0, 0, 2, 2], [1, 1], 5).sorted_rows
+    assert not CSR([0, 1, 3], [0, 4, 2], 5).sorted_rows
+    assert FixedFanout(np.array([[1, 3], [0, 0]]), 4).sorted_rows
+    assert not FixedFanout(np.array([[0, 1], [3, 1]]), 4).sorted_rows
+    assert not jax.jit(lambda i: FixedFanout(i, 4))(jnp.array([[0, 1]], jnp.int32)).sorted_rows
+    assert not dataclasses.replace(ascending, indices=ascending.indices[::-1]).sorted_rows
 
 
 def test_empty_graphs_are_graphs():

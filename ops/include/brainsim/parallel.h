@@ -14,7 +14,7 @@ namespace brainsim {
 
 // Synapses (or values looked at) below which a call is done before other threads would have woken up, and of a chunk.
 #ifndef BRAINSIM_WORTH_SHARING  // ops/tests/driver.cc takes less
-#define BRAINSIM_WORTH_SHARING (1 << 16)
+#define BRAINSIM_WORTH_SHARING (1 << 15)
 #endif
 constexpr int64_t kWorthSharing = BRAINSIM_WORTH_SHARING;
 
