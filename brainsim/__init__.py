@@ -27,6 +27,7 @@ from .connect import (
 )
 from .core import (
     INSTANT as INSTANT,
+    AbstractDelay as AbstractDelay,
     AbstractDistribution as AbstractDistribution,
     AbstractEdge as AbstractEdge,
     AbstractInput as AbstractInput,
@@ -43,6 +44,8 @@ from .core import (
     Gamma as Gamma,
     GapJunctions as GapJunctions,
     Gaussian as Gaussian,
+    GaussianDelay as GaussianDelay,
+    LinearDelay as LinearDelay,
     LogNormal as LogNormal,
     Network as Network,
     Normal as Normal,

@@ -1,5 +1,10 @@
 """The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
 
+from ._delay import (
+    AbstractDelay as AbstractDelay,
+    GaussianDelay as GaussianDelay,
+    LinearDelay as LinearDelay,
+)
 from ._distributions import (
     AbstractDistribution as AbstractDistribution,
     Exponential as Exponential,

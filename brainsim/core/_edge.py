@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..base import Key, parameter
-from ..events import Dense, deposit, propagate
+from ..events import Dense, deposit, deposit_all, propagate
+from ._delay import AbstractDelay, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, Events, View, ring_slot
@@ -21,15 +22,16 @@ from ._wiring import Endpoint, Part, _Instant, delay_steps, ring_depth, wire
 class Deposit(eqx.Module):
     """Arrivals on their way: to be added to the ring of `node.port`, `steps` steps from now.
 
-    Either events over a topology, or (topology None) a row `value` for the units `part` of the port.
+    Either events over a topology, or (topology None) a row `value`; `part` are the units of the port that a row or the
+    columns of a `Dense` belong to.
     """
 
     node: str = eqx.field(static=True)
     port: str = eqx.field(static=True)
-    value: Float[Array, " n"]
+    value: Float[Array, "*steps n"]
     steps: Int[Array, "..."]
     topology: Any = None
-    weight: Array | None = None
+    weight: Any = None
     support: Array | None = None
     words: Array | None = None
     first: int = eqx.field(static=True, default=0)  # the unit of `value` that is row 0 of the topology
@@ -39,20 +41,37 @@ class Deposit(eqx.Module):
         """`ring` with this deposit added; `n` is the present step."""
         each = self.steps if self.steps.ndim else None
         slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0])
-        if self.topology is not None:
-            rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
+        rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
+        if self.topology is not None and not isinstance(self.topology, Dense):
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)
+        value = self.value
+        if self.topology is not None:
+            value = propagate(self.topology, self.weight, value, **rows)
         row = jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False)
-        row = row.at[slice(*self.part)].add(self.value) if self.part else row + self.value
+        row = row.at[slice(*self.part)].add(value) if self.part else row + value
         return jax.lax.dynamic_update_index_in_dim(ring, row, slot, 0)
+
+    def add_all(self, rows: Float[Array, "after width"]) -> Float[Array, "after width"]:
+        """`rows` with the deposits of consecutive steps added, one to each row of `value`; row t is what arrives at
+        step t of them, none of which is late for the last row."""
+        n = jnp.arange(self.value.shape[0], dtype=jnp.int32)
+        if isinstance(self.topology, Dense):
+            value = self.value[:, self.first : self.first + self.topology.n_pre]
+            sent = jnp.matmul(value, self.weight, precision=jax.lax.Precision.HIGHEST)
+            old = jax.lax.dynamic_slice_in_dim(rows, self.steps, n.size)
+            new = old.at[:, slice(*self.part)].add(sent) if self.part else old + sent
+            return jax.lax.dynamic_update_slice_in_dim(rows, new, self.steps, 0)
+        each = self.steps if self.steps.ndim else None
+        slots = n if self.steps.ndim else n + self.steps
+        part: dict[str, Any] = dict(words=self.words, first=self.first)
+        return deposit_all(rows, self.topology, self.weight, self.value, **part, slots=slots, delay=each)
 
 
 class AbstractEdge(eqx.Module):
     """Reads the views of nodes after their jump and sends deposits to ports.
 
     `resolve` is called once, by `Network`: it checks names and sizes and turns rules into arrays. `at` is called once
-    a run:
-    it turns delays in ms into steps.
+    a run: it turns delays in ms into steps.
     """
 
     @property
@@ -69,6 +88,17 @@ class AbstractEdge(eqx.Module):
     @abc.abstractmethod
     def instant(self) -> bool:
         """Whether deposits act within the step."""
+
+    @property
+    def weights(self) -> tuple[Any, ...]:
+        """The weights of the deposits of `send`, in their order, where all share one value and the weights are the same
+        in every step (then `deposits` too); () elsewhere. Their derivative is taken once a segment, not once a step.
+        """
+        return ()
+
+    def deposits(self, sent: Events) -> list[Deposit]:
+        """The deposits of what is sent, one for each of `weights`; `sent` has a first axis of steps for `add_all`."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def resolve(self, where: str, nodes: dict[str, AbstractNode], key: Key | None) -> "AbstractEdge":
@@ -119,7 +149,7 @@ class AbstractShortTerm(Parametrised):
 
 
 def _value(x: Any) -> Any:
-    return x if isinstance(x, AbstractDistribution | _Instant) else parameter(x)
+    return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
 
 
 class Projection(AbstractEdge):
@@ -139,7 +169,7 @@ class Projection(AbstractEdge):
       delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
       a CSR
-      has just n_pre synapses), or `INSTANT`.
+      has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`.
     - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
     - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
     """
@@ -151,7 +181,7 @@ class Projection(AbstractEdge):
     delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
     short_term: Any = eqx.field(kw_only=True, default=None)
-    steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
+    parts: Any = eqx.field(kw_only=True, default=None)  # (weight, steps) of each part of an event, set by `at`
     route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
     @property
@@ -179,27 +209,39 @@ class Projection(AbstractEdge):
         return out
 
     def at(self, where, dt):
-        steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
-        return dataclasses.replace(self, steps=steps)
+        if isinstance(self.delay, AbstractDelay):
+            parts = spread(self.delay, self.weight, dt, self.max_delay)
+        else:
+            steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+            parts = ((self.weight, steps),)
+        # what the parts are made of goes: nothing in a step may depend on it any more
+        return dataclasses.replace(self, weight=None, delay=self.delay if self.instant else None, parts=parts)
 
     def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
+        late = self.delay.late(dt) if isinstance(self.delay, AbstractDelay) else 0
+        return ring_depth(self.max_delay, dt) + late
+
+    @property
+    def weights(self):
+        return tuple(weight for weight, _ in self.parts)
+
+    def deposits(self, sent):
+        units, node, port, part = self.route[:4]
+        # as `Events.rows` has it; what short-term plasticity releases begins with the first unit
+        first = units[0] if units and units[2] == 1 and self.short_term is None else 0
+        rows: dict[str, Any] = dict(support=sent.support, words=sent.words, first=first)
+        return [Deposit(node, port, sent.value, k, self.connect, w, part=part, **rows) for w, k in self.parts]
 
     def init(self, clock):
         return {} if self.short_term is None else self.short_term.init(self.connect.n_pre, clock)
 
     def send(self, z, views, clock):
-        route = self.route
-        events, first = views["pre"].events.rows(route.units_pre)
+        events, _ = views["pre"].events.rows(self.route.units_pre)
         if self.short_term is not None:
-            own = views["pre"].events.of(route.units_pre)
+            own = views["pre"].events.of(self.route.units_pre)
             value, z = self.short_term.release(z, own.value, clock)
-            events, first = Events(value, own.support), 0
-        rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
-        if isinstance(self.connect, Dense):
-            row = propagate(self.connect, self.weight, events.value, **rows)
-            return z, [Deposit(route.post, route.port, row, self.steps, part=route.units_post)]
-        return z, [Deposit(route.post, route.port, events.value, self.steps, self.connect, self.weight, **rows)]
+            events = Events(value, own.support)
+        return z, self.deposits(events)
 
 
 class GapJunctions(AbstractEdge):
@@ -238,7 +280,7 @@ class GapJunctions(AbstractEdge):
     def resolve(self, where, nodes, key):
         if self.route is not None:
             return self
-        if isinstance(self.delay, _Instant | AbstractDistribution) or jnp.ndim(self.delay):
+        if isinstance(self.delay, _Instant | AbstractDelay | AbstractDistribution) or jnp.ndim(self.delay):
             raise ValueError(f"{where}.delay is {self.delay!r}; expected one number >= 0 (ms) for gap junctions.")
         out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
         source = nodes[Endpoint.parse(where, self.pre).node]

@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Array, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, unknown
 from ..events import CSR, AbstractTopology, Dense
+from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, draw
 from ._node import AbstractNode
 
@@ -158,7 +160,13 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     topology, order = _topology(where, edge, len(units_pre), len(units_post), same, keys[0])
     shape = weight_shape(topology)
     weight = _values(where, "weight", edge.weight, shape, order, keys[1])
-    delay, max_delay = edge.delay, 0.0
+    learnt = edge.delay if isinstance(edge.delay, AbstractDelay) else None
+    delay: Any = edge.delay if learnt is None else learnt.d
+    max_delay: Any = 0.0
+    if learnt is not None and edge.max_delay is None:
+        raise ValueError(
+            f"{where}.delay is to be learnt; give max_delay (ms), the fixed length of the delay line that it may use."
+        )
     drawn = isinstance(delay, AbstractDistribution)
     if not isinstance(delay, _Instant):
         if not isinstance(delay, AbstractDistribution) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
@@ -173,6 +181,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     elif units_post != range(nodes[post.node].size):
         indices = topology.indices * units_post.step + units_post.start
         topology = dataclasses.replace(topology, indices=indices, n_post=nodes[post.node].size)
+    delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
     route = Route(part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)

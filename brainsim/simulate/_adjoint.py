@@ -9,20 +9,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+Segment = Callable[[Any, Any, int], tuple[Any, Any]]
+"""`segment(carry, xs, length) -> (carry, ys)`: `length` steps, differentiable, as one `jax.lax.scan`."""
+
 
 class AbstractAdjoint(eqx.Module):
-    """Runs `body` over `length` steps as `jax.lax.scan` would; differs in what the backward pass keeps."""
+    """Runs `length` steps, in as many segments as it likes; differs in what the backward pass keeps."""
 
     @abc.abstractmethod
-    def scan(self, body: Callable, carry: Any, xs: Any, length: int, report: Callable) -> tuple[Any, Any]:
+    def scan(self, segment: Segment, carry: Any, xs: Any, length: int, report: Callable) -> tuple[Any, Any]:
         """`(carry, ys)`; between segments, `carry = report(carry, number of steps done)`."""
 
 
 class DirectAdjoint(AbstractAdjoint):
     """Keeps the intermediate values of every step: memory grows with the number of steps. Fastest for short runs."""
 
-    def scan(self, body, carry, xs, length, report):
-        return jax.lax.scan(body, carry, xs, length=length)
+    def scan(self, segment, carry, xs, length, report):
+        return segment(carry, xs, length)
 
 
 class CheckpointedAdjoint(AbstractAdjoint):
@@ -41,14 +44,10 @@ class CheckpointedAdjoint(AbstractAdjoint):
                 f"CheckpointedAdjoint.segments is {self.segments!r}; expected a whole number >= 1 or None."
             )
 
-    def scan(self, body, carry, xs, length, report):
+    def scan(self, segment, carry, xs, length, report):
         per = segment_length(length, self.segments)
         whole = (length // per) * per
-
-        def segment(carry, xs):
-            return jax.lax.scan(body, carry, xs, length=per)
-
-        kept = jax.checkpoint(segment, prevent_cse=False)
+        kept = jax.checkpoint(lambda carry, xs: segment(carry, xs, per), prevent_cse=False)
 
         def outer(carry, k_xs):
             k, xs = k_xs
@@ -59,7 +58,7 @@ class CheckpointedAdjoint(AbstractAdjoint):
         carry, ys = jax.lax.scan(outer, carry, (jnp.arange(whole // per), head))
         ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
         if whole < length:
-            carry, rest = jax.lax.scan(body, carry, jax.tree.map(lambda x: x[whole:], xs), length=length - whole)
+            carry, rest = segment(carry, jax.tree.map(lambda x: x[whole:], xs), length - whole)
             ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, rest)
         return carry, ys
 

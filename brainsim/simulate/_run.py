@@ -11,6 +11,7 @@ from ..core import AbstractInput, Network, State
 from ..events import append
 from ._adjoint import AbstractAdjoint
 from ._saveat import AbstractRecording, Spikes
+from ._segment import segment
 from ._solution import Solution, SpikeList
 from ._step import step_core
 
@@ -37,12 +38,13 @@ def run(
     each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
 
-    def take(which, views, state):
+    def take(which, net, views, state):
         return {r.key: r.sample(views, net.nodes, state.edges) for r in which}
 
-    def one_step(carry, row):
+    def one_step(params, carry, row, probes):
+        net, (lasting, solvers, lists, each, _) = params
         state, counts, spikes = carry
-        state, views, new = step_core(net, state, lasting | row, solvers)
+        state, views, new, sent = step_core(net, state, lasting | row, solvers, probes)
         counts = {name: count + new[name] for name, count in counts.items()}
         now = {}
         for r in lists:
@@ -50,20 +52,25 @@ def run(
             events = views[r.node].events
             spikes = spikes | {r.key: append(ids, used, events.value, events.words)}
             now[r.key] = spikes[r.key][1] - used
-        return (state, counts, spikes), (take(each, views, state), now, views)
+        return (state, counts, spikes), (take(each, net, views, state), now, views), sent
 
-    def body(carry, rows):
-        (inner, meter_state) = carry
+    def body(params, carry, rows, probes):
         if block == 1:
-            inner, (samples, now, _) = one_step(inner, rows)
-            return (inner, meter_state), (samples, now, {})
+            carry, (samples, now, _), sent = one_step(params, carry, rows, probes)
+            return carry, ((samples, now, {}), sent)
 
-        def quiet(inner, row):
-            inner, (samples, now, views) = one_step(inner, row)
-            return inner, (samples, now, take(rare, views, inner[0]))
+        def quiet(carry, row):
+            carry, (samples, now, views), sent = one_step(params, carry, *row)
+            rare = params[1][-1]
+            return carry, ((samples, now, take(rare, params[0], views, carry[0])), sent)
 
-        inner, (samples, now, late) = jax.lax.scan(quiet, inner, rows, length=block)
-        return (inner, meter_state), (samples, now, jax.tree.map(lambda x: x[-1], late))
+        carry, ((samples, now, late), sent) = jax.lax.scan(quiet, carry, (rows, probes), length=block)
+        return carry, ((samples, now, jax.tree.map(lambda x: x[-1], late)), sent)
+
+    def part(carry, xs, length):
+        inner, meter_state = carry
+        inner, ys = segment(body, (net, (lasting, solvers, lists, each, rare)), inner, xs, length, block)
+        return (inner, meter_state), ys
 
     def report(carry, done):
         inner, meter_state = carry
@@ -74,7 +81,7 @@ def run(
     spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
     xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
     carry = ((state, counts, spikes), meter.init())
-    carry, (samples, now, late) = adjoint.scan(body, carry, xs, n_blocks, report)
+    carry, (samples, now, late) = adjoint.scan(part, carry, xs, n_blocks, report)
     (final, counts, spikes), meter_state = carry
     meter.close(meter_state)
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..base import float_dtype
-from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
+from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View, ring_slot
 from ..solvers import update
 from ._checks import checked_inputs, checked_solvers
 
@@ -27,17 +28,34 @@ def input_value(source: Any, z: Any, n_units: int, clock: Clock) -> tuple[Array,
     return source, z
 
 
+@jax.custom_jvp
+def probe(ring: Array, change: Array, slot: Array) -> Array:
+    """`ring`, with the derivative of the ring with `change` added to its row `slot`."""
+    return ring
+
+
+@probe.defjvp
+def _(primals, tangents):
+    return probe(*primals), tangents[0].at[primals[2]].add(tangents[1], mode="promise_in_bounds")
+
+
 def step_core(
-    net: Network, state: State, inputs: dict[str, Any], solvers: dict[str, diffrax.AbstractSolver]
-) -> tuple[State, dict[str, View], dict[str, Array]]:
-    """One step of a network whose delays are already in steps: the state, the views and the number of events by node.
+    net: Network,
+    state: State,
+    inputs: dict[str, Any],
+    solvers: dict[str, diffrax.AbstractSolver],
+    probes: dict[tuple[str, str], Array] | None = None,
+) -> tuple[State, dict[str, View], dict[str, Array], dict[str, Events]]:
+    """One step of a network whose delays are already in steps: the state, the views, the number of events by node and
+    what every edge with constant `weights` sent.
 
     Nodes run in the order INSTANT edges ask for; all other deposits arrive at a later step, so their order is free.
+    `probes`: by (node, port), what a derivative adds to what arrives.
     """
-    n, dt = state.n, state.dt
+    n, dt, probes = state.n, state.dt, probes or {}
     inbox = {node: dict(ports) for node, ports in state.inbox.items()}
     nodes, flags, views, counts = {}, {}, {}, {}
-    edges, input_states = dict(state.edges), dict(state.inputs)
+    edges, input_states, sent = dict(state.edges), dict(state.inputs), {}
 
     def send(name):
         edge = net.edges[name]
@@ -46,6 +64,8 @@ def step_core(
         edges[name], deposits = edge.send(state.edges[name], seen, clock)
         for d in deposits:
             inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n)
+        if edge.weights:
+            sent[name] = Events(deposits[0].value, None, deposits[0].words)
 
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
     for name in net.order:
@@ -56,6 +76,9 @@ def step_core(
             inp, following = input_value(inputs[name], state.inputs.get(name), node.size, clock)
             if name in input_states:
                 input_states[name] = following
+        for port, ring in inbox[name].items():
+            if (name, port) in probes:
+                inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0]))
         new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
         inbox[name], counts[name] = new.rings, new.count
         flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
@@ -67,7 +90,7 @@ def step_core(
     for edge_name in net.edges:
         if edge_name not in instant:
             send(edge_name)
-    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views, counts
+    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views, counts, sent
 
 
 @eqx.filter_jit
@@ -89,7 +112,7 @@ def step(
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
     state = with_input_states(net, state, inputs)
-    state, views, _ = _step(net, state, inputs, solvers)
+    state, views, *_ = _step(net, state, inputs, solvers)
     return state, {name: view.events for name, view in views.items()}
 
 

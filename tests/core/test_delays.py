@@ -161,7 +161,7 @@ def test_half_a_step_is_rounded_up_with_a_warning_that_names_the_edge():
         {"slow": bs.Projection("S", "B", bs.OneToOne(), weight=1.0, delay=0.625)},
     )
     with pytest.warns(UserWarning, match=r"edge 'slow': a delay of 0.625 ms .* dt = 0.25 ms; .* rounded to 0.75 ms"):
-        assert int(net.at(0.25).edges["slow"].steps[()]) == 4
+        assert int(net.at(0.25).edges["slow"].parts[0][1]) == 4
     assert net.edges["slow"].depth(0.25) == 4
 
 

@@ -1,0 +1,134 @@
+"""A stretch of steps as one differentiable operation, whose weights are constants of its backward pass.
+
+Transposing a scan adds the cotangent of everything the body closes over in every step. For weights that is a dense,
+synapse-sized addition a step, however few events there were. So weights are left out of the linearised scan: with
+$s_t$ what an edge sends in step t and $k$ its delays, a change $\\dot w$ of its weights changes what arrives,
+
+$$\\dot x_{t + k_j,\\ \\mathrm{post}_j} \\mathrel{+}= s_{t,\\ \\mathrm{pre}_j} \\dot w_j,$$
+
+and only through that the rest of the run. The derivative of a segment is that of the scan with $\\dot x$ added to the
+arrivals (a probe, which has no primal value); transposed, it is one backward scan that yields the cotangents of all
+arrivals, and one outer product over the rows that sent something.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero, zero_from_primal
+
+from ..core import Network
+
+Body = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, Any]]]
+"""`body((net, others), carry, row, probes) -> (carry, (ys, sent))` with `carry[0]` the `State`; see `step_core`."""
+
+
+def segment(body: Body, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
+    """`(carry, ys)` of `length` times `body`, each of `block` steps, as `jax.lax.scan` would have it.
+
+    Every array the body uses is in `params`, `carry` or `xs`.
+    """
+    arrays, static = eqx.partition((params, carry, xs), eqx.is_array)
+    leaves, tree = jax.tree.flatten(arrays)
+    numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
+    weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.weights}
+    steps, shape = length * block, (length, block) if block > 1 else (length,)
+
+    def whole(leaves):
+        return eqx.combine(jax.tree.unflatten(tree, leaves), static)
+
+    def scan(leaves, probes):
+        params, carry, xs = whole(leaves)
+        carry, (ys, sent) = jax.lax.scan(lambda c, x: body(params, c, *x), carry, (xs, probes), length=length)
+        return (carry, ys), sent
+
+    def arrivals(leaves, held, sent):
+        """What arrives within the segment, and what is under way at its end, of `sent` over the weights `held`."""
+        (net, _), (state, *_), _ = whole(leaves)
+        total = {}
+        for name, numbers in weights.items():
+            events = jax.tree.map(lambda x: x.reshape(steps, -1), sent[name])
+            for k, d in zip(numbers, net.edges[name].deposits(events), strict=True):
+                if k in held:
+                    depth, width = state.inbox[d.node][d.port].shape
+                    before = total.get((d.node, d.port), jnp.zeros((steps + depth, width), d.value.dtype))
+                    total[d.node, d.port] = d.add_all(before)
+        # split, whose transpose is one copy: that of two slices is a sum of padded arrays
+        halves = {to: jax.lax.split(x, (steps, x.shape[0] - steps)) for to, x in total.items()}
+        within = {to: x.reshape(*shape, -1) for to, (x, _) in halves.items()}
+        # row j of what is left arrives at step n + steps + j, for which the ring has row (n + steps + j) mod depth
+        after = {to: jnp.roll(x, (state.n + steps) % x.shape[0], 0) for to, (_, x) in halves.items()}
+        return within, after
+
+    @jax.custom_jvp
+    def run(*leaves):
+        return scan(leaves, {})[0]
+
+    def rule(leaves, tangents):
+        live = {k for k, t in enumerate(tangents) if type(t) is not SymbolicZero and eqx.is_inexact_array(leaves[k])}
+        held = {k for numbers in weights.values() for k in numbers} & live
+        moved = sorted(live - held)
+        ports = sorted({numbered.edges[name].writes for name, numbers in weights.items() if held.intersection(numbers)})
+        state = whole(leaves)[1][0]
+        rings = [state.inbox[node][port] for node, port in ports]
+        within = {to: jnp.zeros((*shape, ring.shape[1]), ring.dtype) for to, ring in zip(ports, rings, strict=True)}
+        after = {to: jnp.zeros_like(ring) for to, ring in zip(ports, rings, strict=True)}
+        depends: list[bool] = []
+
+        def moving(xs, within, after):
+            # the weights are closed over: constants here, yet not for a derivative of this derivative
+            ((state, *others), ys), sent = scan(_replaced(leaves, moved, xs), within)
+            rings = [state.inbox[node][port] + x for (node, port), x in after.items()]
+            state = eqx.tree_at(lambda s: [s.inbox[node][port] for node, port in after], state, rings)
+            smooth, rest = eqx.partition(((state, *others), ys), eqx.is_inexact_array)
+            return _noting(smooth, depends), (rest, sent)
+
+        values, changes = [leaves[k] for k in moved], [tangents[k] for k in moved]
+        if held:
+            smooth, linear, (rest, sent) = jax.linearize(moving, values, within, after, has_aux=True)
+            change = linear(changes, *arrivals(_replaced(leaves, sorted(held), tangents), held, sent))
+        else:
+            primals, zero = (values, within, after), (changes, within, after)
+            smooth, change, (rest, _) = jax.jvp(moving, primals, zero, has_aux=True)
+        flat, out = jax.tree.flatten(change)
+        zeros = jax.tree.map(_no_change, smooth)
+        flat = [t if d else z for t, d, z in zip(flat, depends, jax.tree.leaves(zeros), strict=True)]
+        change = eqx.combine(jax.tree.unflatten(out, flat), jax.tree.map(_no_change, rest))
+        return eqx.combine(smooth, rest), change
+
+    run.defjvp(rule, symbolic_zeros=True)
+    return run(*leaves)
+
+
+def _replaced(leaves, places, values):
+    """`leaves` with those at `places` taken from `values`, which are as many, or in the same places."""
+    full = list(leaves)
+    for i, k in enumerate(places):
+        full[k] = values[i] if len(values) == len(places) else values[k]
+    return full
+
+
+def _no_change(x):
+    return zero_from_primal(x, symbolic_zeros=True)
+
+
+def _noting(tree: Any, depends: list[bool]) -> Any:
+    """`tree`, and in `depends`, once it has been differentiated, which of its leaves depend on what is perturbed.
+
+    A scan without this knowledge would differentiate its whole carry.
+    """
+    flat, out = jax.tree.flatten(tree)
+    depends[:] = [False] * len(flat)
+
+    @jax.custom_jvp
+    def same(*flat):
+        return flat
+
+    def rule(flat, tangents):
+        depends[:] = [type(t) is not SymbolicZero for t in tangents]
+        return flat, tangents
+
+    same.defjvp(rule, symbolic_zeros=True)
+    return jax.tree.unflatten(out, same(*flat))

@@ -1,0 +1,262 @@
+"""What a gradient of a whole run costs: `python -m experiments.benchmarks.gradient [--quick]`, writes gradient.json.
+
+The gradient of a firing rate in all weights of COBA-LIF, one per synapse, beside the forward run and beside the same
+derivative taken in two other ways, whose scans are built here:
+
+- *a step at a time*: rows are sparse as in brainsim, but the weights are closed over by the scan, so that its transpose
+  adds a cotangent of the size of the synapses in every step;
+- *all synapses*: in addition every row of the connectivity is visited in every step.
+"""
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import brainsim as bs
+
+from . import networks
+from .run import machine
+
+DAMPING = 0.1
+WAYS = ("forward", "brainsim", "a step at a time", "all synapses")
+
+
+class StepByStep(bs.AbstractEdge):
+    """A projection that keeps to itself that its weights are constant."""
+
+    edge: bs.Projection
+
+    reads = property(lambda self: self.edge.reads)
+    writes = property(lambda self: self.edge.writes)
+    instant = property(lambda self: self.edge.instant)
+
+    def resolve(self, where, nodes, key):
+        return StepByStep(self.edge.resolve(where, nodes, key))
+
+    def at(self, where, dt):
+        return StepByStep(self.edge.at(where, dt))
+
+    def depth(self, dt):
+        return self.edge.depth(dt)
+
+    def init(self, clock):
+        return self.edge.init(clock)
+
+    def send(self, z, views, clock):
+        return self.edge.send(z, views, clock)
+
+
+class Damped(bs.AbstractSurrogate):
+    """A fraction of a surrogate's slope (Bellec et al. 2018): the full slope overflows within 1,000 steps of this
+    network, in which one spike moves 64 units by millivolts. The support, and with it the work, is that of the full
+    slope."""
+
+    of: bs.AbstractSurrogate
+    by: float = eqx.field(static=True)
+
+    width = property(lambda self: self.of.width)
+
+    def slope(self, x):
+        return self.by * self.of.slope(x)
+
+    def support(self, x):
+        return self.of.support(x)
+
+
+class Everywhere(bs.AbstractSurrogate):
+    """A surrogate that does not say where it is zero."""
+
+    of: bs.AbstractSurrogate
+
+    width = property(lambda self: self.of.width)
+
+    def slope(self, x):
+        return self.of.slope(x)
+
+    def support(self, x):
+        return None
+
+
+def build(n, width):
+    p, s = networks.NETWORKS["coba_lif"], networks.scale(n)
+    cell = bs.LIF(tau_m=p.tau_m, e_l=p.e_l, v_th=p.v_th, v_reset=p.v_reset, t_ref=p.t_ref, g_l=p.g_l)
+    receptors = {"exc": bs.ExpCond(tau=p.tau_e, e_rev=p.e_e), "inh": bs.ExpCond(tau=p.tau_i, e_rev=p.e_i)}
+    about = dict(i_e=p.drive * p.g_l, init={"v": bs.Normal(p.v0_mean, p.v0_std)})
+    # the reset is detached: a surrogate narrower than the jump at the reset would multiply gradients in every step
+    surrogate = Damped(bs.Triangular(width), DAMPING)
+    cells = bs.Population(cell, n, receptors, surrogate=surrogate, detach_reset=True, **about)
+    split, rule = networks.n_excitatory(n), bs.FixedProbability(networks.P_CONNECT)
+    w_e, w_i = p.w_e * p.g_l / s, p.w_i * p.g_l / s
+    edges = {
+        "exc": bs.Projection(f"P[:{split}]", "P.exc", rule, weight=bs.Normal(w_e, 0.1 * w_e, low=0.0)),
+        "inh": bs.Projection(f"P[{split}:]", "P.inh", rule, weight=bs.Normal(w_i, 0.1 * w_i, low=0.0)),
+    }
+    return bs.Network({"P": cells}, edges, key=jax.random.key(0))
+
+
+def settled(net, t_ms):
+    """The state after `t_ms`: the transient of the start is no measure of activity."""
+    return bs.simulate(net, t1=t_ms, dt=networks.DT_MS, key=jax.random.key(1)).state
+
+
+def otherwise(net, way):
+    """The same network, differentiated in another way."""
+    if way in ("a step at a time", "all synapses"):
+        net = eqx.tree_at(lambda m: m.edges, net, {name: StepByStep(edge) for name, edge in net.edges.items()})
+    if way == "all synapses":
+        net = eqx.tree_at(lambda m: m.nodes["P"].surrogate, net, Everywhere(net.nodes["P"].surrogate))
+    return net
+
+
+def program(net, way, steps, adjoint):
+    """The compiled function of (network, state) that is timed, and what its temporary memory is (bytes)."""
+
+    def loss(weights, rest, state):
+        net = eqx.combine(weights, rest)
+        how = dict(dt=networks.DT_MS, state=state, adjoint=adjoint, saveat=[bs.Rate("P")])
+        sol = bs.simulate(net, t0=0.0, t1=steps * networks.DT_MS, **how)  # a traced state does not tell its time
+        return jnp.mean(sol["P.activity"])
+
+    which = jax.tree.map(lambda _: False, net)
+    which = eqx.tree_at(lambda m: [getattr(e, "edge", e).weight for e in m.edges.values()], which, [True, True])
+    f = loss if way == "forward" else jax.value_and_grad(loss)
+
+    def call(weights, rest, state):
+        return f(weights, eqx.combine(rest, static), state)
+
+    weights, rest = eqx.partition(net, which)
+    arrays, static = eqx.partition(rest, eqx.is_array)
+    return jax.jit(call), (weights, arrays)
+
+
+def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
+    net = build(n, width) if net is None else net
+    net = eqx.tree_at(lambda m: m.nodes["P"].surrogate.of.width, net, jnp.asarray(width))
+    state = settled(net, settle_ms)
+    activity, support = statistics_of(net, state, min(steps, 200))
+    record = {
+        "n": n,
+        "synapses": sum(e.connect.n_syn for e in net.edges.values()),
+        "steps": steps,
+        "width_mv": width,
+        "damping": DAMPING,
+        "rate_hz": activity / networks.DT_MS * 1e3,
+        "support": support,
+        "adjoint": repr(adjoint),
+    }
+    jobs, times, first = {}, {way: [] for way in ways}, {}
+    for way in ways:
+        f, args = program(otherwise(net, way), way, steps, adjoint)
+        begin = time.perf_counter()
+        compiled = f.lower(*args, state).compile()
+        record.setdefault("compile_s", {})[way] = time.perf_counter() - begin
+        record.setdefault("temporary_mb", {})[way] = compiled.memory_analysis().temp_size_in_bytes / 1e6
+        first[way] = jax.block_until_ready(compiled(*args, state))
+        jobs[way] = (compiled, args)
+    for _ in range(repeats):  # interleaved: all see the same weather
+        for way, (compiled, args) in jobs.items():
+            begin, cpu = time.perf_counter(), time.process_time()
+            jax.block_until_ready(compiled(*args, state))
+            times[way].append((time.perf_counter() - begin, time.process_time() - cpu))
+    record["run_s"] = {way: [wall for wall, _ in ts] for way, ts in times.items()}
+    record["cpu_s"] = {way: [cpu for _, cpu in ts] for way, ts in times.items()}
+    grads = {way: [np.asarray(x) for x in jax.tree.leaves(out[1])] for way, out in first.items() if way != "forward"}
+    for g in grads.values():
+        assert all(np.isfinite(x).all() for x in g), "a gradient that overflows is no measurement"
+    ours = grads["brainsim"]
+    record["largest_gradient"] = float(max(np.abs(x).max() for x in ours))
+    off = [np.abs(x - y).max() / np.abs(y).max() for g in grads.values() for x, y in zip(ours, g, strict=True)]
+    record["largest_difference"] = float(max(off))  # of the ways from one another, relative
+    assert record["largest_difference"] < 1e-4, "the ways differ by more than the rounding of sums"
+    return record, net
+
+
+def statistics_of(net, state, steps):
+    """Mean fraction of units that spike, and that have a derivative, in a step."""
+
+    def one(state, _):
+        state, events = bs.step(net, state)
+        return state, (jnp.mean(events["P"].value), jnp.mean(events["P"].support.astype(jnp.float32)))
+
+    _, (activity, support) = jax.jit(lambda s: jax.lax.scan(one, s, length=steps))(state)
+    return float(jnp.mean(activity)), float(jnp.mean(support))
+
+
+def figures(record):
+    """Median processor time and what follows from it, by way."""
+    cpu = {way: statistics.median(ts) for way, ts in record["cpu_s"].items()}
+    events = record["synapses"] * record["rate_hz"] * record["steps"] * networks.DT_MS * 1e-3
+    for way in cpu:
+        yield (
+            way,
+            {
+                "cpu_s": cpu[way],
+                "wall_s": statistics.median(record["run_s"][way]),
+                "ns_per_unit_step": 1e9 * cpu[way] / (record["n"] * record["steps"]),
+                "ns_per_event": 1e9 * cpu[way] / events if events else float("nan"),
+                "x_forward": cpu[way] / cpu["forward"],
+                "x_brainsim": cpu[way] / cpu["brainsim"],
+                "x_backward": (cpu[way] - cpu["forward"]) / (cpu["brainsim"] - cpu["forward"]),
+            },
+        )
+
+
+def table(record):
+    title = (
+        f"COBA-LIF, {record['n']:,} neurons, {record['synapses']:,} synapses, {record['steps']} steps, "
+        f"{record['rate_hz']:.1f} Hz, width {record['width_mv']:g} mV: support {100 * record['support']:.2f} %"
+    )
+    out = Table(title=title)
+    for column in ("way", "cpu s", "wall s", "ns/unit-step", "ns/event", "x forward", "x brainsim", "memory MB"):
+        out.add_column(column, justify="left" if column == "way" else "right")
+    for way, f in figures(record):
+        row = (f["cpu_s"], f["wall_s"], f["ns_per_unit_step"], f["ns_per_event"], f["x_forward"], f["x_brainsim"])
+        out.add_row(way, *(f"{x:.3g}" for x in row), f"{record['temporary_mb'][way]:.1f}")
+    return out
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="4,000 neurons, 200 steps.")] = False,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each.")] = 5,
+    large: Annotated[bool, typer.Option(help="Also 40,000 neurons with 32 million synapses (8 GB).")] = True,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path(__file__).parent / "gradient.json",
+):
+    """Time gradients of whole runs."""
+    if not bs.backend().startswith("kernels") and not os.environ.get("BRAINSIM_BENCH_ALLOW_PURE"):
+        raise SystemExit(f"brainsim runs on {bs.backend()}, not its kernels; BRAINSIM_BENCH_ALLOW_PURE=1 insists")
+    console = Console(width=None if Console().is_terminal else 140)
+    result = {"machine": machine(), "results": []}
+
+    def keep(record):
+        record["figures"] = dict(figures(record))
+        result["results"].append(record)
+        console.print(table(record))
+        out.write_text(json.dumps(result, indent=1) + "\n")
+
+    steps, checkpointed = 200 if quick else 1000, bs.CheckpointedAdjoint()
+    record, net = measure(4000, 2.0, steps, 500.0, WAYS, repeats, checkpointed)
+    keep(record)
+    if quick:
+        return
+    for width in (0.5, 1.0, 5.0, 10.0):  # what the width of the surrogate costs
+        keep(measure(4000, width, steps, 500.0, WAYS[:2], repeats, checkpointed, net)[0])
+    if large:
+        record, net = measure(40_000, 1.0, 100, 1000.0, WAYS, 3, bs.DirectAdjoint())
+        keep(record)
+        for width in (0.25, 2.0, 5.0):
+            keep(measure(40_000, width, 100, 1000.0, WAYS[:2], 3, bs.DirectAdjoint(), net)[0])
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,154 @@
+"""Delays with a derivative: an event in parts, over several steps, and whole again once it is learnt."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainsim as bs
+from tests.nets import same
+
+pytestmark = pytest.mark.core
+DT = 0.25  # ms, a power of two: whole steps are whole
+FD_RTOL = 1e-6  # central differences in float64; linear in d between two steps, so only rounding remains
+PRE, POST = [0, 0, 1, 2, 2], [0, 1, 1, 0, 1]
+D = [0.3, 1.1, 2.05, 0.6, 2.9]  # none of them whole
+
+
+class Graded(bs.AbstractProcess):
+    """Emits its input."""
+
+    def check(self, name, size):
+        assert size >= 0
+
+    def init(self, n, clock):
+        return {}
+
+    def emit(self, z, inp, clock):
+        return inp, z
+
+
+def chain(delay, connect=None, weight=(1.0, -0.5, 2.0, 0.7, 1.5), max_delay=3.0):
+    """Graded events into units that never spike: smooth in everything."""
+    cells = bs.Population(bs.LeakyIntegrator(), 2, {"exc": bs.ExpCurr(tau=2.0)})
+    connect = bs.FromCOO(PRE, POST) if connect is None else connect
+    edge = bs.Projection("S", "P.exc", connect, weight=jnp.asarray(weight) * 100.0, delay=delay, max_delay=max_delay)
+    return bs.Network({"S": bs.Source(Graded(), 3), "P": cells}, {"SP": edge}, key=jax.random.key(0))
+
+
+def drive(n=60):
+    return jax.random.uniform(jax.random.key(7), (n, 3))
+
+
+def trace(net, rows=None):
+    rows = drive() if rows is None else rows
+    t1 = len(rows) * DT
+    return bs.simulate(net, t1=t1, dt=DT, key=jax.random.key(0), inputs={"S": rows}, saveat=(bs.Trace("P.v"),))["P.v"]
+
+
+def with_d(net, d):
+    return eqx.tree_at(lambda net: net.edges["SP"].delay.d, net, d)
+
+
+@pytest.mark.parametrize("make", [bs.LinearDelay, lambda d: bs.GaussianDelay(d, 0.3)], ids=["linear", "gaussian"])
+def test_hardened_is_the_plain_projection(make):
+    net = chain(make(D))
+    hard = eqx.tree_at(lambda net: net.edges["SP"].delay, net, net.edges["SP"].delay.hardened(DT))
+    rounded = chain(DT * np.floor(np.asarray(D) / DT + 0.5))
+    assert same(trace(hard), trace(rounded))
+    assert not np.allclose(trace(net), trace(rounded), rtol=1e-3)
+
+
+def test_linear_delay_of_whole_steps_is_the_plain_delay():
+    whole = [0.25, 0.0, 3.0, 1.5, 0.5]
+    np.testing.assert_allclose(trace(chain(bs.LinearDelay(whole))), trace(chain(whole)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.2, 3.5, 7.0])
+@pytest.mark.parametrize("delay", [bs.LinearDelay(0.0), bs.GaussianDelay(0.0, 0.4)], ids=["linear", "gaussian"])
+def test_shares_sum_to_one_at_steps_that_fit_the_ring(delay, x):
+    parts = delay.parts(jnp.asarray(x), DT)
+    np.testing.assert_allclose(sum(share for share, _ in parts), 1.0, rtol=1e-6)
+    assert all(0 <= int(k) <= int(np.floor(x + 0.5)) + delay.late(DT) for _, k in parts)
+    if isinstance(delay, bs.LinearDelay) or x > 5:  # where no part is left out, the mean is the delay
+        np.testing.assert_allclose(sum(share * k.astype(share.dtype) for share, k in parts), x, rtol=2e-3)
+
+
+CASES = {
+    "per synapse": (bs.LinearDelay(D), None, (1.0, -0.5, 2.0, 0.7, 1.5)),
+    "one": (bs.LinearDelay(0.7), None, (1.0, -0.5, 2.0, 0.7, 1.5)),
+    "one weight": (bs.LinearDelay(D), None, 1.3),
+    "per pre unit, fixed fan-out": (bs.LinearDelay([0.4, 1.2, 0.1]), bs.FixedOutDegree(2), 1.1),
+    "gaussian": (bs.GaussianDelay(D, 0.4), None, (1.0, -0.5, 2.0, 0.7, 1.5)),
+    "dense": (bs.LinearDelay(0.7), bs.DenseMatrix(), np.arange(6.0).reshape(3, 2)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_equals_finite_differences(x64, case):
+    delay, connect, weight = CASES[case]
+    delay = jax.tree.map(lambda x: jnp.asarray(x, float), delay)  # made in single precision
+    net = chain(delay, connect, weight)
+    d = net.edges["SP"].delay.d
+    f = jax.jit(lambda d: jnp.mean(jnp.sin(trace(with_d(net, d)))))
+    g, h = jax.grad(f)(d), 1e-5
+    for k in np.ndindex(d.shape):
+        np.testing.assert_allclose(g[k], (f(d.at[k].add(h)) - f(d.at[k].add(-h))) / (2 * h), rtol=FD_RTOL, atol=1e-9)
+    assert float(jnp.min(jnp.abs(g))) > 0
+
+
+def test_gradient_of_sigma_is_finite_at_the_ends_of_the_line(x64):
+    net = chain(bs.GaussianDelay([0.0, 3.0, 0.1, 2.9, 1.0], 0.4))
+    where = lambda net: (net.edges["SP"].delay.d, net.edges["SP"].delay.sigma)  # noqa: E731
+    f = lambda x: jnp.mean(trace(eqx.tree_at(where, net, x)) ** 2)  # noqa: E731
+    d, sigma = jax.grad(f)(where(net))
+    assert bool(jnp.all(jnp.isfinite(d)) & jnp.all(d != 0))
+    assert float(sigma) != 0
+
+
+def test_beyond_the_line_counts_as_its_end_and_keeps_a_derivative():
+    net = chain(bs.LinearDelay(D))
+    beyond, end = jnp.asarray([-1.0, 9.0, 1.0, 1.0, 1.0]), jnp.asarray([0.0, 3.0, 1.0, 1.0, 1.0])
+    f = lambda d: jnp.mean(trace(with_d(net, d)) ** 2)  # noqa: E731
+    assert f(beyond) == f(end)
+    np.testing.assert_array_equal(jax.grad(f)(beyond), jax.grad(f)(end))
+    assert bool(jnp.all(jax.grad(f)(beyond) != 0))
+
+
+@pytest.mark.parametrize("make", [bs.LinearDelay, lambda d: bs.GaussianDelay(d, 0.3)], ids=["linear", "gaussian"])
+def test_a_planted_delay_is_recovered(make):
+    """Events of a few units, sparse in time; membrane and synapse are all the smoothness there is."""
+    planted = jnp.asarray([2.5, 0.5, 1.25, 2.0, 0.25])
+    rows = (jax.random.uniform(jax.random.key(3), (160, 3)) < 0.08).astype(jnp.float32)
+    net, wanted = chain(make([1.5] * 5)), trace(chain(planted), rows)
+    slope = jax.grad(lambda d: jnp.mean((trace(with_d(net, d), rows) - wanted) ** 2))
+
+    def update(carry, rate):
+        """Adam without its corrections of the start."""
+        d, m, v = carry
+        g = slope(d)
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+        return (d - rate * m / (jnp.sqrt(v) + 1e-12), m, v), None
+
+    d = net.edges["SP"].delay.d
+    rates = jnp.linspace(0.05, 0.0, 300)
+    (d, *_), _ = jax.jit(lambda d: jax.lax.scan(update, (d, 0.0 * d, 0.0 * d), rates))(d)
+    np.testing.assert_array_equal(with_d(net, d).edges["SP"].delay.hardened(DT), planted)
+
+
+def test_bad_delays_are_refused():
+    with pytest.raises(ValueError, match=r"edge 'SP'.delay is to be learnt; give max_delay"):
+        chain(bs.LinearDelay(D), max_delay=None)
+    with pytest.raises(ValueError, match=r"edge 'SP'.delay is 4 ms, beyond the line of max_delay = 3 ms"):
+        chain(bs.LinearDelay([4.0] * 5))
+    with pytest.raises(ValueError, match=r"edge 'SP'.delay is -1 ms"):
+        chain(bs.LinearDelay([-1.0] * 5))
+    with pytest.raises(ValueError, match=r"GaussianDelay.sigma is 0.0; expected one number > 0"):
+        bs.GaussianDelay(D, 0.0)
+    with pytest.raises(ValueError, match=r"GaussianDelay.reach is -1"):
+        bs.GaussianDelay(D, 0.5, reach=-1)
+    cells = bs.Population(bs.LIF(), 2, {"gap": bs.GapPort()})
+    gap = bs.GapJunctions("P", "P.gap", bs.AllToAll(), weight=1.0, delay=bs.LinearDelay(0.5), max_delay=1.0)
+    with pytest.raises(ValueError, match=r"expected one number >= 0 \(ms\) for gap junctions"):
+        bs.Network({"P": cells}, {"G": gap})
