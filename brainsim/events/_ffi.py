@@ -13,7 +13,7 @@ import jax.ffi
 VERSION = 1
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
-TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally")
+TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally", "bits", "normals")
 
 
 def target(name: str) -> str:
