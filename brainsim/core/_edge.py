@@ -13,7 +13,7 @@ from ..base import Key, parameter
 from ..events import Dense, deposit, propagate
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
-from ._state import Clock, View
+from ._state import Clock, Events, View
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, delay_steps, ring_depth, wire
 
@@ -31,6 +31,8 @@ class Deposit(eqx.Module):
     topology: Any = None
     weight: Array | None = None
     support: Array | None = None
+    words: Array | None = None
+    first: int = eqx.field(static=True, default=0)  # the unit of `value` that is row 0 of the topology
     part: Part | None = eqx.field(static=True, default=None)
 
     def add_to(self, ring: Float[Array, "depth width"], n: Int[Array, ""]) -> Float[Array, "depth width"]:
@@ -39,7 +41,8 @@ class Deposit(eqx.Module):
         each = self.steps if self.steps.ndim else None
         slot = jax.lax.rem(n if self.steps.ndim else n + self.steps, jnp.asarray(depth, n.dtype))
         if self.topology is not None:
-            return deposit(ring, self.topology, self.weight, self.value, support=self.support, slot=slot, delay=each)
+            rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
+            return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)
         row = jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False)
         row = row.at[slice(*self.part)].add(self.value) if self.part else row + self.value
         return jax.lax.dynamic_update_index_in_dim(ring, row, slot, 0)
@@ -188,15 +191,16 @@ class Projection(AbstractEdge):
 
     def send(self, z, views, clock):
         route = self.route
-        events = views["pre"].events.of(route.units_pre)
-        value = events.value
+        events, first = views["pre"].events.rows(route.units_pre)
         if self.short_term is not None:
-            value, z = self.short_term.release(z, value, clock)
+            own = views["pre"].events.of(route.units_pre)
+            value, z = self.short_term.release(z, own.value, clock)
+            events, first = Events(value, own.support), 0
+        rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
         if isinstance(self.connect, Dense):
-            row = propagate(self.connect, self.weight, value, support=events.support)
+            row = propagate(self.connect, self.weight, events.value, **rows)
             return z, [Deposit(route.post, route.port, row, self.steps, part=route.units_post)]
-        sent = Deposit(route.post, route.port, value, self.steps, self.connect, self.weight, events.support)
-        return z, [sent]
+        return z, [Deposit(route.post, route.port, events.value, self.steps, self.connect, self.weight, **rows)]
 
 
 class GapJunctions(AbstractEdge):

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from ..base import Key, float_dtype
 
@@ -52,11 +52,13 @@ class Events(eqx.Module):
     """What a node emits in one step.
 
     `value` is 0/1 for spikes or a real number for graded units; `support` marks the units whose surrogate derivative is
-    non-zero (None: all of them), so that the backward pass visits only rows with support or value.
+    non-zero (None: all of them), so that the backward pass visits only rows with support or value; `words` are the
+    units with a value packed, bit k of word w for unit 32 w + k, where the node has them.
     """
 
     value: Float[Array, " n"]
     support: Bool[Array, " n"] | None = None
+    words: UInt32[Array, " n_words"] | None = None
 
     def of(self, units: tuple[int, int, int] | None) -> "Events":
         """The events of the units start, stop, step (None: of all)."""
@@ -64,6 +66,12 @@ class Events(eqx.Module):
             return self
         part = slice(*units)
         return Events(self.value[part], None if self.support is None else self.support[part])
+
+    def rows(self, units: tuple[int, int, int] | None) -> tuple["Events", int]:
+        """Events whose unit `first + i` is unit i of `of(units)`, and `first`: a copy only where units have gaps."""
+        if units is None or units[2] == 1:
+            return self, units[0] if units else 0
+        return self.of(units), 0
 
 
 class NodeState(eqx.Module):

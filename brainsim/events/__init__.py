@@ -6,6 +6,7 @@ from ._ops import (
     backend as backend,
     collect as collect,
     deposit as deposit,
+    deposit_all as deposit_all,
     propagate as propagate,
     tally as tally,
 )

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Int32
+from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi
 from ._formats import CSR, AbstractTopology, Dense, FixedFanout
@@ -17,9 +17,11 @@ def deposit(
     inbox: Float[Array, "depth n_post"],
     topology: AbstractTopology,
     weight: Any,
-    value: Float[Array, " n_pre"],
+    value: Float[Array, " n"],
     *,
-    support: Bool[Array, " n_pre"] | None = None,
+    support: Bool[Array, " n"] | None = None,
+    words: UInt32[Array, " n_words"] | None = None,
+    first: int = 0,
     slot: Int[Array, ""] | int = 0,
     delay: Int32[Array, "..."] | None = None,
 ) -> Float[Array, "depth n_post"]:
@@ -32,55 +34,50 @@ def deposit(
     - `inbox`: (D, n_post), arrivals of the next D steps, a ring.
     - `topology`: `CSR`, `FixedFanout` or `Dense`.
     - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) or, for `Dense`, (n_pre, n_post).
-    - `value`: (n_pre,), 1 for a spike, 0 for silence, or graded.
-    - `support`: (n_pre,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
+    - `value`: (n,), 1 for a spike, 0 for silence, or graded; n >= first + n_pre.
+    - `support`: (n,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
       `support | (value != 0)` and is 0 elsewhere; None means every row (a dense backward pass).
+    - `words`: (ceil(n / 32),) the events packed, bit k of word w set where value[32 w + k] != 0, if somebody has them:
+      they spare the search for events.
+    - `first`: the unit of `value` that is row 0 of the topology: units of a part send without a copy.
     - `slot`: the ring's place of the current step.
     - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense`.
 
     Returns the new inbox; differentiable in `inbox`, `weight` and `value`, forward and backward, to any order. Raises
     ValueError or TypeError when shapes or types do not fit.
     """
-    inbox, value = jnp.asarray(inbox), jnp.asarray(value)
-    _floating("deposit: inbox", inbox)
-    if inbox.ndim != 2 or inbox.shape[1] != topology.n_post or inbox.shape[0] < 1:
-        raise ValueError(
-            f"deposit: inbox has shape {inbox.shape}; expected (depth >= 1, n_post = {topology.n_post}), "
-            "one row for each step of the ring."
-        )
-    if inbox.size >= 2**31:
-        raise ValueError(f"deposit: inbox has {inbox.size} entries; expected fewer than 2**31. Shorten the delays.")
-    _shaped("value", value, (topology.n_pre,))
-    _typed("value", value, inbox.dtype)
-    weight = _weight(weight, topology, inbox.dtype)
-    if support is not None:
-        support = jnp.asarray(support)
-        _shaped("support", support, (topology.n_pre,))
-        _typed("support", support, jnp.dtype(bool))
-    slot = _slot("deposit", slot)
-    if isinstance(topology, Dense):
-        if delay is not None:
-            raise ValueError("deposit: Dense has no delays per synapse. Use CSR or FixedFanout, or move the slot.")
-        return _deposit_dense(inbox, weight, value, support, slot)
-    indptr, indices, fanout = _arrays(topology)
-    if delay is None:
-        delay = jnp.zeros((0,), jnp.int32)
-    else:
-        delay = jnp.asarray(delay)
-        _shaped("delay", delay, *_per_synapse(topology))
-        _typed("delay", delay, jnp.dtype(jnp.int32))
-        delay = delay.reshape(-1)
-    if support is None:
-        support = jnp.zeros((0,), bool)
-    operands = (inbox, value, weight.reshape(-1), support, slot, delay, indptr, indices)
-    return scatter_p.bind(*operands, n_pre=topology.n_pre, fanout=fanout)
+    return _deposit("deposit", (), inbox, topology, weight, value, support, words, first, slot, delay)
+
+
+def deposit_all(
+    inbox: Float[Array, "depth n_post"],
+    topology: AbstractTopology,
+    weight: Any,
+    values: Float[Array, "t n"],
+    *,
+    slots: Int[Array, " t"],
+    support: Bool[Array, "t n"] | None = None,
+    words: UInt32[Array, "t n_words"] | None = None,
+    first: int = 0,
+    delay: Int32[Array, "..."] | None = None,
+) -> Float[Array, "depth n_post"]:
+    """Add the events of many steps to one inbox: the sum over t of `deposit` of row t of `values` at slots[t].
+
+    Arguments as in `deposit`, with a leading axis t for those that change from step to step. One call, and so are its
+    cotangents: that of the weight accumulates over the steps where it lies.
+    """
+    steps = jnp.shape(values)[:1]
+    return _deposit("deposit_all", steps, inbox, topology, weight, values, support, words, first, slots, delay)
 
 
 def propagate(
     topology: AbstractTopology,
     weight: Any,
-    value: Float[Array, " n_pre"],
-    support: Bool[Array, " n_pre"] | None = None,
+    value: Float[Array, " n"],
+    support: Bool[Array, " n"] | None = None,
+    *,
+    words: UInt32[Array, " n_words"] | None = None,
+    first: int = 0,
 ) -> Float[Array, " n_post"]:
     """What every post unit receives from the events: the product value @ W, at the cost of the events.
 
@@ -89,7 +86,7 @@ def propagate(
     value = jnp.asarray(value)
     _floating("propagate: value", value)
     inbox = jnp.zeros((1, topology.n_post), value.dtype)
-    return deposit(inbox, topology, weight, value, support=support)[0]
+    return _deposit("propagate", (), inbox, topology, weight, value, support, words, first, 0, None)[0]
 
 
 def collect(
@@ -109,12 +106,16 @@ def collect(
 
 
 def append(
-    buffer: Int32[Array, " cap"], count: Int32[Array, ""], value: Float[Array, " n"]
+    buffer: Int32[Array, " cap"],
+    count: Int32[Array, ""],
+    value: Float[Array, " n"],
+    words: UInt32[Array, " n_words"] | None = None,
 ) -> tuple[Int32[Array, " cap"], Int32[Array, ""]]:
     """Append the indices of the non-zero entries of `value` to a list, in place.
 
-    `buffer` (cap,) holds the list, `count` () its length. The count runs past the capacity when the list overflows, the
-    buffer never does. Returns the new pair. Not differentiable: raises TypeError under `grad` and `jvp`.
+    `buffer` (cap,) holds the list, `count` () its length, `words` the events packed as in `deposit`. The count runs
+    past the capacity when the list overflows, the buffer never does. Returns the new pair. Not differentiable: raises
+    TypeError under `grad` and `jvp`.
     """
     buffer, count, value = jnp.asarray(buffer), jnp.asarray(count), jnp.asarray(value)
     for name, x, ndim in (("buffer", buffer, 1), ("count", count, 0)):
@@ -124,7 +125,7 @@ def append(
         raise ValueError(f"append: value has shape {value.shape}; expected (n,).")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         value = value.astype(jnp.float32)
-    buffer, count = append_p.bind(buffer, count, value)
+    buffer, count = append_p.bind(buffer, count, value, _words("append", words, value.shape))
     return buffer, count
 
 
@@ -157,12 +158,52 @@ def backend() -> str:
     return _ffi.status()
 
 
-def _deposit_dense(inbox, weight, value, support, slot):
+def _deposit(owner, steps, inbox, topology, weight, value, support, words, first, slot, delay):
+    """`deposit` with a leading axis `steps`, () or (t,), of value, support, words and slot."""
+    inbox, value = jnp.asarray(inbox), jnp.asarray(value)
+    _floating(f"{owner}: inbox", inbox)
+    if inbox.ndim != 2 or inbox.shape[1] != topology.n_post or inbox.shape[0] < 1:
+        raise ValueError(
+            f"{owner}: inbox has shape {inbox.shape}; expected (depth >= 1, n_post = {topology.n_post}), "
+            "one row for each step of the ring."
+        )
+    if inbox.size >= 2**31:
+        raise ValueError(f"{owner}: inbox has {inbox.size} entries; expected fewer than 2**31. Shorten the delays.")
+    _units(owner, value, steps, first, topology.n_pre)
+    _typed(owner, "value", value, inbox.dtype)
+    weight = _weight(owner, weight, topology, inbox.dtype)
+    if support is not None:
+        support = jnp.asarray(support)
+        _shaped(owner, "support", support, value.shape)
+        _typed(owner, "support", support, jnp.dtype(bool))
+    words = _words(owner, words, value.shape)
+    slot = _slot(owner, slot, steps)
+    if isinstance(topology, Dense):
+        if delay is not None:
+            raise ValueError(f"{owner}: Dense has no delays per synapse. Use CSR or FixedFanout, or move the slot.")
+        return _deposit_dense(inbox, weight, value, support, slot, slice(first, first + topology.n_pre))
+    indptr, indices, fanout = _arrays(topology)
+    if delay is None:
+        delay = jnp.zeros((0,), jnp.int32)
+    else:
+        delay = jnp.asarray(delay)
+        _shaped(owner, "delay", delay, *_per_synapse(topology))
+        _typed(owner, "delay", delay, jnp.dtype(jnp.int32))
+        delay = delay.reshape(-1)
+    if support is None:
+        support = jnp.zeros((*steps, 0), bool)
+    shared = (inbox, weight.reshape(-1), delay, indptr, indices)
+    base, weight, *rest = (x.reshape(*(1 for _ in steps), *x.shape) for x in shared)
+    static = dict(n_pre=topology.n_pre, fanout=fanout, first=first)
+    return scatter_p.bind(base, value, weight, support, words, slot, *rest, **static).reshape(inbox.shape)
+
+
+def _deposit_dense(inbox, weight, value, support, slot, rows):
     """The matrix product; a dense weight has a dense backward pass, but the same derivative as the sparse formats."""
     if support is not None:
         value = jnp.where(support | (value != 0), value, lax.stop_gradient(value))
-    weight = jnp.broadcast_to(weight, (value.shape[0], inbox.shape[1]))
-    out = jnp.dot(value, weight, precision=lax.Precision.HIGHEST)
+    weight = jnp.broadcast_to(weight, (rows.stop - rows.start, inbox.shape[1]))
+    out = jnp.dot(value[..., rows], weight, precision=lax.Precision.HIGHEST)
     return inbox.at[jnp.mod(slot, inbox.shape[0])].add(out)
 
 
@@ -184,21 +225,43 @@ def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
     return [(topology.n_syn,)]
 
 
-def _weight(weight: Any, topology: AbstractTopology, dtype: Any) -> Array:
+def _weight(owner: str, weight: Any, topology: AbstractTopology, dtype: Any) -> Array:
     """The weight as an array of the inbox's type, of one of the shapes allowed."""
     if isinstance(weight, int | float) and not isinstance(weight, bool):
         weight = jnp.asarray(weight, dtype)
     weight = jnp.asarray(weight)
-    _shaped("weight", weight, (), *_per_synapse(topology))
-    _typed("weight", weight, dtype)
+    _shaped(owner, "weight", weight, (), *_per_synapse(topology))
+    _typed(owner, "weight", weight, dtype)
     return weight
 
 
-def _slot(owner: str, slot: Any) -> jax.Array:
-    """The ring's place as an int32 scalar."""
+def _units(owner: str, value: jax.Array, steps: tuple[int, ...], first: Any, n_pre: int) -> None:
+    """Raise unless `value` has the rows `first` to `first + n_pre`."""
+    if isinstance(first, bool) or not isinstance(first, int) or first < 0:
+        raise ValueError(f"{owner}: first is {first!r}; expected the number of a unit, >= 0.")
+    if value.ndim != len(steps) + 1 or value.shape[-1] < first + n_pre:
+        wanted = ", ".join([*map(str, steps), f"n >= {first + n_pre}"])
+        raise ValueError(
+            f"{owner}: value has shape {value.shape}; expected ({wanted}): first = {first} and n_pre = {n_pre}."
+        )
+
+
+def _words(owner: str, words: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The packed words of values of this shape; empty where there are none."""
+    if words is None:
+        return jnp.zeros((*shape[:-1], 0), jnp.uint32)
+    words = jnp.asarray(words)
+    _shaped(owner, "words", words, (*shape[:-1], -(-shape[-1] // 32)))
+    _typed(owner, "words", words, jnp.dtype(jnp.uint32))
+    return words
+
+
+def _slot(owner: str, slot: Any, steps: tuple[int, ...] = ()) -> jax.Array:
+    """The ring's place as int32, one for each of the `steps`."""
     slot = jnp.asarray(slot)
-    if slot.ndim or not jnp.issubdtype(slot.dtype, jnp.integer):
-        raise TypeError(f"{owner}: slot has shape {slot.shape} and dtype {slot.dtype}; expected one whole number.")
+    if slot.shape != steps or not jnp.issubdtype(slot.dtype, jnp.integer):
+        wanted = f"{steps[0]} whole numbers" if steps else "one whole number"
+        raise TypeError(f"{owner}: slot has shape {slot.shape} and dtype {slot.dtype}; expected {wanted}.")
     return slot.astype(jnp.int32)
 
 
@@ -207,12 +270,12 @@ def _floating(what: str, x: jax.Array) -> None:
         raise TypeError(f"{what} has dtype {x.dtype}; expected a floating type. Convert with .astype('float32').")
 
 
-def _typed(name: str, x: jax.Array, dtype: Any) -> None:
+def _typed(owner: str, name: str, x: jax.Array, dtype: Any) -> None:
     if x.dtype != dtype:
-        raise TypeError(f"deposit: {name} has dtype {x.dtype}; expected {dtype}. Convert with .astype('{dtype}').")
+        raise TypeError(f"{owner}: {name} has dtype {x.dtype}; expected {dtype}. Convert with .astype('{dtype}').")
 
 
-def _shaped(name: str, x: jax.Array, *shapes: tuple[int, ...]) -> None:
+def _shaped(owner: str, name: str, x: jax.Array, *shapes: tuple[int, ...]) -> None:
     if x.shape not in shapes:
         wanted = " or ".join(map(str, shapes))
-        raise ValueError(f"deposit: {name} has shape {x.shape}; expected {wanted} for this topology.")
+        raise ValueError(f"{owner}: {name} has shape {x.shape}; expected {wanted} for this topology.")

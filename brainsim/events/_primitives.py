@@ -3,7 +3,11 @@
 `scatter`, `gather` and `outer` are the three derivatives of one trilinear form (see `_pure`), so their rules close:
 grad, jvp, vmap, checkpoint and scan compose in any order and to any depth. Every operand carries the same number of
 leading batch axes, each of size 1 or that of the batch: `vmap` adds an axis and never copies an operand, whatever
-it maps over. `scatter.base` alone always has the full batch, so that its buffer becomes the result.
+it maps over. What a size of 1 means for a result: the batch adds up there (`scatter.base`, `outer`'s `batch`), so
+the cotangent of a shared operand is one call and never a batch of partial ones. `vmap` gives every element a result.
+
+`first` is the unit of the topology's row 0 in arrays over units. `words`, bit k of word w for value[32 w + k] != 0,
+spare the kernels the search for values; where the values are others than the caller's, they are empty.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,30 +58,41 @@ def _support(support: Any, value: Any) -> Any:
     return support if support.shape[-1] != value.shape[-1] else jnp.logical_or(support, value != 0)
 
 
+def _no_words(nb: int) -> Any:
+    """No packed words, with `nb` batch axes."""
+    return jnp.zeros((*(1,) * nb, 0), jnp.uint32)
+
+
+def _unpacked(words: Any) -> Any:
+    """The empty words of other values."""
+    return _no_words(words.ndim - 1)
+
+
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 @scatter_p.def_abstract_eval
-def _(base, value, weight, support, *topology, n_pre, fanout):
-    del n_pre, fanout
-    batch = _batch(base.ndim - 2, base, value, weight, support, *topology)
-    if batch != base.shape[:-2] or value.dtype != base.dtype or weight.dtype != base.dtype:
+def _(base, value, weight, support, words, *topology, n_pre, fanout, first):
+    del n_pre, fanout, first
+    batch = _batch(base.ndim - 2, base, value, weight, support, words, *topology)
+    odd = any(n not in (1, full) for n, full in zip(base.shape[:-2], batch, strict=True))
+    if odd or value.dtype != base.dtype or weight.dtype != base.dtype:
         raise TypeError(f"scatter: base {base}, value {value} and weight {weight} do not agree.")
     return ShapedArray(base.shape, base.dtype)
 
 
 @gather_p.def_abstract_eval
-def _(c, weight, rowmask, *topology, n_pre, fanout):
-    del fanout
+def _(c, weight, rowmask, *topology, n_pre, fanout, first, n_value):
+    del n_pre, fanout, first
     batch = _batch(c.ndim - 2, c, weight, rowmask, *topology)
     if weight.dtype != c.dtype:
         raise TypeError(f"gather: c {c} and weight {weight} do not agree.")
-    return ShapedArray((*batch, n_pre), c.dtype)
+    return ShapedArray((*batch, n_value), c.dtype)
 
 
 @outer_p.def_abstract_eval
-def _(value, c, support, *topology, n_pre, fanout, n_weight, batch):
-    del support, topology, n_pre, fanout
+def _(value, c, support, words, *topology, n_pre, fanout, first, n_weight, batch):
+    del support, words, topology, n_pre, fanout, first
     if value.dtype != c.dtype:
         raise TypeError(f"outer: value {value} and c {c} do not agree.")
     return ShapedArray((*batch, n_weight), c.dtype)
@@ -90,8 +105,8 @@ def _(inbox, slot):
 
 
 @append_p.def_abstract_eval
-def _(buffer, count, value):
-    del value
+def _(buffer, count, value, words):
+    del value, words
     return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
 
 
@@ -103,15 +118,15 @@ def _is_zero(x: Any) -> bool:
 
 
 def _scatter_jvp(primals, tangents, **params):
-    _, value, weight, support, *topology = primals
+    _, value, weight, support, words, *topology = primals
     dbase, dvalue, dweight = tangents[:3]
     out = scatter_p.bind(*primals, **params)
     dout = ad.instantiate_zeros(dbase)
     if not _is_zero(dvalue):
         rows = _support(support, value)
-        dout = scatter_p.bind(dout, _rows(rows, dvalue), weight, rows, *topology, **params)
+        dout = scatter_p.bind(dout, _rows(rows, dvalue), weight, rows, _unpacked(words), *topology, **params)
     if not _is_zero(dweight):
-        dout = scatter_p.bind(dout, value, dweight, support, *topology, **params)
+        dout = scatter_p.bind(dout, value, dweight, support, words, *topology, **params)
     return out, dout
 
 
@@ -128,15 +143,15 @@ def _gather_jvp(primals, tangents, **params):
 
 
 def _outer_jvp(primals, tangents, **params):
-    value, c, support, *topology = primals
+    value, c, support, words, *topology = primals
     dvalue, dc = tangents[:2]
     out = outer_p.bind(*primals, **params)
     terms = []
     if not _is_zero(dvalue):
         rows = _support(support, value)
-        terms.append(outer_p.bind(_rows(rows, dvalue), c, rows, *topology, **params))
+        terms.append(outer_p.bind(_rows(rows, dvalue), c, rows, _unpacked(words), *topology, **params))
     if not _is_zero(dc):
-        terms.append(outer_p.bind(value, dc, support, *topology, **params))
+        terms.append(outer_p.bind(value, dc, support, words, *topology, **params))
     return out, sum(terms[1:], start=terms[0])
 
 
@@ -168,44 +183,43 @@ def _transpose(rule: Callable) -> Callable:
     return checked
 
 
-def _scatter_transpose(ct, base, value, weight, support, *topology, **params):
-    out: list[Any] = [None] * (4 + len(topology))
-    nb = ct.ndim - 2
+def _scatter_transpose(ct, base, value, weight, support, words, *topology, **params):
+    out: list[Any] = [None] * (5 + len(topology))
     if ad.is_undefined_primal(base):
         out[0] = ct
     if ad.is_undefined_primal(value):
-        out[1] = _to_batch(gather_p.bind(ct, weight, support, *topology, **params), value.aval.shape[:nb])
+        *batch, n_value = value.aval.shape
+        out[1] = _to_batch(gather_p.bind(ct, weight, support, *topology, n_value=n_value, **params), batch)
     if ad.is_undefined_primal(weight):
         *batch, n_weight = weight.aval.shape
-        out[2] = outer_p.bind(value, ct, support, *topology, n_weight=n_weight, batch=tuple(batch), **params)
+        params |= dict(n_weight=n_weight, batch=tuple(batch))
+        out[2] = outer_p.bind(value, ct, support, words, *topology, **params)
     return out
 
 
-def _gather_transpose(ct, c, weight, rowmask, *topology, **params):
+def _gather_transpose(ct, c, weight, rowmask, *topology, n_value, **params):
+    del n_value
     out: list[Any] = [None] * (3 + len(topology))
-    nb = ct.ndim - 1
-    value = _rows(rowmask, ct)
+    value, words = _rows(rowmask, ct), _no_words(ct.ndim - 1)
     if ad.is_undefined_primal(c):
-        shape = c.aval.shape
-        base = jnp.zeros((*_batch(nb, c.aval, ct), *shape[nb:]), ct.dtype)
-        out[0] = _to_batch(scatter_p.bind(base, value, weight, rowmask, *topology, **params), shape[:nb])
+        base = jnp.zeros(c.aval.shape, ct.dtype)
+        out[0] = scatter_p.bind(base, value, weight, rowmask, words, *topology, **params)
     if ad.is_undefined_primal(weight):
         *batch, n_weight = weight.aval.shape
-        out[1] = outer_p.bind(value, c, rowmask, *topology, n_weight=n_weight, batch=tuple(batch), **params)
+        params |= dict(n_weight=n_weight, batch=tuple(batch))
+        out[1] = outer_p.bind(value, c, rowmask, words, *topology, **params)
     return out
 
 
-def _outer_transpose(ct, value, c, support, *topology, n_weight, batch, **params):
-    del n_weight
-    out: list[Any] = [None] * (3 + len(topology))
-    nb = len(batch)
+def _outer_transpose(ct, value, c, support, words, *topology, n_weight, batch, **params):
+    del n_weight, batch
+    out: list[Any] = [None] * (4 + len(topology))
     if ad.is_undefined_primal(value):
-        out[0] = _to_batch(gather_p.bind(c, ct, support, *topology, **params), value.aval.shape[:nb])
+        *batch, n_value = value.aval.shape
+        out[0] = _to_batch(gather_p.bind(c, ct, support, *topology, n_value=n_value, **params), batch)
     if ad.is_undefined_primal(c):
-        shape = c.aval.shape
-        full = _batch(nb, c.aval, ct, value, support, *topology)
-        base = jnp.zeros((*full, *shape[nb:]), ct.dtype)
-        out[1] = _to_batch(scatter_p.bind(base, value, ct, support, *topology, **params), shape[:nb])
+        base = jnp.zeros(c.aval.shape, ct.dtype)
+        out[1] = scatter_p.bind(base, value, ct, support, words, *topology, **params)
     return out
 
 
@@ -260,8 +274,8 @@ def _collect_batch(operands, dims):
 
 
 def _append_batch(operands, dims):
-    (buffer, count, value), size = _to_front(operands, dims)
-    return append_p.bind(_fill(buffer, size), _fill(count, size), value), (0, 0)
+    (buffer, count, *rest), size = _to_front(operands, dims)
+    return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
 
 
 batching.primitive_batchers[scatter_p] = _scatter_batch
@@ -303,8 +317,8 @@ def _jitted(primitive: Primitive, **params: Any) -> Callable:
     return jax.jit(partial(primitive.bind, **params))
 
 
-_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout"), {0: 0})
-_register(gather_p, "gather", _pure.gather, None, ("n_pre", "fanout"), {})
-_register(outer_p, "outer", _pure.outer, 2, ("n_pre", "fanout"), {})
+_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout", "first"), {0: 0})
+_register(gather_p, "gather", _pure.gather, None, ("n_pre", "fanout", "first"), {})
+_register(outer_p, "outer", _pure.outer, 2, ("n_pre", "fanout", "first"), {})
 _register(collect_p, "collect", _pure.collect, None, (), {0: 1})
 _register(append_p, "append", _pure.append, None, (), {0: 0, 1: 1})

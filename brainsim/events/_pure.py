@@ -5,7 +5,9 @@ With rows i (pre units), their synapses j, s_j = (slot + delay_j) mod D and the 
 `scatter` is base + dT/dc, `gather` is dT/dvalue and `outer` is dT/dweight. All three walk the synapses of the active
 rows only, in blocks of a fixed size, so that the cost follows activity and nothing can overflow.
 
-Operands carry the same number of leading batch axes, each of size 1 or the size of the batch.
+Operands carry the same number of leading batch axes, each of size 1 or the size of the batch; where a result has size 1
+the batch adds up. Row i of the topology is unit `first + i` of arrays over units. Packed words repeat what `value` says
+and are not read here.
 """
 
 from collections.abc import Callable
@@ -22,47 +24,51 @@ _BLOCK = 1024  # lanes of a block: enough to amortise an iteration, few enough n
 _MOST_BLOCKS = 256  # blocks of a fully active graph; beyond, blocks grow, which accelerators need
 
 
-def scatter(base, value, weight, support, slot, delay, indptr, indices, *, n_pre: int, fanout: int):
+def scatter(base, value, weight, support, words, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int):
     """base[s_j, post_j] += value_i weight_j over the rows with value_i != 0."""
-    del support  # of interest to the derivative only
-    batch, (depth, n_post) = base.shape[:-2], base.shape[-2:]
+    del support, words  # the one is of interest to the derivative only, the other to the kernel
+    value = value[..., first : first + n_pre]
+    out_batch, (depth, n_post) = base.shape[:-2], base.shape[-2:]
+    batch = _batch(len(out_batch), base, value, weight, slot, delay, indptr, indices)
 
     def piece(row, j, live, value, weight, slot, delay, indices):
         to, live = _target(j, live, slot, delay, indices, depth, n_post)
         return jnp.where(live, to, depth * n_post), value[row] * _weight(weight, j)
 
-    out = base.reshape(prod(batch), depth * n_post)
+    out = base.reshape(prod(out_batch), depth * n_post)
     walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
-    out = walk(out, batch, batch, value != 0, indptr, piece, (value, weight, slot, delay, indices))
+    out = walk(out, batch, out_batch, value != 0, indptr, piece, (value, weight, slot, delay, indices))
     return out.reshape(base.shape)
 
 
-def gather(c, weight, rowmask, slot, delay, indptr, indices, *, n_pre: int, fanout: int):
+def gather(c, weight, rowmask, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int, n_value: int):
     """sum_j weight_j c[s_j, post_j] for the rows in `rowmask` (all of them if it is empty), 0 for the others."""
     depth, n_post = c.shape[-2:]
-    nb = c.ndim - 2
-    batch = np.broadcast_shapes(*(x.shape[:nb] for x in (c, weight, rowmask, slot, delay, indptr, indices)))
+    batch = _batch(c.ndim - 2, c, weight, rowmask, slot, delay, indptr, indices)
 
     def piece(row, j, live, c, weight, slot, delay, indices):
         at, live = _target(j, live, slot, delay, indices, depth, n_post)
         return jnp.where(live, row, n_pre), _weight(weight, j) * c.reshape(-1)[at]
 
-    if rowmask.shape[-1] != n_pre:
-        rowmask = jnp.ones((*rowmask.shape[:-1], n_pre), bool)
+    every = rowmask.shape[-1] != n_value
+    rows = jnp.ones((*rowmask.shape[:-1], n_pre), bool) if every else rowmask[..., first : first + n_pre]
     out = jnp.zeros((prod(batch), n_pre), c.dtype)
     walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
-    out = walk(out, batch, batch, rowmask, indptr, piece, (c, weight, slot, delay, indices))
-    return out.reshape(*batch, n_pre)
+    out = walk(out, batch, batch, rows, indptr, piece, (c, weight, slot, delay, indices))
+    return jnp.pad(out, ((0, 0), (first, n_value - first - n_pre))).reshape(*batch, n_value)
 
 
-def outer(value, c, support, slot, delay, indptr, indices, *, n_pre: int, fanout: int, n_weight: int, batch):
+def outer(
+    value, c, support, words, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int, n_weight: int, batch
+):
     """value_i c[s_j, post_j] for every synapse of the rows with value_i != 0, summed to `n_weight` (one or n_syn).
 
-    `batch` is the batch shape of the result; axes of size 1 there are summed over.
+    `batch` is the batch shape of the result.
     """
+    del support, words
+    value = value[..., first : first + n_pre]
     depth, n_post = c.shape[-2:]
-    nb = c.ndim - 2
-    full = np.broadcast_shapes(batch, *(x.shape[:nb] for x in (value, c, support, slot, delay, indptr, indices)))
+    full = np.broadcast_shapes(batch, _batch(c.ndim - 2, value, c, slot, delay, indptr, indices))
 
     def piece(row, j, live, value, c, slot, delay, indices):
         at, live = _target(j, live, slot, delay, indices, depth, n_post)
@@ -95,8 +101,9 @@ def put(inbox, row, slot):
     return _each(slot.ndim, one)(inbox, row, slot)
 
 
-def append(buffer, count, value):
+def append(buffer, count, value, words):
     """Write the indices of the non-zero entries of `value` at buffer[count:]; what does not fit is counted only."""
+    del words
 
     def one(buffer, count, value):
         hit = value != 0
@@ -107,6 +114,10 @@ def append(buffer, count, value):
         return buffer, count + jnp.minimum(jnp.sum(hit, dtype=jnp.int32), room)
 
     return _each(count.ndim, one)(buffer, count, value)
+
+
+def _batch(nb: int, *operands) -> tuple[int, ...]:
+    return np.broadcast_shapes(*(x.shape[:nb] for x in operands))
 
 
 def _weight(weight, j):
@@ -155,7 +166,7 @@ def _accumulate(out, batch, out_batch, active, indptr, piece, operands: tuple[An
     """Add the pieces of all active synapses to `out` (elements of `out_batch`, size), block by block."""
     indices = operands[-1]
     n_syn = indices.shape[-1]
-    if n_pre == 0 or n_syn == 0 or out.size == 0:
+    if n_pre == 0 or n_syn == 0 or out.size == 0 or prod(batch) == 0:
         return out
     nb = len(batch)
     lanes = min(n_syn, max(_BLOCK, -(-n_syn // _MOST_BLOCKS)))

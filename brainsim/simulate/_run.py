@@ -47,7 +47,8 @@ def run(
         now = {}
         for r in lists:
             ids, used = spikes[r.key]
-            spikes = spikes | {r.key: append(ids, used, views[r.node].events.value)}
+            events = views[r.node].events
+            spikes = spikes | {r.key: append(ids, used, events.value, events.words)}
             now[r.key] = spikes[r.key][1] - used
         return (state, counts, spikes), (take(each, views, state), now, views)
 

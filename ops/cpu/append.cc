@@ -9,14 +9,16 @@
 namespace brainsim {
 namespace {
 
-ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer value,
+ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer value, ffi::AnyBuffer words,
                   ffi::Result<ffi::AnyBuffer> buffer_out, ffi::Result<ffi::AnyBuffer> count_out) {
   Batch batch(count.dimensions().size());
-  batch.with(buffer).with(count).with(value);
+  batch.with(buffer).with(count).with(value).with(words);
   if (!batch.ok()) return ffi::Error::InvalidArgument("append: batch axes do not fit");
   return for_float_type(value.element_type(), {}, [&](auto zero) {
     using T = decltype(zero);
     View<const T> v(value, batch);
+    Words packed(words, batch, v.size());
+    if (!packed.fit()) return ffi::Error::InvalidArgument("append: lengths do not fit");
     View<int32_t> list(*buffer_out, batch), length(*count_out, batch);
     View<const int32_t> list_in(buffer, batch), length_in(count, batch);
     auto keep = [](const auto& to, const auto& from) {
@@ -27,7 +29,7 @@ ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer va
     batch.each([&](const Axes& b) {
       int32_t* at = list.at(b);
       int64_t n = *length.at(b);
-      for_nonzero(v.at(b), v.size(), [&](int64_t i) {
+      for_active(v.at(b), packed.at(b), 0, v.size(), [&](int64_t i) {
         if (n >= 0 && n < list.size()) at[n] = static_cast<int32_t>(i);
         ++n;
       });
@@ -45,5 +47,6 @@ BRAINSIM_HANDLER(brainsim_append, brainsim::append,
                      .Arg<xla::ffi::AnyBuffer>()    // buffer
                      .Arg<xla::ffi::AnyBuffer>()    // count
                      .Arg<xla::ffi::AnyBuffer>()    // value
+                     .Arg<xla::ffi::AnyBuffer>()    // words
                      .Ret<xla::ffi::AnyBuffer>()    // buffer, in place
                      .Ret<xla::ffi::AnyBuffer>());  // count, in place

@@ -19,10 +19,11 @@ from brainsim.events import (
     backend,
     collect,
     deposit,
+    deposit_all,
     propagate,
 )
 
-from .graphs import EPS, FLOAT, SUMS, array, dense, expected, make
+from .graphs import EPS, FLOAT, SUMS, array, dense, expected, make, pack
 
 SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the width of a vector
     dict(n_pre=17, n_post=5, n_syn=40),
@@ -35,22 +36,25 @@ SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the
     dict(n_pre=19, n_post=6, fanout=3),
     dict(n_pre=19, n_post=6, fanout=3, scalar=True, delays=False),
     dict(n_pre=5, n_post=6, fanout=0),
+    dict(n_pre=17, n_post=5, n_syn=40, first=33, rest=14),
+    dict(n_pre=40, n_post=6, fanout=3, scalar=True, first=7, rest=150),
+    dict(n_pre=0, n_post=4, n_syn=0, first=2),
 )
 graphs = given(st.integers(0, 2**32 - 1), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.3, 1.0]))
 twins = given(
-    st.integers(0, 2**32 - 1), st.sampled_from((SHAPES[0], SHAPES[6], SHAPES[7])), st.sampled_from([0.0, 0.3, 1.0])
+    st.integers(0, 2**32 - 1), st.sampled_from((*SHAPES[6:8], *SHAPES[10:12])), st.sampled_from([0.0, 0.3, 1.0])
 )
 few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@jax.jit
-def send(case_arrays, topology, delay):
+@partial(jax.jit, static_argnames="first")
+def send(case_arrays, topology, delay, words, first):
     inbox, weight, value, slot = case_arrays
-    return deposit(inbox, topology, weight, value, slot=slot, delay=delay)
+    return deposit(inbox, topology, weight, value, slot=slot, delay=delay, words=words, first=first)
 
 
-def run(case):
-    return send((*case.operands(), case.slot), case.topology, case.delay)
+def run(case, words=None):
+    return send((*case.operands(), case.slot), case.topology, case.delay, words, case.first)
 
 
 @pytest.mark.core
@@ -58,7 +62,9 @@ def run(case):
 @graphs
 def test_deposit_is_the_sum_over_the_synapses(seed, shape, active):
     case = make(seed, active=active, **shape)
-    np.testing.assert_allclose(run(case), expected(case), rtol=0, atol=SUMS)
+    out = run(case)
+    np.testing.assert_allclose(out, expected(case), rtol=0, atol=SUMS)
+    np.testing.assert_array_equal(run(case, case.words), out)
 
 
 def operands(case):
@@ -67,7 +73,7 @@ def operands(case):
     fanout = -1 if isinstance(case.topology, CSR) else case.topology.k
     delay = jnp.zeros((0,), jnp.int32) if case.delay is None else case.delay.reshape(-1)
     tail = (case.slot, delay, indptr, case.topology.indices.reshape(-1))
-    return case.weight.reshape(-1), tail, dict(n_pre=case.topology.n_pre, fanout=fanout)
+    return case.weight.reshape(-1), tail, dict(n_pre=case.topology.n_pre, fanout=fanout, first=case.first)
 
 
 @pytest.mark.core
@@ -77,12 +83,16 @@ def test_kernels_equal_their_pure_twins(seed, shape, active):
     case = make(seed, active=active, **shape)
     weight, tail, static = operands(case)
     rows, every = case.support, jnp.zeros((0,), bool)
+    words, none = case.words, jnp.zeros((0,), jnp.uint32)
     outer = dict(static, n_weight=weight.shape[0], batch=())
+    gather = dict(static, n_value=case.value.shape[0])
     pairs = [
-        (_primitives.scatter_p, _pure.scatter, (case.inbox, case.value, weight, rows, *tail), static),
-        (_primitives.gather_p, _pure.gather, (case.inbox, weight, rows, *tail), static),
-        (_primitives.gather_p, _pure.gather, (case.inbox, weight, every, *tail), static),
-        (_primitives.outer_p, _pure.outer, (case.value, case.inbox, rows, *tail), outer),
+        (_primitives.scatter_p, _pure.scatter, (case.inbox, case.value, weight, rows, words, *tail), static),
+        (_primitives.scatter_p, _pure.scatter, (case.inbox, case.value, weight, rows, none, *tail), static),
+        (_primitives.gather_p, _pure.gather, (case.inbox, weight, rows, *tail), gather),
+        (_primitives.gather_p, _pure.gather, (case.inbox, weight, every, *tail), gather),
+        (_primitives.outer_p, _pure.outer, (case.value, case.inbox, rows, words, *tail), outer),
+        (_primitives.outer_p, _pure.outer, (case.value, case.inbox, rows, none, *tail), outer),
     ]
     for primitive, pure, args, params in pairs:
         kernel = primitive.bind(*args, **params)
@@ -101,9 +111,10 @@ def jitted(pure, params):
 def test_nan_and_negative_zero_values():
     graph = FixedFanout(np.arange(20).reshape(20, 1), 20)
     value = array(np.where(np.arange(20) == 7, np.nan, -0.0))
-    out = propagate(graph, array(1.0), value)
-    assert np.isnan(out[7])
-    np.testing.assert_array_equal(np.delete(out, 7), 0.0)
+    for words in (None, pack(value)):
+        out = propagate(graph, array(1.0), value, words=words)
+        assert np.isnan(out[7])
+        np.testing.assert_array_equal(np.delete(out, 7), 0.0)
 
 
 def test_traced_indices_out_of_range_are_dropped():
@@ -132,6 +143,8 @@ def test_dense_is_the_matrix_product_in_its_slot():
     out = deposit(inbox, Dense(6, 4), weight, value, slot=4)
     np.testing.assert_allclose(out, inbox.at[1].add(value @ weight), rtol=0, atol=SUMS)
     np.testing.assert_allclose(propagate(Dense(6, 4), 0.5, value), np.full(4, 0.5 * value.sum()), rtol=0, atol=SUMS)
+    part = propagate(Dense(3, 4), weight[:3], value, words=pack(value), first=2)
+    np.testing.assert_allclose(part, value[2:5] @ weight[:3], rtol=0, atol=SUMS)
 
 
 def test_half_precision_takes_the_pure_path():
@@ -164,7 +177,8 @@ def test_append_lists_the_events_and_counts_the_overflow(n):
     out, count = jax.jit(append)(buffer, jnp.int32(2), value)
     assert int(count) == 2 + where.size
     np.testing.assert_array_equal(out, np.concatenate([[-1, -1], where, np.full(6, -1)])[:6])
-    for a, b in zip((out, count), _pure.append(buffer, jnp.int32(2), value), strict=True):
+    packed = append(buffer, jnp.int32(2), value, pack(value))
+    for a, b in zip((out, count) * 2, (*_pure.append(buffer, jnp.int32(2), value, None), *packed), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -172,7 +186,7 @@ def test_append_at_and_past_the_end_writes_nothing():
     buffer = jnp.arange(4, dtype=jnp.int32)
     for count in (4, 9, 2**31 - 2):
         for step in (append, _pure.append):
-            out, after = step(buffer, jnp.int32(count), array([1.0, 0.0, 2.0, 3.0]))
+            out, after = step(buffer, jnp.int32(count), array([1.0, 0.0, 2.0, 3.0]), None)
             np.testing.assert_array_equal(out, buffer)
             assert int(after) == min(count + 3, 2**31 - 1)
 
@@ -198,7 +212,29 @@ OTHER = jnp.float16
         (lambda: deposit(INBOX[0], GRAPH, 1.0, VALUE), ValueError, r"inbox has shape \(3,\)"),
         (lambda: deposit(INBOX[:, :2], GRAPH, 1.0, VALUE), ValueError, "n_post = 3"),
         (lambda: deposit(INBOX.astype(jnp.int32), GRAPH, 1.0, VALUE), TypeError, "inbox has dtype int32"),
-        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE[:1]), ValueError, r"value has shape \(1,\); expected \(2,\)"),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE[:1]), ValueError, r"value has shape \(1,\); expected \(n >= 2\)"),
+        (
+            lambda: deposit(INBOX, GRAPH, 1.0, VALUE, first=1),
+            ValueError,
+            r"expected \(n >= 3\): first = 1 and n_pre = 2",
+        ),
+        (lambda: deposit(INBOX, GRAPH, 1.0, VALUE, first=-1), ValueError, "first is -1; expected the number of a unit"),
+        (
+            lambda: deposit(INBOX, GRAPH, 1.0, VALUE, words=jnp.zeros((2,), jnp.uint32)),
+            ValueError,
+            r"words has shape \(2,\); expected \(1,\)",
+        ),
+        (
+            lambda: deposit(INBOX, GRAPH, 1.0, VALUE, words=jnp.zeros((1,), jnp.int32)),
+            TypeError,
+            "words has dtype int32",
+        ),
+        (
+            lambda: deposit_all(INBOX, GRAPH, 1.0, VALUE, slots=jnp.zeros(2, jnp.int32)),
+            ValueError,
+            r"deposit_all: value has shape \(2,\); expected \(2, n >= 2\)",
+        ),
+        (lambda: deposit_all(INBOX, GRAPH, 1.0, VALUE[None], slots=0), TypeError, "expected 1 whole numbers"),
         (lambda: deposit(INBOX, GRAPH, 1.0, VALUE > 0), TypeError, "value has dtype bool"),
         (
             lambda: deposit(INBOX, GRAPH, jnp.ones((3,), FLOAT), VALUE),

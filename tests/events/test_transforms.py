@@ -1,21 +1,25 @@
 """grad, jvp, vmap, checkpoint, scan in every order against plain dense JAX; batching; the sparse backward pass."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
-from brainsim.events import CSR, Dense, FixedFanout, backend, collect, deposit, propagate
+from brainsim.events import CSR, Dense, FixedFanout, backend, collect, deposit, deposit_all, propagate
 
-from .graphs import FLOAT, array, dense, make
+from .graphs import FLOAT, array, dense, make, pack
 
 NEAR = 2e-5 if FLOAT.itemsize == 4 else 1e-12  # second derivatives of a few tens of terms of order 1
 CASES = {
     "csr": make(11, delays=True),
     "fanout": make(12, n_pre=9, n_post=6, fanout=3, delays=False),
     "scalar": make(13, scalar=True),
+    "view": make(14, first=9, rest=8),
 }
+STEPS = 4
 
 
 def loss(out):
@@ -27,9 +31,31 @@ def losses(case):
 
     def sparse(args):
         inbox, weight, value = args
-        return loss(deposit(inbox, case.topology, weight, value, slot=case.slot, delay=case.delay))
+        static = dict(delay=case.delay, first=case.first)
+        return loss(deposit(inbox, case.topology, weight, value, slot=case.slot, **static))
 
     return sparse, lambda args: loss(dense(case, *args))
+
+
+def losses_of_all(case):
+    """Likewise for `deposit_all` of values made from `value`."""
+    slots = jnp.arange(STEPS, dtype=jnp.int32) * 2
+
+    def rows(value):
+        return jnp.stack([value * (1 - 0.2 * t) for t in range(STEPS)])
+
+    def sparse(args):
+        inbox, weight, value = args
+        static = dict(delay=case.delay, first=case.first)
+        return loss(deposit_all(inbox, case.topology, weight, rows(value), slots=slots, **static))
+
+    def plain(args):
+        inbox, weight, value = args
+        for t, row in enumerate(rows(value)):
+            inbox = dense(dataclasses.replace(case, slot=2 * t), inbox, weight, row)
+        return loss(inbox)
+
+    return sparse, plain
 
 
 def along(f, args, tangent):
@@ -73,53 +99,97 @@ COMBINATIONS = {
 }
 
 
+SOME = ("grad", "jvp of grad", "grad of vmap")
+COMBINED = [(n, "csr", losses) for n in COMBINATIONS]
+COMBINED += [(n, case, losses) for n in SOME for case in ("scalar", "view")]
+COMBINED += [(n, "csr", losses_of_all) for n in COMBINATIONS if "scan" not in n]
+COMBINED += [(n, case, losses_of_all) for n in SOME for case in ("scalar", "view")]
+
+
 @pytest.mark.core
-@pytest.mark.parametrize(
-    "name, case", [(n, "csr") for n in COMBINATIONS] + [(n, "scalar") for n in ("grad", "jvp of grad", "grad of vmap")]
-)
-def test_transformations_compose(name, case):
+@pytest.mark.parametrize("name, case, of", COMBINED)
+def test_transformations_compose(name, case, of):
     case = CASES[case]
     tangent = jax.tree.map(lambda x: jnp.cos(3 * x), case.operands())
 
     def result(f):
         return jax.jit(lambda args: COMBINATIONS[name](f, args, tangent))(case.operands())
 
-    mine, truth = (result(f) for f in losses(case))
+    mine, truth = (result(f) for f in of(case))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=NEAR, atol=10 * NEAR), mine, truth)
 
 
-def call(inbox, topology, weight, value, slot, delay, support):
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["csr", "scalar", "view"])
+def test_the_cotangents_of_deposit_all_are_one_call_each(name):
+    """The weight's accumulates where it lies: nothing of size steps x synapses, no partial inbox."""
+    case = CASES[name]
+    values = jnp.stack([jnp.roll(case.value, t) for t in range(STEPS)])
+    support = jnp.stack([jnp.roll(case.support, t) for t in range(STEPS)])
+    slots = jnp.arange(STEPS, dtype=jnp.int32)
+
+    def all_at_once(inbox, weight, values, words):
+        static = dict(delay=case.delay, first=case.first, support=support, words=words)
+        return deposit_all(inbox, case.topology, weight, values, slots=slots, **static)
+
+    def one_by_one(inbox, weight, values, words):
+        for t in range(STEPS):
+            static = dict(delay=case.delay, first=case.first, support=support[t], slot=slots[t])
+            inbox = deposit(inbox, case.topology, weight, values[t], **static)
+        return inbox
+
+    def back(f, words):
+        def out_and_cotangents(inbox, weight, values):
+            out, pull = jax.vjp(lambda *a: f(*a, words), inbox, weight, values)
+            return out, pull(jnp.cos(out))
+
+        return out_and_cotangents
+
+    args = (case.inbox, case.weight, values)
+    truth = jax.jit(back(one_by_one, None))(*args)
+    for words in (None, pack(values)):
+        mine = jax.jit(back(all_at_once, words))(*args)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=NEAR, atol=NEAR), mine, truth)
+    jaxpr = jax.make_jaxpr(back(all_at_once, None))(*args)
+    assert count(jaxpr) == {"scatter": 1, "gather": 1, "outer": 1}
+    shapes = {e.primitive.name: e.outvars[0].aval.shape for e in equations(jaxpr.jaxpr) if "brainsim" in str(e)}
+    assert shapes["brainsim_outer"] == (1, case.weight.size)
+    assert shapes["brainsim_scatter"] == (1, *case.inbox.shape)
+
+
+def call(inbox, topology, weight, value, slot, delay, support, words):
     """The deposit and its two cotangents: all three primitives."""
 
     def f(weight, value):
-        return deposit(inbox, topology, weight, value, slot=slot, delay=delay, support=support)
+        return deposit(inbox, topology, weight, value, slot=slot, delay=delay, support=support, words=words)
 
     out, back = jax.vjp(f, weight, value)
     return out, back(jnp.cos(out))
 
 
 def batchable(name):
-    """The seven operands of `call`, and three versions of each."""
+    """The eight operands of `call`, and three versions of each."""
     if name == "csr":
         cases = [make(s, n_pre=17, n_post=5, n_syn=40) for s in (1, 2, 3)]
     else:
         cases = [make(s, n_pre=17, n_post=5, fanout=3) for s in (1, 2, 3)]
-    one = [(c.inbox, c.topology, c.weight, c.value, c.slot, c.delay, c.support) for c in cases]
+    one = [(c.inbox, c.topology, c.weight, c.value, c.slot, c.delay, c.support, c.words) for c in cases]
     return one, jax.tree.map(lambda *x: jnp.stack(x), *one)
 
 
 @pytest.mark.core
 @pytest.mark.parametrize("name", ["csr", "fanout"])
-@pytest.mark.parametrize("mapped", [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (2, 3), (1, 2, 5), tuple(range(7))])
+@pytest.mark.parametrize("mapped", [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (2, 3), (1, 2, 5), tuple(range(8))])
 def test_vmap_is_the_loop_bit_for_bit_and_one_call(name, mapped):
+    mapped = {*mapped, *({7} if 3 in mapped else ())}  # the words are those of the values
     one, stacked = batchable(name)
-    axes = tuple(0 if i in mapped else None for i in range(7))
-    args = [stacked[i] if i in mapped else one[0][i] for i in range(7)]
+    axes = tuple(0 if i in mapped else None for i in range(8))
+    args = [stacked[i] if i in mapped else one[0][i] for i in range(8)]
     batched = jax.jit(jax.vmap(call, in_axes=axes))
     loop = jax.jit(call)
     out = batched(*args)
     for b in range(3):
-        single = loop(*(one[b][i] if i in mapped else one[0][i] for i in range(7)))
+        single = loop(*(one[b][i] if i in mapped else one[0][i] for i in range(8)))
         jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[b], y), out, single)  # noqa: B023
     assert count(jax.make_jaxpr(jax.vmap(call, in_axes=axes))(*args)) == {"scatter": 1, "gather": 1, "outer": 1}
     if backend() == "kernels":

@@ -32,6 +32,22 @@ inline void for_nonzero(const T* x, int64_t n, F&& f) {
   }
 }
 
+// Calls f(i) for every i in 0..n-1 with value[first + i] != 0, in order: as the packed `words` tell (bit k of word w
+// for value[32 w + k]), or by looking where there are none.
+template <typename T, typename F>
+inline void for_active(const T* value, const uint32_t* words, int64_t first, int64_t n, F&& f) {
+  if (words == nullptr) return for_nonzero(value + first, n, f);
+  const int64_t end = first + n;
+  for (int64_t w = first >> 5; w << 5 < end; ++w) {
+    uint32_t bits = words[w];
+    if (bits == 0) continue;
+    const int64_t unit = w << 5;
+    if (unit < first) bits &= ~uint32_t{0} << (first - unit);
+    if (unit + 32 > end) bits &= ~uint32_t{0} >> (unit + 32 - end);
+    for (; bits != 0; bits &= bits - 1) f(unit - first + __builtin_ctz(bits));
+  }
+}
+
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
 // taken on trust: rows are cut to the list of synapses, and a target out of range is dropped.
 struct Graph {
@@ -87,6 +103,20 @@ struct Graph {
 
  private:
   int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, 0, n_syn); }
+};
+
+// The packed words of values over `n` units, if they are given.
+class Words {
+ public:
+  template <typename Buffer>
+  Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
+
+  bool fit() const { return words_.size() == 0 || words_.size() == n_; }
+  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
+
+ private:
+  View<const uint32_t> words_;
+  int64_t n_;
 };
 
 // The operands slot, delay, indptr and indices, which every operator ends with.
