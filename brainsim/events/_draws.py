@@ -117,9 +117,10 @@ def targets(plan: Plan, seed, tables, row, segment, batch, cursor):
     own = own[:, None]
     if plan.kind == SOME:
         m, s = plan.scale
-        gap = mulhilo(_random.negative_log(words, tables[: len(_random.log_table())]), np.uint32(m))[0]
-        gap = jnp.minimum(gap >> s if s < 32 else jnp.zeros_like(gap), np.uint32(plan.span))
-        at = cursor[:, None] + jnp.cumsum(gap + np.uint32(1), axis=1, dtype=jnp.uint32) - np.uint32(1)
+        at = cursor[:, None] + jnp.arange(DRAWS, dtype=jnp.uint32)[None, :]
+        if m and s < 32:  # else every gap is 0
+            gap = mulhilo(_random.negative_log(words, tables[: len(_random.log_table())]), np.uint32(m))[0]
+            at = at + jnp.cumsum(jnp.minimum(gap >> s, np.uint32(plan.span)), axis=1, dtype=jnp.uint32)
         end = jnp.minimum(n, (segment + np.uint32(1)) * np.uint32(plan.span))[:, None]
         to = at.astype(jnp.int32)
         return to, (at < end) & (to != own), at[:, -1] + np.uint32(1)

@@ -304,7 +304,7 @@ ffi::Error outer(ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words, f
 }  // namespace
 }  // namespace brainsim
 
-BRAINSIM_HANDLER(brainsim_procedural_scatter, brainsim::scatter,
+BRAINSIM_HANDLER(brainsim_drawn_scatter, brainsim::scatter,
                  xla::ffi::Ffi::Bind()
                      .Arg<xla::ffi::AnyBuffer>()  // base
                      .Arg<xla::ffi::AnyBuffer>()  // value
@@ -316,7 +316,7 @@ BRAINSIM_HANDLER(brainsim_procedural_scatter, brainsim::scatter,
                      .Ret<xla::ffi::AnyBuffer>()  // base, in place
                      .Attrs());
 
-BRAINSIM_HANDLER(brainsim_procedural_gather, brainsim::gather,
+BRAINSIM_HANDLER(brainsim_drawn_gather, brainsim::gather,
                  xla::ffi::Ffi::Bind()
                      .Arg<xla::ffi::AnyBuffer>()  // c
                      .Arg<xla::ffi::AnyBuffer>()  // weight
@@ -327,7 +327,7 @@ BRAINSIM_HANDLER(brainsim_procedural_gather, brainsim::gather,
                      .Ret<xla::ffi::AnyBuffer>()
                      .Attrs());
 
-BRAINSIM_HANDLER(brainsim_procedural_outer, brainsim::outer,
+BRAINSIM_HANDLER(brainsim_drawn_outer, brainsim::outer,
                  xla::ffi::Ffi::Bind()
                      .Arg<xla::ffi::AnyBuffer>()  // value
                      .Arg<xla::ffi::AnyBuffer>()  // c
