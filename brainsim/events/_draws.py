@@ -1,7 +1,7 @@
 """Rows of synapses drawn anew from the generator, and the event operators on them, in pure JAX.
 
 As `_pure`: the fallback, the oracle of the kernels (ops/cpu/procedural.cc) and the definition of the derivatives. A row
-is cut into segments that are drawn independently; a segment is drawn 32 synapses at a time. The weight of a synapse is
+is cut into segments that are drawn independently; a segment is drawn 64 synapses at a time. The weight of a synapse is
 w_j = theta_0 + theta_1 x_j with x_j drawn too, so that T(value, theta, c) = sum value_i w_j c[slot, post_j] is
 trilinear; `scatter`, `gather` and `outer` are base + dT/dc, dT/dvalue and dT/dtheta.
 """
@@ -31,9 +31,9 @@ ONE, UNIFORM, NORMAL = range(3)
 ROUNDS = 16
 """Rounds of the Feistel network that permutes the targets of a row, each with a key of two words."""
 
-_SPAN = 54.0  # mean number of synapses of a segment: nearly always fewer than the 64 draws of two batches
-_LARGEST_SPAN = 2**25  # 32 gaps of so many targets add up in 32 bits
-_LANES = 64, 4096  # segments drawn at a time by the pure path, fewest and most
+_SPAN = 50.0  # mean number of synapses of a segment: nearly always fewer than the 64 draws of a batch
+_LARGEST_SPAN = 2**24  # 64 gaps of so many targets add up in 32 bits
+_LANES = 32, 2048  # segments drawn at a time by the pure path, fewest and most
 
 LEAST_P = 2.0**-26
 """Smallest probability but 0: gaps are held in 32 bits."""
@@ -107,7 +107,7 @@ class Plan:
 
 
 def targets(plan: Plan, seed, tables, row, segment, batch, cursor):
-    """The targets of a batch of lanes, (lanes, 32) int32, which of them there are, and the cursor after them.
+    """The targets of a batch of lanes, (lanes, 64) int32, which of them there are, and the cursor after them.
 
     `row` and `segment` (lanes,) are uint32, `batch` () too; `cursor` (lanes,) is where the segment goes on (SOME).
     """
@@ -162,7 +162,7 @@ def _mix(x, a, b):
 
 
 def basis(plan: Plan, seed, tables, row, segment, batch, dtype):
-    """x_j of a batch of lanes, (lanes, 32), None where all weights are one."""
+    """x_j of a batch of lanes, (lanes, 64), None where all weights are one."""
     if plan.law == ONE:
         return None
     words = _random.draws(seed, batch, segment, row, WEIGHTS)
@@ -231,7 +231,7 @@ def _row(c, slot):
 
 
 def _walk(plan: Plan, out, batch, out_batch, active, seed, tables, piece: Callable, operands: tuple[Any, ...]):
-    """Add the pieces of all segments of the active rows to `out`, a block of segments and 32 draws of each at a time."""
+    """Add the pieces of all segments of the active rows to `out`, a block of segments and 64 draws of each at a time."""
     items = plan.n_pre * plan.segments
     if items == 0 or out.size == 0 or prod(batch) == 0:
         return out

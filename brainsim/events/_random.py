@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, UInt32
 from ..base import Key
 from . import _ffi
 
-DRAWS = 32
-"""Words of a batch: eight calls of four words, call l giving the words l, l + 8, l + 16, l + 24."""
+DRAWS = 64
+"""Words of a batch: sixteen calls of four words, call l giving the words l, l + 16, l + 32, l + 48."""
 
 BULK, ROWS, WEIGHTS, KEYS, FINE = range(5)
 """Which stream of a seed: the fourth word of the counter."""
@@ -56,7 +56,7 @@ def philox(counter: tuple[Any, Any, Any, Any], key: tuple[Any, Any]) -> tuple[Ar
     return lax.fori_loop(0, 10, turn, state)  # unrolled, XLA computes everything again for each of the four words
 
 
-def draws(seed: UInt32[Array, "2"], batch: Any, segment: Any, row: Any, purpose: int) -> UInt32[Array, "lanes 32"]:
+def draws(seed: UInt32[Array, "2"], batch: Any, segment: Any, row: Any, purpose: int) -> UInt32[Array, "lanes 64"]:
     """The words of a batch for every lane; `batch`, `segment` and `row` are uint32 (lanes,) or ()."""
     lanes = jnp.broadcast_shapes(*(jnp.shape(x) for x in (batch, segment, row)))[0]
     each = DRAWS // 4

@@ -15,7 +15,7 @@
 
 namespace brainsim {
 
-constexpr int kDraws = 32;  // words of one batch: eight calls of four words, call l giving the words l, l + 8, ...
+constexpr int kDraws = 64;  // words of one batch: sixteen calls of four words, call l giving words l, l + 16, ...
 
 // Which stream of a seed: the fourth word of the counter.
 enum Purpose : uint32_t { kBulk = 0, kRows = 1, kWeights = 2, kKeys = 3, kFine = 4 };
@@ -28,10 +28,10 @@ inline uint32_t mulhi(uint32_t x, uint32_t y) {
   return static_cast<uint32_t>((static_cast<uint64_t>(x) * y) >> 32);
 }
 
-// The 32 words of a batch.
+// The words of a batch.
 void draws(Seed seed, uint32_t batch, uint32_t segment, uint32_t row, Purpose purpose, uint32_t* out);
 
-// -ln U as a fixed-point number with 27 bits after the point, for 32 words, where U = (2 (w mod 2^31) + 1) / 2^32.
+// -ln U as a fixed-point number with 27 bits after the point, for a batch of words, where U = (2 (w mod 2^31) + 1) / 2^32.
 void negative_logs(const uint32_t* words, const uint32_t* table, uint32_t* out);
 
 // Standard normal numbers with 28 bits after the point: the quantile at U / 2, its sign the highest bit of the word.
