@@ -15,7 +15,7 @@ from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, Events, View
 from ._unit import Parametrised
-from ._wiring import Endpoint, Part, _Instant, delay_steps, ring_depth, wire
+from ._wiring import Endpoint, Part, _Instant, delay_steps, drawn_weight, ring_depth, wire
 
 
 class Deposit(eqx.Module):
@@ -137,7 +137,7 @@ class Projection(AbstractEdge):
       network it is
       the topology, its post indices counted in the whole post population.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
-      delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
+      delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields. Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
       a CSR
       has just n_pre synapses), or `INSTANT`.
@@ -200,7 +200,8 @@ class Projection(AbstractEdge):
         if isinstance(self.connect, Dense):
             row = propagate(self.connect, self.weight, events.value, **rows)
             return z, [Deposit(route.post, route.port, row, self.steps, part=route.units_post)]
-        return z, [Deposit(route.post, route.port, events.value, self.steps, self.connect, self.weight, **rows)]
+        weight = drawn_weight(self.weight)
+        return z, [Deposit(route.post, route.port, events.value, self.steps, self.connect, weight, **rows)]
 
 
 class GapJunctions(AbstractEdge):

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from ..base import is_traced
-from ..core import Network, Source, initial_state, weight_shape
+from ..core import Network, Source, initial_state
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
 
@@ -70,7 +70,7 @@ def summary(net: Network, *, dt: float = 0.1) -> Summary:
     for name, edge in net.edges.items():
         node, port = edge.writes
         topology = getattr(edge, "connect", None)
-        synapses = 0 if topology is None else math.prod(weight_shape(topology))
+        synapses = 0 if topology is None else topology.n_syn
         route = f"{' '.join(edge.reads.values())} -> {node}.{port}"
         edges.append(
             {
