@@ -12,18 +12,18 @@ class Procedural(AbstractRule):
     """The same law of connections as `rule`, never stored: each row is drawn again whenever its unit sends.
 
     Memory does not depend on the number of synapses, which may exceed 2^31. Weights are one number, `bs.Uniform` or
-    `bs.Normal` (drawn again likewise, differentiable in their parameters), and there is one delay. The key of the network
-    draws another graph than for the stored rule, from the same law.
+    `bs.Normal` (drawn again likewise, differentiable in their parameters), and there is one delay. The key of the
+    network draws another graph than for the stored rule, from the same law.
 
     **Arguments:** `rule`: `bs.FixedProbability` or `bs.FixedOutDegree`.
-    **Builds** `bs.DrawnRows`; `.to_csr()` gives the very graph, stored. **Raises** TypeError for other rules: a row must
-    be drawn without looking at other rows.
+    **Builds** `bs.DrawnRows`; `.to_csr()` gives the very graph, stored. **Raises** TypeError for other rules: a row
+    must be drawn without looking at other rows.
 
     **Example**
 
     >>> import jax
-    >>> graph = Procedural(FixedProbability(1e-3)).build(1_000_000, 1_000_000, same=True, key=jax.random.key(0)).topology
-    >>> graph.n_syn  # expected
+    >>> rule, key = Procedural(FixedProbability(1e-3)), jax.random.key(0)
+    >>> rule.build(1_000_000, 1_000_000, same=True, key=key).topology.n_syn  # expected
     1000000000
     """
 
@@ -38,7 +38,9 @@ class Procedural(AbstractRule):
 
     def build(self, n_pre: int, n_post: int, *, same: Same, key: Key | None) -> Built:
         if key is None:
-            raise ValueError(f"{self} draws at random and got key=None; expected a JAX key. Pass key=jax.random.key(seed).")
+            raise ValueError(
+                f"{self} draws at random and got key=None; expected a JAX key. Pass key=jax.random.key(seed)."
+            )
         rule = self.rule
         twin = None if rule.autapses else self._twin(n_pre, n_post, same)
         if isinstance(rule, FixedProbability):
@@ -57,7 +59,7 @@ class Procedural(AbstractRule):
         expected = np.where((rows + shift >= 0) & (rows + shift < n_post), rows + shift, -1)
         if not np.array_equal(twin, expected):
             raise ValueError(
-                f"{self} without autapses between views with different strides; expected views of equal strides, such as "
+                f"{self} without autapses between views with different strides; expected views of equal strides, as "
                 f"'P[:100]' and 'P[50:]'. Mend the views, or use the rule without Procedural."
             )
         return shift

@@ -137,7 +137,8 @@ class Projection(AbstractEdge):
       network it is
       the topology, its post indices counted in the whole post population.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
-      delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields. Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
+      delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
+      Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
       a CSR
       has just n_pre synapses), or `INSTANT`.

@@ -206,9 +206,13 @@ def _drawn(where: str, edge: Any, topology: DrawnRows, channels: int) -> DrawnRo
     """The topology with the law of the edge's weights; raises on what synapses that are not stored cannot have."""
     weight, fix = edge.weight, "Use the rule without bs.Procedural, which stores its synapses."
     if channels != 1:
-        raise ValueError(f"{where}.connect: gap junctions need a symmetric connectivity, which drawn rows are not. {fix}")
+        raise ValueError(
+            f"{where}.connect: gap junctions need a symmetric connectivity, which drawn rows are not. {fix}"
+        )
     if isinstance(edge.delay, AbstractDistribution) or (not isinstance(edge.delay, _Instant) and jnp.ndim(edge.delay)):
-        raise ValueError(f"{where}.delay is {edge.delay!r}; expected one number (ms): no delay per synapse is kept. {fix}")
+        raise ValueError(
+            f"{where}.delay is {edge.delay!r}; expected one number (ms): no delay per synapse is kept. {fix}"
+        )
     if not isinstance(weight, AbstractDistribution):
         if jnp.ndim(weight):
             raise ValueError(

@@ -13,7 +13,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -106,13 +105,13 @@ class Plan:
         return np.concatenate([logs, _random.normal_table()]) if self.law == NORMAL else logs
 
 
-def targets(plan: Plan, seed, tables, row, segment, batch, cursor):
+def _targets(plan: Plan, seed, tables, row, segment, batch, cursor):
     """The targets of a batch of lanes, (lanes, 64) int32, which of them there are, and the cursor after them.
 
     `row` and `segment` (lanes,) are uint32, `batch` () too; `cursor` (lanes,) is where the segment goes on (SOME).
     """
     n = np.uint32(plan.n)
-    words = _random.draws(seed, batch, segment, row, ROWS) if plan.kind != DISTINCT else None
+    words = _random.draws(seed, batch, segment, row, ROWS)  # XLA leaves out what is not used
     own = row.astype(jnp.int32) + np.int32(plan.twin) if plan.twin is not None else jnp.full(row.shape, -1, jnp.int32)
     own = own[:, None]
     if plan.kind == SOME:
@@ -134,11 +133,15 @@ def targets(plan: Plan, seed, tables, row, segment, batch, cursor):
         at = high + (low + more < low).astype(jnp.uint32)
     else:
         permute = partial(_permute, plan.bits, _random.draws(seed, np.uint32(0), np.uint32(0), row, KEYS))
+
         # outside of the targets walk on along the cycle: a permutation of the targets is left
-        beyond = lambda at: live & (at >= choice)  # noqa: E731
-        at = lax.while_loop(
-            lambda at: jnp.any(beyond(at)), lambda at: jnp.where(beyond(at), permute(at), at), permute(j)
-        )
+        def beyond(at):
+            return live & (at >= choice)
+
+        def walk(at):
+            return jnp.where(beyond(at), permute(at), at)
+
+        at = lax.while_loop(lambda at: jnp.any(beyond(at)), walk, permute(j))
     to = at.astype(jnp.int32)
     return to + (holed & (to >= own)).astype(jnp.int32), live, cursor
 
@@ -161,7 +164,7 @@ def _mix(x, a, b):
     return (h ^ (h >> 15)) * np.uint32(0x2C1B3C6D)
 
 
-def basis(plan: Plan, seed, tables, row, segment, batch, dtype):
+def _basis(plan: Plan, seed, tables, row, segment, batch, dtype):
     """x_j of a batch of lanes, (lanes, 64), None where all weights are one."""
     if plan.law == ONE:
         return None
@@ -172,6 +175,20 @@ def basis(plan: Plan, seed, tables, row, segment, batch, dtype):
     return fixed.astype(dtype) * jnp.asarray(2.0**-NORMAL_POINT, dtype)
 
 
+def synapses(plan: Plan, seed, tables, row, segment, turn, cursor, dtype):
+    """Batch `turn` of the synapses of some segments, given by `row` and `segment`, uint32 (lanes,).
+
+    Returns post units and which of them there are, (lanes, 64), x_j likewise or None, the cursor of the next batch
+    (lanes,), and where there is one (lanes,).
+    """
+    cursor = jnp.where(turn == 0, segment * np.uint32(plan.span), cursor)
+    to, live, cursor = _targets(plan, seed, tables, row, segment, turn, cursor)
+    x = _basis(plan, seed, tables, row, segment, turn, dtype)
+    stop = jnp.minimum(np.uint32(plan.n), (segment + np.uint32(1)) * np.uint32(plan.span))
+    more = cursor < stop if plan.kind == SOME else jnp.zeros(row.shape, bool)
+    return plan.start + plan.step * to, live, x, cursor, more
+
+
 def scatter(base, value, weight, support, words, slot, seed, tables, *, plan: Plan, first: int):
     """base[slot, post_j] += value_i w_j over the rows with value_i != 0."""
     del support, words
@@ -179,8 +196,8 @@ def scatter(base, value, weight, support, words, slot, seed, tables, *, plan: Pl
     out_batch, (depth, n_post) = base.shape[:-2], base.shape[-2:]
     batch = _batch(len(out_batch), base, value, weight, slot, seed, tables)
 
-    def piece(row, place, live, x, value, weight, slot):
-        to = jnp.mod(slot, depth) * n_post + place
+    def piece(row, post, live, x, value, weight, slot):
+        to = jnp.mod(slot, depth) * n_post + post
         w = weight[0] if x is None else weight[0] + weight[1] * x
         return jnp.where(live, to, depth * n_post).reshape(-1), jnp.broadcast_to(value[row] * w, to.shape).reshape(-1)
 
@@ -194,8 +211,8 @@ def gather(c, weight, rowmask, slot, seed, tables, *, plan: Plan, first: int, n_
     n_pre = plan.n_pre
     batch = _batch(c.ndim - 2, c, weight, rowmask, slot, seed, tables)
 
-    def piece(row, place, live, x, c, weight, slot):
-        arrived = jnp.where(live, _row(c, slot)[jnp.where(live, place, 0)], 0)
+    def piece(row, post, live, x, c, weight, slot):
+        arrived = jnp.where(live, _row(c, slot)[jnp.where(live, post, 0)], 0)
         w = weight[0] if x is None else weight[0] + weight[1] * x
         return row[:, 0], jnp.sum(w * arrived, axis=1)
 
@@ -212,8 +229,8 @@ def outer(value, c, support, words, slot, seed, tables, *, plan: Plan, first: in
     value = value[..., first : first + plan.n_pre]
     full = np.broadcast_shapes(batch, _batch(c.ndim - 2, value, c, slot, seed, tables))
 
-    def piece(row, place, live, x, value, c, slot):
-        arrived = value[row] * jnp.where(live, _row(c, slot)[jnp.where(live, place, 0)], 0)
+    def piece(row, post, live, x, value, c, slot):
+        arrived = value[row] * jnp.where(live, _row(c, slot)[jnp.where(live, post, 0)], 0)
         sums = [jnp.sum(arrived)] if x is None else [jnp.sum(arrived), jnp.sum(arrived * x)]
         return jnp.arange(n_weight), jnp.stack(sums)
 
@@ -231,7 +248,7 @@ def _row(c, slot):
 
 
 def _walk(plan: Plan, out, batch, out_batch, active, seed, tables, piece: Callable, operands: tuple[Any, ...]):
-    """Add the pieces of all segments of the active rows to `out`, a block of segments and 64 draws of each at a time."""
+    """Add the pieces of all segments of the active rows to `out`, a block of segments and 64 draws at a time."""
     items = plan.n_pre * plan.segments
     if items == 0 or out.size == 0 or prod(batch) == 0:
         return out
@@ -250,14 +267,10 @@ def _walk(plan: Plan, out, batch, out_batch, active, seed, tables, piece: Callab
             row = jnp.minimum(jnp.searchsorted(end, place, side="right"), plan.n_pre - 1).astype(jnp.int32)
             mine = lane < end[-1] - done
             segment = jnp.where(mine, place + shift[row] - row * segments, 0).astype(jnp.uint32)
-            unit = row.astype(jnp.uint32)
-            cursor = jnp.where(turn == 0, segment * np.uint32(plan.span), cursor)
-            to, live, cursor = targets(plan, seed, tables, unit, segment, turn, cursor)
-            x = basis(plan, seed, tables, unit, segment, turn, out.dtype)
-            stop = jnp.minimum(np.uint32(plan.n), (segment + np.uint32(1)) * np.uint32(plan.span))
-            more = mine & (cursor < stop) if plan.kind == SOME else jnp.zeros_like(mine)
-            where, what = piece(row[:, None], plan.start + plan.step * to, live & mine[:, None], x, *operands)
-            return cursor, more, where, what
+            drawn = synapses(plan, seed, tables, row.astype(jnp.uint32), segment, turn, cursor, out.dtype)
+            to, live, x, cursor, more = drawn
+            where, what = piece(row[:, None], to, live & mine[:, None], x, *operands)
+            return cursor, more & mine, where, what
 
         return _each(nb, one)(end, shift, cursors, seed, tables, *operands)
 

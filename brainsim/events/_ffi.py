@@ -13,7 +13,19 @@ import jax.ffi
 VERSION = 2
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
-TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally", "bits", "normals", "drawn_scatter", "drawn_gather", "drawn_outer")
+TARGETS = (
+    "scatter",
+    "gather",
+    "outer",
+    "collect",
+    "append",
+    "tally",
+    "bits",
+    "normals",
+    "drawn_scatter",
+    "drawn_gather",
+    "drawn_outer",
+)
 
 
 def target(name: str) -> str:

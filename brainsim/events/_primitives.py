@@ -26,7 +26,6 @@ from jax.interpreters import ad, batching, mlir
 from . import _draws, _ffi, _pure
 
 
-
 class Family(NamedTuple):
     """The three derivatives of one trilinear form."""
 

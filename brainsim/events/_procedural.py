@@ -1,4 +1,4 @@
-"""Connectivity that is drawn whenever it is needed and never stored: memory does not depend on the number of synapses."""
+"""Connectivity that is drawn whenever it is needed and never stored: memory does not grow with the synapses."""
 
 import dataclasses
 from typing import Any
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+from ..base import float_dtype, is_traced
 from . import _draws, _random
 from ._draws import DISTINCT, LEAST_P, NORMAL, ONE, REPEATED, SOME, UNIFORM, Plan
 from ._formats import CSR, AbstractTopology, _size
@@ -30,6 +31,10 @@ class DrawnRows(AbstractTopology):
     seed: UInt32[Array, "2"]
     n_post: int = eqx.field(static=True)
     plan: Plan = eqx.field(static=True)
+
+    def __init__(self, seed: UInt32[Array, "2"], n_post: int, plan: Plan):
+        """From checked parts; see `fixed_probability` and `fixed_out_degree`."""
+        self.seed, self.n_post, self.plan = seed, n_post, plan
 
     @property
     def n_pre(self) -> int:
@@ -69,24 +74,32 @@ class DrawnRows(AbstractTopology):
 
     @staticmethod
     def fixed_out_degree(
-        seed: Any, n_pre: int, n_post: int, k: int, *, multapses: bool = False, twin: int | None = None, law: str = "one"
+        seed: Any,
+        n_pre: int,
+        n_post: int,
+        k: int,
+        *,
+        multapses: bool = False,
+        twin: int | None = None,
+        law: str = "one",
     ) -> "DrawnRows":
         """Every row has exactly `k` targets: the first k of a pseudorandom permutation, or with `multapses` k draws.
 
         Arguments as in `fixed_probability`. Raises ValueError where there are fewer targets than are asked for.
         """
-        k, n_post, n_pre = _size("DrawnRows", "k", k), _size("DrawnRows", "n_post", n_post), _size("DrawnRows", "n_pre", n_pre)
+        k = _size("DrawnRows", "k", k)
+        n_pre, n_post = _size("DrawnRows", "n_pre", n_pre), _size("DrawnRows", "n_post", n_post)
         holed = twin is not None and max(0, -twin) < min(n_pre, n_post - twin)
         least = n_post - holed
         if n_pre and least < (min(k, 1) if multapses else k):
             fix = "Lower k" if multapses or least == 0 else "Lower k, or pass multapses=True"
-            raise ValueError(f"DrawnRows: k = {k} targets are asked for and there are {least}. {fix}.")
+            raise ValueError(f"DrawnRows: k = {k} targets are asked for and there are {least} to choose from. {fix}.")
         return _make(seed, n_pre, n_post, twin, law, dict(kind=REPEATED if multapses else DISTINCT, k=k))
 
     def into(self, n_post: int, start: int, step: int) -> "DrawnRows":
         """The same synapses with target t at post unit start + step t of `n_post`."""
         plan = dataclasses.replace(self.plan, start=start, step=step)
-        if plan.n and not (0 <= start and 0 < step and start + step * (plan.n - 1) < n_post):
+        if plan.n and not (start >= 0 and step > 0 and start + step * (plan.n - 1) < n_post):
             raise ValueError(f"DrawnRows.into: {plan.n} targets from {start} by {step} do not fit into {n_post} units.")
         return DrawnRows(self.seed, n_post, plan)
 
@@ -105,43 +118,34 @@ class DrawnRows(AbstractTopology):
 
         `weight` as in `deposit`. Raises ValueError on traced seeds or where 32-bit indices cannot hold it.
         """
-        if isinstance(self.seed, jax.core.Tracer):
+        if is_traced(self.seed):
             raise ValueError("DrawnRows.to_csr needs the numbers of the seed; call it outside of jit and vmap.")
-        plan = self.plan
-        if self.n_syn > 2**31 - 2**16:
+        plan, lanes = self.plan, _HOST_LANES
+        if self.n_syn > 2**31 - 2**20:
             raise ValueError(f"DrawnRows.to_csr: about {self.n_syn} synapses; expected fewer than 2**31.")
-        weight = jnp.asarray(weight, jnp.result_type(float) if isinstance(weight, int | float) else None)
+        weight = jnp.asarray(weight, float_dtype()) if isinstance(weight, int | float) else jnp.asarray(weight)
         theta, tables = self.theta(weight), jnp.asarray(plan.tables())
-        items = np.arange(plan.n_pre * plan.segments)
-        parts: list[Any] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, weight.dtype))]
-        for at in range(0, items.size, _HOST_LANES):
-            item = items[at : at + _HOST_LANES]
-            row, segment = (jnp.asarray(x, jnp.uint32) for x in np.divmod(np.pad(item, (0, _HOST_LANES - item.size)), plan.segments))
-            mine = np.arange(_HOST_LANES) < item.size
-            cursor, turn, more = segment * np.uint32(plan.span), 0, True
+        pre, post, w = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, weight.dtype)]
+        for at in range(0, plan.n_pre * plan.segments, lanes):
+            rows, segments = np.divmod(at + np.arange(lanes), plan.segments)
+            mine = rows < plan.n_pre
+            row, segment = jnp.asarray(rows % plan.n_pre, jnp.uint32), jnp.asarray(segments, jnp.uint32)
+            cursor, turn, more = jnp.zeros(lanes, jnp.uint32), 0, True
             while more:
-                to, live, x, cursor, going = _host_block(plan, self.seed, tables, row, segment, jnp.uint32(turn), cursor, weight.dtype)
-                live = np.asarray(live) & mine[:, None]
-                rows = np.broadcast_to(np.asarray(row)[:, None], live.shape)
-                w = np.asarray(theta[0] if x is None else theta[0] + theta[1] * x)
-                parts.append((rows[live].astype(np.int64), np.asarray(to)[live], np.broadcast_to(w, live.shape)[live]))
+                drawn = _synapses(plan, self.seed, tables, row, segment, jnp.uint32(turn), cursor, weight.dtype)
+                to, live, x, cursor, going = drawn
+                keep = np.asarray(live) & mine[:, None]
+                each = theta[0] if x is None else theta[0] + theta[1] * x
+                pre.append(np.broadcast_to(rows[:, None], keep.shape)[keep])
+                post.append(np.asarray(to)[keep])
+                w.append(np.broadcast_to(np.asarray(each), keep.shape)[keep])
                 more, turn = bool(np.any(np.asarray(going) & mine)), turn + 1
-        pre, target, weights = (np.concatenate(x) for x in zip(*parts, strict=True))
-        csr, order = CSR.from_coo(pre, plan.start + plan.step * target, plan.n_pre, self.n_post)
-        return csr, jnp.asarray(weights[order])
+        csr, order = CSR.from_coo(np.concatenate(pre), np.concatenate(post), plan.n_pre, self.n_post)
+        return csr, jnp.asarray(np.concatenate(w)[order])
 
 
-_HOST_LANES = 1 << 13
-
-
-def _host_block_impl(plan, seed, tables, row, segment, turn, cursor, dtype):
-    to, live, cursor = _draws.targets(plan, seed, tables, row, segment, turn, cursor)
-    stop = jnp.minimum(np.uint32(plan.n), (segment + np.uint32(1)) * np.uint32(plan.span))
-    going = cursor < stop if plan.kind == SOME else jnp.zeros(row.shape, bool)
-    return to, live, _draws.basis(plan, seed, tables, row, segment, turn, dtype), cursor, going
-
-
-_host_block = jax.jit(_host_block_impl, static_argnums=(0, 7))
+_HOST_LANES = 1 << 12
+_synapses = jax.jit(_draws.synapses, static_argnums=(0, 7))
 
 
 def _law(law: str) -> int:
@@ -156,7 +160,9 @@ def _make(seed: Any, n_pre: int, n_post: int, twin: int | None, law: str, how: d
         raise TypeError(f"DrawnRows.twin is {twin!r}; expected a whole number or None.")
     plan = Plan(n_pre, n_post, law=_law(law), twin=twin, **how)
     if plan.n_pre * max(plan.segments, 1) >= 2**31:
-        raise ValueError(f"DrawnRows: {n_pre} rows of {plan.segments} segments; expected fewer than 2**31 of them. Split it.")
+        raise ValueError(
+            f"DrawnRows: {n_pre} rows of {plan.segments} segments; expected fewer than 2**31 segments. Split the edge."
+        )
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         seed = _random.seed_of(seed)
     seed = jnp.asarray(seed)

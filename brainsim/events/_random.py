@@ -1,8 +1,8 @@
 """The counter-based generator, bit for bit that of ops/include/brainsim/random.h, and bulk noise made of it.
 
-Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, doi:10.1145/2063384.2063405): a word is a function of a key (the seed)
-and a counter, so nothing is stored, nothing is in order, and whoever knows the counter draws the same number. All that
-is made of the words (gaps, normal numbers) is integer arithmetic too, so every backend draws the same.
+Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, doi:10.1145/2063384.2063405): a word is a function of a key (the
+seed) and a counter, so nothing is stored, nothing is in order, and whoever knows the counter draws the same number. All
+that is made of the words (gaps, normal numbers) is integer arithmetic too, so every backend draws the same.
 """
 
 import math

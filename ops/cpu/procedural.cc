@@ -144,10 +144,9 @@ class Plan {
       ok_ = ok_ && value.has_value();
       return value.has_value() ? *value : 0;
     };
-    rows_ = Rows{get("first"),    get("n_pre"),      get("n"),     get("kind"), get("k"),
-                 get("law"),      get("twin"),       get("start"), get("step"), get("span"),
-                 get("segments"), get("multiplier"), get("shift"), get("bits"), 0,
-                 Seed{},          nullptr,           nullptr};
+    rows_ = Rows{get("first"), get("n_pre"), get("n"),    get("kind"), get("k"),        get("law"),
+                 get("twin"),  get("start"), get("step"), get("span"), get("segments"), get("multiplier"),
+                 get("shift"), get("bits"),  0,           Seed{},      nullptr,         nullptr};
   }
 
   bool fit(int64_t n_value) const {
@@ -215,27 +214,28 @@ ffi::Error scatter(ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer wei
   Batch batch(dims.size() - 2);
   batch.with(base).with(value).with(weight).with(words).with(slot).with(seed).with(tables);
   if (!batch.ok()) return ffi::Error::InvalidArgument("procedural scatter: batch axes do not fit");
-  return for_float_type(
-      base.element_type(), {value.element_type(), weight.element_type(), out->element_type()}, [&](auto zero) {
-        using T = decltype(zero);
-        View<T> to(*out, batch);
-        View<const T> from(base, batch), v(value, batch), w(weight, batch);
-        Plan plan(slot, seed, tables, batch, attributes, depth, n_post);
-        Words packed(words, batch, v.size());
-        if (!plan.fit(v.size()) || !packed.fit() || w.size() != plan.n_weight()) {
-          return ffi::Error::InvalidArgument("procedural scatter: lengths do not fit");
-        }
-        if (to.data() != from.data() && to.total() > 0) std::memcpy(to.data(), from.data(), to.total() * sizeof(T));
-        if (to.size() == 0) return ffi::Error::Success();
-        batch.each([&](const Axes& b) {
-          if (plan.drawn()) {
-            scatter_rows<T, true>(to.at(b), v.at(b), packed.at(b), w.at(b), plan.at(b));
-          } else {
-            scatter_rows<T, false>(to.at(b), v.at(b), packed.at(b), w.at(b), plan.at(b));
-          }
-        });
-        return ffi::Error::Success();
-      });
+  return for_float_type(base.element_type(), {value.element_type(), weight.element_type(), out->element_type()},
+                        [&](auto zero) {
+                          using T = decltype(zero);
+                          View<T> to(*out, batch);
+                          View<const T> from(base, batch), v(value, batch), w(weight, batch);
+                          Plan plan(slot, seed, tables, batch, attributes, depth, n_post);
+                          Words packed(words, batch, v.size());
+                          if (!plan.fit(v.size()) || !packed.fit() || w.size() != plan.n_weight()) {
+                            return ffi::Error::InvalidArgument("procedural scatter: lengths do not fit");
+                          }
+                          if (to.data() != from.data() && to.total() > 0)
+                            std::memcpy(to.data(), from.data(), to.total() * sizeof(T));
+                          if (to.size() == 0) return ffi::Error::Success();
+                          batch.each([&](const Axes& b) {
+                            if (plan.drawn()) {
+                              scatter_rows<T, true>(to.at(b), v.at(b), packed.at(b), w.at(b), plan.at(b));
+                            } else {
+                              scatter_rows<T, false>(to.at(b), v.at(b), packed.at(b), w.at(b), plan.at(b));
+                            }
+                          });
+                          return ffi::Error::Success();
+                        });
 }
 
 ffi::Error gather(ffi::AnyBuffer c, ffi::AnyBuffer weight, ffi::AnyBuffer mask, ffi::AnyBuffer slot,

@@ -180,7 +180,7 @@ ffi::Error normals(ffi::Buffer<ffi::U32> seed, ffi::Buffer<ffi::U32> table, ffi:
 
 BRAINSIM_HANDLER(brainsim_bits, brainsim::bits,
                  xla::ffi::Ffi::Bind()
-                     .Arg<xla::ffi::Buffer<xla::ffi::U32>>()    // seed
+                     .Arg<xla::ffi::Buffer<xla::ffi::U32>>()  // seed
                      .Ret<xla::ffi::Buffer<xla::ffi::U32>>());
 
 BRAINSIM_HANDLER(brainsim_normals, brainsim::normals,
