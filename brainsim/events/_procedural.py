@@ -62,7 +62,7 @@ class DrawnRows(AbstractTopology):
         """Every pair is connected with probability `p`, independently of all others; no multapses.
 
         - `seed`: a JAX key, or two uint32.
-        - `p`: 0, or 2^-26 <= p <= 1. Gaps between targets are geometric with a cumulative error below 2^-25.
+        - `p`: 0, or 2^-26 <= p <= 1. Gaps between targets are geometric, their distribution function exact to 2^-26.
         - `twin`: row i never reaches post unit i + twin (0: no autapses where pre and post are the same units).
         - `law`: of the weights.
 

@@ -82,7 +82,7 @@ def _curve(table: Array, piece: Array, f: Array) -> Array:
 
 
 def negative_log(words: UInt32[Array, "*n"], table: UInt32[Array, "256 3"]) -> UInt32[Array, "*n"]:
-    """-ln U with 27 bits after the point, U = (2 (w mod 2^31) + 1) / 2^32; within 2^-26."""
+    """-ln U with 27 bits after the point, U = (2 (w mod 2^31) + 1) / 2^32; within 2^-23."""
     octave, piece, f = _piece(words, _LOG_BITS)
     return (np.uint32(31) - octave) * np.uint32(_LN2) + _curve(table, piece.astype(jnp.int32), f)
 
