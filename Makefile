@@ -11,7 +11,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 OPS := $(wildcard ops/CMakeLists.txt ops/cpu/* ops/cuda/* ops/include/brainsim/*)
-CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/include/brainsim/*.h)
+CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/include/brainsim/*.h ops/tests/*.cc \
+  experiments/benchmarks/*.cc)
 SAY_BACKEND := $(BIN)/python -c 'from brainsim.events import backend; print("event operators:", backend())'
 PYTEST := $(BIN)/python -m pytest -q
 
@@ -54,7 +55,7 @@ test: $(VENV)/.dev  ## every check, as CI runs them
 
 # --- The checks, one by one
 
-.PHONY: backend lint types layers suite core slow notebooks wheel-check
+.PHONY: backend lint types layers sanitize suite core slow notebooks wheel-check
 backend: $(VENV)/.dev  ## which event operators are in use; with a compiler it must be the kernels
 	@said=$$($(SAY_BACKEND)); echo "$$said"; \
 	if command -v $${CXX:-c++} >/dev/null && [[ $$said != *': kernels' ]]; then \
@@ -70,6 +71,14 @@ types: $(VENV)/.dev  ## pyright, basic
 
 layers: $(VENV)/.dev  ## import-linter: the floors
 	$(BIN)/lint-imports --no-cache
+
+sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and undefined behaviour
+	@cxx=$${CXX:-c++}; command -v $$cxx >/dev/null || { echo 'No compiler here: nothing to sanitize.'; exit 0; }; \
+	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
+	for s in thread address,undefined; do echo "-- $$s"; \
+	  $$cxx -std=c++17 -O1 -g -ffp-contract=off -Wall -Wextra -fsanitize=$$s -fno-sanitize-recover=all \
+	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc -o "$$out/driver" -pthread; \
+	  "$$out/driver"; done
 
 suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32
 	$(PYTEST) -n $(WORKERS)

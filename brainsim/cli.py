@@ -21,7 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A differentiable brain simulator on JAX: networks of hybrid dynamical systems, simulated and trained.",
     epilog="Start with [bold]brainsim demo[/bold]. Set JAX_PLATFORMS=cpu to stay off an accelerator, "
-    "BRAINSIM_KERNELS=off for the pure-JAX event operators, JAX_ENABLE_X64=1 for double precision.",
+    "BRAINSIM_KERNELS=off for the pure-JAX event operators, BRAINSIM_FUSION=off for units without machine code of "
+    "their own, JAX_ENABLE_X64=1 for double precision.",
 )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 
 from ..events import backend
+from ..fusion import unavailable
 from ._data import path
 
-PACKAGES = ("brainsim", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy", "matplotlib")
+PACKAGES = ("brainsim", "jax", "jaxlib", "equinox", "diffrax", "optax", "llvmlite", "numpy", "matplotlib")
 
 
 def installed(package: str) -> str:
@@ -38,6 +39,10 @@ def facts() -> list[tuple[str, Any]]:
         ("jax devices", ", ".join(f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices())),
         ("floating type", "float64" if jax.config.read("jax_enable_x64") else "float32"),
         ("event operators", kernels()),
+        (
+            "fused units",
+            f"off ({unavailable()})" if unavailable() else "on: one pass of machine code per step and population",
+        ),
         ("BRAINSIM_KERNELS", os.environ.get("BRAINSIM_KERNELS", "auto (not set)")),
         (
             "Braille recordings",

@@ -30,6 +30,7 @@ from ._state import (
     State as State,
     View as View,
     name_hash as name_hash,
+    ring_slot as ring_slot,
 )
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,

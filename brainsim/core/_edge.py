@@ -13,7 +13,7 @@ from ..base import Key, parameter
 from ..events import Dense, deposit, propagate
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
-from ._state import Clock, Events, View
+from ._state import Clock, Events, View, ring_slot
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, delay_steps, drawn_weight, ring_depth, wire
 
@@ -37,9 +37,8 @@ class Deposit(eqx.Module):
 
     def add_to(self, ring: Float[Array, "depth width"], n: Int[Array, ""]) -> Float[Array, "depth width"]:
         """`ring` with this deposit added; `n` is the present step."""
-        depth = ring.shape[0]
         each = self.steps if self.steps.ndim else None
-        slot = jax.lax.rem(n if self.steps.ndim else n + self.steps, jnp.asarray(depth, n.dtype))
+        slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0])
         if self.topology is not None:
             rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)

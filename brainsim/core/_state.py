@@ -16,6 +16,13 @@ def name_hash(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
+def ring_slot(n: Int[Array, ""], depth: int) -> Int[Array, ""]:
+    """The row of a ring of `depth` rows that belongs to step `n`; a constant where there is only one."""
+    if depth == 1:
+        return jnp.asarray(0, jnp.int32)
+    return jax.lax.rem(n, jnp.asarray(depth, n.dtype))
+
+
 class Clock(eqx.Module):
     """The time and the randomness of one node in one step.
 

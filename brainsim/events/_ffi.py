@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 2
+VERSION = 3
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = (
@@ -20,6 +20,7 @@ TARGETS = (
     "collect",
     "append",
     "tally",
+    "fused",
     "bits",
     "normals",
     "drawn_scatter",
@@ -38,6 +39,14 @@ def _library() -> Path:
     return Path(__file__).parent / "_lib" / "libbrainsim_ops.so"
 
 
+_libraries: list[ctypes.CDLL] = []
+
+
+def register_fused(number: int, address: int) -> None:
+    """Make the machine code at `address` known as the fused kernel `number`."""
+    _libraries[0].brainsim_fused_register(number, address)
+
+
 def _load() -> str:
     """Register every kernel; return "" if all went well and else the reason."""
     wish = os.environ.get("BRAINSIM_KERNELS", "auto")
@@ -50,6 +59,8 @@ def _load() -> str:
         return "no kernel library: brainsim was installed without a C++ compiler"
     try:
         library = ctypes.CDLL(str(path))
+        library.brainsim_fused_register.argtypes = ctypes.c_int64, ctypes.c_void_p
+        _libraries.append(library)
         version = int(library.brainsim_ops_version())
         if version != VERSION:
             return f"kernel library has interface {version}, this brainsim needs {VERSION}: build it again"

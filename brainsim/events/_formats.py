@@ -2,6 +2,9 @@
 
 Every format is checked when it is made from real arrays; inside `jit` or `vmap` (traced arrays) only shapes and types
 are, and the operators drop a synapse whose index is out of range.
+
+`sorted_rows` records whether the targets of every row ascend, as those of all rules do; only then can threads share one
+propagation. It is part of the type of a pytree: graphs to be stacked must agree in it.
 """
 
 from typing import Any
@@ -31,6 +34,7 @@ class CSR(AbstractTopology):
     indptr: Int32[Array, " n_pre_plus_1"]
     indices: Int32[Array, " n_syn"]
     n_post: int = eqx.field(static=True)
+    sorted_rows: bool = eqx.field(static=True, init=False)
 
     def __init__(self, indptr: Any, indices: Any, n_post: int):
         """Build from `indptr` (n_pre + 1,) and `indices` (n_syn,); raises ValueError or TypeError on bad arrays."""
@@ -42,6 +46,7 @@ class CSR(AbstractTopology):
         if not (is_traced(self.indptr) or is_traced(self.indices)):
             _check_indptr(np.asarray(self.indptr), self.n_syn)
         _check_range("CSR", self.indices, self.n_post)
+        self.sorted_rows = _ascending(self.indices, self.indptr)
 
     @property
     def n_pre(self) -> int:
@@ -86,12 +91,14 @@ class FixedFanout(AbstractTopology):
 
     indices: Int32[Array, "n_pre k"]
     n_post: int = eqx.field(static=True)
+    sorted_rows: bool = eqx.field(static=True, init=False)
 
     def __init__(self, indices: Any, n_post: int):
         """Build from `indices` (n_pre, k); raises ValueError or TypeError on a bad array."""
         self.n_post = _size("FixedFanout", "n_post", n_post)
         self.indices = _int32("FixedFanout", "indices", indices, 2)
         _check_range("FixedFanout", self.indices, self.n_post)
+        self.sorted_rows = _ascending(self.indices)
 
     @property
     def n_pre(self) -> int:
@@ -204,3 +211,15 @@ def _check_range(owner: str, x: Any, n: int, name: str = "indices", bound: str =
         where = np.unravel_index(int(a.argmin() if low < 0 else a.argmax()), a.shape)
         at = ", ".join(str(int(i)) for i in where)
         raise ValueError(f"{owner}: {name}[{at}] is {bad}; expected 0 <= {name} < {bound} = {n}.")
+
+
+def _ascending(indices: Any, indptr: Any = None) -> bool:
+    """Whether targets never decrease within a row; False for traced arrays, which nobody can look at."""
+    if is_traced(indices) or is_traced(indptr):
+        return False
+    a = np.asarray(indices)
+    down = a[..., 1:] < a[..., :-1]
+    if indptr is not None:
+        border = np.asarray(indptr)[1:-1]
+        down[border[(border > 0) & (border < a.size)] - 1] = False
+    return not down.any()

@@ -207,7 +207,7 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
         support = jnp.zeros((*steps, 0), bool)
     shared = (inbox, weight.reshape(-1), delay, indptr, indices)
     base, weight, *rest = (x.reshape(*lead, *x.shape) for x in shared)
-    static = dict(n_pre=topology.n_pre, fanout=fanout, first=first)
+    static = dict(n_pre=topology.n_pre, fanout=fanout, first=first, sorted_rows=topology.sorted_rows)
     return scatter_p.bind(base, value, weight, support, words, slot, *rest, **static).reshape(inbox.shape)
 
 

@@ -339,13 +339,19 @@ def _stored(*, n_pre, fanout, first, **others):
     return dict(n_pre=n_pre, fanout=fanout, first=first)
 
 
+def _stored_sorted(*, sorted_rows, **others):
+    return dict(_stored(**others), sorted_rows=sorted_rows)
+
+
 def _drawn(*, plan, first, **others):
     return dict(plan.attributes(), first=first)
 
 
-for _family, _prefix, _twin, _told in ((STORED, "", _pure, _stored), (DRAWN, "drawn_", _draws, _drawn)):
-    _register(_family.scatter, f"{_prefix}scatter", _twin.scatter, 3, _told, {0: 0})
-    _register(_family.gather, f"{_prefix}gather", _twin.gather, None, _told)
-    _register(_family.outer, f"{_prefix}outer", _twin.outer, 2, _told)
+_register(scatter_p, "scatter", _pure.scatter, 3, _stored_sorted, {0: 0})
+_register(gather_p, "gather", _pure.gather, None, _stored)
+_register(outer_p, "outer", _pure.outer, 2, _stored)
+_register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
+_register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
+_register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
 _register(append_p, "append", _pure.append, alias={0: 0, 1: 1})

@@ -24,7 +24,22 @@ _BLOCK = 1024  # lanes of a block: enough to amortise an iteration, few enough n
 _MOST_BLOCKS = 256  # blocks of a fully active graph; beyond, blocks grow, which accelerators need
 
 
-def scatter(base, value, weight, support, words, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int):
+def scatter(
+    base,
+    value,
+    weight,
+    support,
+    words,
+    slot,
+    delay,
+    indptr,
+    indices,
+    *,
+    n_pre: int,
+    fanout: int,
+    first: int,
+    sorted_rows: bool,
+):
     """base[s_j, post_j] += value_i weight_j over the rows with value_i != 0."""
     del support, words  # the one is of interest to the derivative only, the other to the kernel
     value = value[..., first : first + n_pre]
@@ -41,7 +56,21 @@ def scatter(base, value, weight, support, words, slot, delay, indptr, indices, *
     return out.reshape(base.shape)
 
 
-def gather(c, weight, rowmask, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int, n_value: int):
+def gather(
+    c,
+    weight,
+    rowmask,
+    slot,
+    delay,
+    indptr,
+    indices,
+    *,
+    n_pre: int,
+    fanout: int,
+    first: int,
+    sorted_rows: bool,
+    n_value: int,
+):
     """sum_j weight_j c[s_j, post_j] for the rows in `rowmask` (all of them if it is empty), 0 for the others."""
     depth, n_post = c.shape[-2:]
     batch = _batch(c.ndim - 2, c, weight, rowmask, slot, delay, indptr, indices)
@@ -59,7 +88,21 @@ def gather(c, weight, rowmask, slot, delay, indptr, indices, *, n_pre: int, fano
 
 
 def outer(
-    value, c, support, words, slot, delay, indptr, indices, *, n_pre: int, fanout: int, first: int, n_weight: int, batch
+    value,
+    c,
+    support,
+    words,
+    slot,
+    delay,
+    indptr,
+    indices,
+    *,
+    n_pre: int,
+    fanout: int,
+    first: int,
+    sorted_rows: bool,
+    n_weight: int,
+    batch,
 ):
     """value_i c[s_j, post_j] for every synapse of the rows with value_i != 0, summed to `n_weight` (one or n_syn).
 

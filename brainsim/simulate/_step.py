@@ -4,14 +4,12 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View
-from ..events import collect, tally
-from ..solvers import advance
+from ..solvers import update
 from ._checks import checked_inputs, checked_solvers
 
 FINE, NOT_FINITE, SOLVER_FAILED = 0, 1, 2
@@ -52,22 +50,17 @@ def step_core(
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
     for name in net.order:
         node, clock = net.nodes[name], Clock.of(name, n, dt, state.key)
-        y, z = state.nodes[name].y, state.nodes[name].z
-        arrivals = {}
-        for port, ring in inbox[name].items():
-            slot = jax.lax.rem(n, jnp.asarray(ring.shape[0], n.dtype))
-            arrivals[port], inbox[name][port] = collect(ring, slot)
-        y, z = node.arrive(y, z, arrivals)
+        old = state.nodes[name]
         inp: Array = jnp.zeros((), float_dtype())
         if name in inputs:
             inp, following = input_value(inputs[name], state.inputs.get(name), node.size, clock)
             if name in input_states:
                 input_states[name] = following
-        y, z, events, failed = advance(node, solvers[name], y, z, inp, clock)
-        flag = _flag(state.flags[name], failed, SOLVER_FAILED, n)
-        counts[name], bad = tally(events.value, jax.tree.leaves(y))
-        flags[name] = _flag(flag, bad, NOT_FINITE, n)
-        nodes[name], views[name] = NodeState(y, z), View(y, z, events)
+        new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
+        inbox[name], counts[name] = new.rings, new.count
+        flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
+        flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
+        nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events)
         for edge_name, edge in instant.items():
             if set(edge.reads.values()) <= set(views) and name in edge.reads.values():
                 send(edge_name)

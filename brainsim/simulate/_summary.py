@@ -13,6 +13,8 @@ from rich.table import Table
 
 from ..base import is_traced
 from ..core import Network, Source, initial_state
+from ..solvers import fusion
+from ._checks import checked_solvers
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
 
@@ -47,21 +49,28 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(net: Network, *, dt: float = 0.1) -> Summary:
+def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
     """Units, synapses, bytes and doubtful choices of `net` at step `dt` (ms); allocates nothing.
+
+    The column `step` says how a node is advanced with `solver` (as in `simulate`): `fused`, in one pass of machine code
+    made from its equations, or `XLA` and why.
 
     Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide,
     ports
     that nothing reaches.
     """
     state = jax.eval_shape(lambda: initial_state(net, dt=dt, key=jax.random.key(0)))
+    solvers = checked_solvers(net, solver)
     warned = [w for name, node in net.nodes.items() for w in _coarse(name, node, dt)]
     nodes = []
     for name, node in net.nodes.items():
         kind = type(node.process).__name__ if isinstance(node, Source) else type(getattr(node, "unit", node)).__name__
         needed = _bytes((state.nodes[name], state.inbox[name]))
+        depths = {port: ring.shape[0] for port, ring in state.inbox[name].items()}
+        how = fusion(node, solvers[name], name, depths)
+        ports = " ".join(node.ports)
         nodes.append(
-            {"name": name, "model": kind, "units": node.size, "ports": " ".join(node.ports), "state": _size(needed)}
+            {"name": name, "model": kind, "units": node.size, "ports": ports, "state": _size(needed), "step": how}
         )
         for port in node.ports:
             if port not in state.inbox[name]:

@@ -1,49 +1,116 @@
-"""`advance`: one step of one node, flow then jump. The seam behind which backends may differ."""
+"""`update`: one step of one node, arrive, flow, jump; as one fused pass over its units where that can be."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float, Int
 
-from ..core import AbstractNode, Clock, name_hash
+from ..base import float_dtype
+from ..core import AbstractNode, Clock, Events, name_hash, ring_slot
+from ..events import collect, tally
 from ._noise import Increments, increments
+from ._plan import Plan, make_plan
 from ._rules import SOLVERS
 from ._substep import Substep
 
 AnySolver = diffrax.AbstractSolver | Substep
+Ring = Float[Array, "depth width"]
+
+
+def noise_of(node: AbstractNode, solver: AnySolver, y: Any, z: Any, clock: Clock) -> Any:
+    """The increments of the noise of this step, None without noise; `Substep` draws its own."""
+    noisy = node.diffusion(y, z)
+    if noisy is None or isinstance(solver, Substep):
+        return None
+    # the jump has the same clock: its draws must be others
+    return increments(y, noisy, clock.dt, jax.random.fold_in(clock.key, name_hash("flow")))
 
 
 def flow(
-    node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock
+    node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock, dw: Any
 ) -> tuple[Any, Bool[Array, ""]]:
-    """`y` after `clock.dt` under the node's vector field (and noise), and whether the solver failed."""
+    """`y` after `clock.dt` under the node's vector field and the noise `dw`, and whether the solver failed."""
     if isinstance(solver, Substep):
         part = clock.dt / solver.m
 
-        def substep(y, i):
-            return flow(node, solver.solver, y, z, inp, Clock(clock.n, part, jax.random.fold_in(clock.key, i)))
+        def substep(carry, _):
+            y, failed, i = carry
+            own = Clock(clock.n, part, jax.random.fold_in(clock.key, i))
+            y, bad = flow(node, solver.solver, y, z, inp, own, noise_of(node, solver.solver, y, z, own))
+            return (y, failed | bad, i + 1), None
 
-        y, failed = jax.lax.scan(substep, y, jnp.arange(solver.m))
-        return y, jnp.any(failed)
+        start = (y, jnp.asarray(False), jnp.asarray(0, jnp.int32))
+        (y, failed, _), _ = jax.lax.scan(substep, start, None, length=solver.m)
+        return y, failed
     terms: Any = diffrax.ODETerm(lambda t, y, args: node.vector_field(y, z, inp))
-    noisy = node.diffusion(y, z)
-    if noisy is not None:
-        # the jump has the same clock: its draws must be others
-        key = jax.random.fold_in(clock.key, name_hash("flow"))
-        dw = increments(y, noisy, clock.dt, key)
+    if dw is not None:
         terms = diffrax.MultiTerm(terms, Increments(lambda y: node.diffusion(y, z), dw))
     return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.elementwise)
 
 
-def advance(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock):
+def advance(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock, dw: Any):
     """Flow over `clock.dt` with `inp` constant, then jump.
 
     **Returns:** `(y, z, events, failed)`; `failed` is True where the solver gave up.
     """
     failed = jnp.asarray(False)
     if jax.tree.leaves(y) and node.size:
-        y, failed = flow(node, solver, y, z, inp, clock)
+        y, failed = flow(node, solver, y, z, inp, clock, dw)
     y, z, events = node.jump(y, z, inp, clock)
     return y, z, events, failed
+
+
+class Update(NamedTuple):
+    """A node after a step: its state, the rings of its ports with this step's arrivals taken out, its events, their
+    number, whether a flowing variable is NaN or infinite, and whether the solver failed."""
+
+    y: Any
+    z: Any
+    rings: dict[str, Ring]
+    events: Events
+    count: Int[Array, ""]
+    not_finite: Bool[Array, ""]
+    failed: Bool[Array, ""]
+
+
+def update(
+    node: AbstractNode,
+    solver: AnySolver,
+    y: Any,
+    z: Any,
+    rings: dict[str, Ring],
+    inp: Array,
+    clock: Clock,
+    *,
+    fuse: bool = True,
+) -> Update:
+    """Arrive, flow, jump. The same step with or without `fuse`, to rounding; backends differ here and nowhere else."""
+    dw = noise_of(node, solver, y, z, clock) if jax.tree.leaves(y) and node.size else None
+    slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
+    plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
+    if isinstance(plan, Plan):
+        return Update(*plan.run(y, z, rings, slots, inp, dw, clock), jnp.asarray(False))
+    arrivals, left = {}, {}
+    for port, ring in rings.items():
+        arrivals[port], left[port] = collect(ring, slots[port])
+    y, z = node.arrive(y, z, arrivals)
+    y, z, events, failed = advance(node, solver, y, z, inp, clock, dw)
+    count, bad = tally(events.value, jax.tree.leaves(y))
+    return Update(y, z, left, events, count, bad, failed)
+
+
+def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, int]) -> str:
+    """How `update` runs: `fused`, or `XLA (reason)`. `depths`: of the ring of every port that is deposited into."""
+
+    def step(n, key):
+        clock = Clock.of(name, n, 0.1, key)
+        y, z = node.init(clock)
+        rings = {port: jnp.zeros((d, node.ports[port]), float_dtype()) for port, d in depths.items()}
+        inp, dw = jnp.zeros((), float_dtype()), noise_of(node, solver, y, z, clock)
+        plans.append(make_plan(advance, node, solver, y, z, rings, inp, clock, dw))
+
+    plans: list[Any] = []
+    jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0)))
+    return "fused" if isinstance(plans[0], Plan) else f"XLA ({plans[0]})"

@@ -58,16 +58,15 @@ def network(bp, bm, neurons, method, drive, graphs, weights, times, reversals, n
     return EINet()
 
 
-def bernoulli(rng, n_pre, n_post):
-    """(indices, indptr): every ordered pair with probability P_CONNECT, row by row."""
+def bernoulli(rng, n_pre, n_post, p):
+    """(indices, indptr): every ordered pair with probability p, by geometric gaps from one to the next."""
     import numpy as np
 
-    rows = []
-    for start in range(0, n_pre, 1000):
-        block = rng.random((min(1000, n_pre - start), n_post), dtype=np.float32) < networks.P_CONNECT
-        rows.append(np.nonzero(block))
-    degree = np.concatenate([np.bincount(r, minlength=min(1000, n_pre - 1000 * k)) for k, (r, _) in enumerate(rows)])
-    return np.concatenate([c for _, c in rows]).astype(np.int32), np.concatenate([[0], np.cumsum(degree)])
+    pairs, mean = n_pre * n_post, n_pre * n_post * p
+    at = np.cumsum(rng.geometric(p, size=int(mean + 10 * mean**0.5 + 10))) - 1
+    pre, post = np.divmod(at[at < pairs], n_post)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(pre, minlength=n_pre))])
+    return post.astype(np.int32), indptr
 
 
 def prepare(opts):
@@ -86,7 +85,8 @@ def prepare(opts):
         start = time.perf_counter()
         rng = np.random.default_rng(seed)
         split = networks.n_excitatory(opts.n)
-        graphs = bernoulli(rng, split, opts.n), bernoulli(rng, opts.n - split, opts.n)
+        chance = networks.p_connect(opts.n)
+        graphs = bernoulli(rng, split, opts.n, chance), bernoulli(rng, opts.n - split, opts.n, chance)
         v0 = bm.asarray(rng.normal(p.v0_mean, p.v0_std, opts.n))
         g0 = [np.zeros(opts.n), np.zeros(opts.n)]
         if opts.network == "coba_hh":

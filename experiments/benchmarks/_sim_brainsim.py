@@ -27,7 +27,7 @@ def build(bs, jax, diffrax, opts, seed):
     unit, about_units, solver, unit_weight = {"coba_lif": lif, "coba_hh": hh}[opts.network](bs, diffrax, opts.n)
     p, s = networks.NETWORKS[opts.network], networks.scale(opts.n)
     receptors = {"exc": bs.ExpCond(tau=p.tau_e, e_rev=p.e_e), "inh": bs.ExpCond(tau=p.tau_i, e_rev=p.e_i)}
-    split, rule = networks.n_excitatory(opts.n), bs.FixedProbability(networks.P_CONNECT)
+    split, rule = networks.n_excitatory(opts.n), bs.FixedProbability(networks.p_connect(opts.n))
     net = bs.Network(
         nodes={"P": bs.Population(unit, opts.n, receptors, **about_units)},
         edges={

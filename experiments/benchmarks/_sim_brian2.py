@@ -92,8 +92,8 @@ def prepare(opts):
     split = networks.n_excitatory(opts.n)
     exc = b2.Synapses(group[:split], group, on_pre=on_exc)
     inh = b2.Synapses(group[split:], group, on_pre=on_inh)
-    exc.connect(p=networks.P_CONNECT)
-    inh.connect(p=networks.P_CONNECT)
+    exc.connect(p=networks.p_connect(opts.n))
+    inh.connect(p=networks.p_connect(opts.n))
     spikes = b2.SpikeMonitor(group)
     b2.run(opts.t_ms * b2.ms)
     describe_s = time.perf_counter() - start

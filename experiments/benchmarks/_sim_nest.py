@@ -36,7 +36,7 @@ def build(nest, opts, seed):
     for name, value in state.items():
         units.set({name: value})
     split = networks.n_excitatory(opts.n)
-    rule = {"rule": "pairwise_bernoulli", "p": networks.P_CONNECT}  # self-connections are allowed by default
+    rule = {"rule": "pairwise_bernoulli", "p": networks.p_connect(opts.n)}  # self-connections are allowed by default
     for name, weight, pre in (("exc", w_e, units[:split]), ("inh", w_i, units[split:])):
         nest.CopyModel("static_synapse_hom_w", name, {"weight": weight, "delay": networks.DT_MS})
         nest.Connect(pre, units, rule, {"synapse_model": name})

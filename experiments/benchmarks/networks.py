@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 DT_MS = 0.1
 P_CONNECT = 0.02  # every ordered pair, self-connections included
+SPARSE_FROM = 100_000  # from this size on, 80 synapses a unit whatever the size
 FRACTION_EXCITATORY = 0.8
 WINDOW_START_MS = 500.0  # rates are measured from here to the end of a run; the start-up transient is left out
 
@@ -68,9 +69,14 @@ class CobaHh:
 NETWORKS = {"coba_lif": CobaLif(), "coba_hh": CobaHh()}
 
 
+def p_connect(n):
+    """Probability of a connection."""
+    return P_CONNECT if n < SPARSE_FROM else 80 / n
+
+
 def scale(n):
-    """Network size in units of 4,000; weights are divided by it, so the mean input stays the same."""
-    return n / 4000
+    """In-degree in units of that at 4,000; weights are divided by it, so the mean input stays the same."""
+    return n * p_connect(n) / 80
 
 
 def n_excitatory(n):
@@ -85,7 +91,7 @@ def draw(network, seed, n=4000):
     import numpy as np
 
     p, rng = NETWORKS[network], np.random.default_rng(seed)  # the order of the draws is part of the recipe
-    pre, post = np.divmod(np.flatnonzero(rng.random(n * n) < P_CONNECT), n)
+    pre, post = np.divmod(np.flatnonzero(rng.random(n * n) < p_connect(n)), n)
     state = {"v": p.v0_mean + p.v0_std * rng.standard_normal(n)}
     if network == "coba_hh":
         state["ge"] = p.ge0_mean + p.ge0_std * rng.standard_normal(n)

@@ -194,7 +194,11 @@ def main(
         else:
             jobs += [(name, int(k), python, env) for k in words(threads)]
     settings = {"dt_ms": networks.DT_MS, "t_ms": t_ms, "window_start_ms": networks.WINDOW_START_MS, "repeats": repeats}
-    settings |= {"max_run_s": max_run_s, "tolerance_rate": TOLERANCE, "p_connect": networks.P_CONNECT}
+    settings |= {
+        "max_run_s": max_run_s,
+        "tolerance_rate": TOLERANCE,
+        "p_connect": {n: networks.p_connect(int(n)) for n in words(sizes)},
+    }
     settings |= {"networks": {name: dataclasses.asdict(p) for name, p in networks.NETWORKS.items()}}
     about = machine()
     if about["load_average_at_start"] > 0.5:

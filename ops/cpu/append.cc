@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "brainsim/batch.h"
-#include "brainsim/graph.h"
 #include "brainsim/handler.h"
+#include "brainsim/operands.h"
 
 namespace brainsim {
 namespace {
@@ -29,7 +29,7 @@ ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer va
     batch.each([&](const Axes& b) {
       int32_t* at = list.at(b);
       int64_t n = *length.at(b);
-      for_active(v.at(b), packed.at(b), 0, v.size(), [&](int64_t i) {
+      Active<T>{v.at(b), packed.at(b), 0}.each(0, v.size(), [&](int64_t i) {
         if (n >= 0 && n < list.size()) at[n] = static_cast<int32_t>(i);
         ++n;
       });

@@ -1,32 +1,16 @@
 // out_j = value_i * c[s_j, post_j] for the synapses j of the rows i with value_i != 0, summed over all synapses where
 // `out` has one entry and over the batch axes of size 1 of `out`.
-#include <algorithm>
+#include "brainsim/outer.h"
 
-#include "brainsim/batch.h"
-#include "brainsim/graph.h"
 #include "brainsim/handler.h"
+#include "brainsim/operands.h"
 
 namespace brainsim {
 namespace {
 
-template <typename T, bool kOne, bool kDelay>
-void outer_rows(T* out, const T* value, const uint32_t* words, int64_t first, int64_t n_pre, const T* c,
-                const Graph& graph) {
-  for_active(value, words, first, n_pre, [&](int64_t i) {
-    const T amount = value[first + i];
-    if constexpr (kOne) {
-      T sum = 0;
-      graph.for_row<kDelay>(i, [&](int64_t, int64_t at) { sum += c[at]; });
-      out[0] += amount * sum;
-    } else {
-      graph.for_row<kDelay>(i, [&](int64_t j, int64_t at) { out[j] += amount * c[at]; });
-    }
-  });
-}
-
-ffi::Error outer(ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words, ffi::AnyBuffer slot,
-                 ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out,
-                 int64_t n_pre, int64_t fanout, int64_t first) {
+ffi::Error outer_call(ffi::ThreadPool pool, ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words,
+                      ffi::AnyBuffer slot, ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices,
+                      ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout, int64_t first) {
   auto dims = c.dimensions();
   if (dims.size() < 2) return ffi::Error::InvalidArgument("outer: c needs a depth and a size");
   const int64_t depth = dims[dims.size() - 2], n_post = dims[dims.size() - 1];
@@ -39,21 +23,18 @@ ffi::Error outer(ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words, f
     View<const T> from(c, batch), v(value, batch);
     Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
     Words packed(words, batch, v.size());
-    const bool one = to.size() == 1;
-    if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre)
+    if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
       return ffi::Error::InvalidArgument("outer: lengths do not fit");
-    std::fill_n(to.data(), to.total(), T(0));
+    }
+    const int64_t total = to.total(), piece = 1 << 18;
+    parallel_for(pool, (total + piece - 1) / piece,
+                 [&](int64_t k) { std::fill_n(to.data() + k * piece, std::min(piece, total - k * piece), T(0)); });
+    std::vector<Outer<T>> elements;
     batch.each([&](const Axes& b) {
-      const Graph graph = graphs.at(b);
-      if (one && graph.delay)
-        outer_rows<T, true, true>(to.at(b), v.at(b), packed.at(b), first, n_pre, from.at(b), graph);
-      if (one && !graph.delay)
-        outer_rows<T, true, false>(to.at(b), v.at(b), packed.at(b), first, n_pre, from.at(b), graph);
-      if (!one && graph.delay)
-        outer_rows<T, false, true>(to.at(b), v.at(b), packed.at(b), first, n_pre, from.at(b), graph);
-      if (!one && !graph.delay)
-        outer_rows<T, false, false>(to.at(b), v.at(b), packed.at(b), first, n_pre, from.at(b), graph);
+      const T* values = v.at(b) + first;
+      elements.push_back({to.at(b), values, {values, packed.at(b), first}, from.at(b), graphs.at(b)});
     });
+    outer(pool, elements, n_pre, to.size() == 1);
     return ffi::Error::Success();
   });
 }
@@ -61,8 +42,9 @@ ffi::Error outer(ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words, f
 }  // namespace
 }  // namespace brainsim
 
-BRAINSIM_HANDLER(brainsim_outer, brainsim::outer,
+BRAINSIM_HANDLER(brainsim_outer, brainsim::outer_call,
                  xla::ffi::Ffi::Bind()
+                     .Ctx<xla::ffi::ThreadPool>()
                      .Arg<xla::ffi::AnyBuffer>()  // value
                      .Arg<xla::ffi::AnyBuffer>()  // c
                      .Arg<xla::ffi::AnyBuffer>()  // words

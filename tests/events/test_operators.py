@@ -73,7 +73,8 @@ def operands(case):
     fanout = -1 if isinstance(case.topology, CSR) else case.topology.k
     delay = jnp.zeros((0,), jnp.int32) if case.delay is None else case.delay.reshape(-1)
     tail = (case.slot, delay, indptr, case.topology.indices.reshape(-1))
-    return case.weight.reshape(-1), tail, dict(n_pre=case.topology.n_pre, fanout=fanout, first=case.first)
+    static = dict(n_pre=case.topology.n_pre, fanout=fanout, first=case.first, sorted_rows=case.topology.sorted_rows)
+    return case.weight.reshape(-1), tail, static
 
 
 @pytest.mark.core

@@ -24,7 +24,7 @@ def run(scale, delay, seed):
     cells = bs.Population(
         bs.LIF(t_ref=p.t_ref), n, receptors, i_e=p.drive * p.g_l, init={"v": bs.Normal(p.v0_mean, p.v0_std)}
     )
-    split, rule = networks.n_excitatory(n), bs.FixedProbability(networks.P_CONNECT)
+    split, rule = networks.n_excitatory(n), bs.FixedProbability(networks.p_connect(n))
     edges = {
         "E": bs.Projection(f"P[:{split}]", "P.exc", rule, weight=p.w_e * p.g_l / scale, delay=delay),
         "I": bs.Projection(f"P[{split}:]", "P.inh", rule, weight=p.w_i * p.g_l / scale, delay=delay),

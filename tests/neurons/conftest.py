@@ -17,7 +17,9 @@ def _follow(nodes, solver, dt, n_steps, probe):
 
     def step(n, state):
         clock = bs.Clock(n, dt, jax.random.key(0))
-        return {k: advance(nodes[k], solver, y, z, jnp.zeros((), dt.dtype), clock)[:2] for k, (y, z) in state.items()}
+        return {
+            k: advance(nodes[k], solver, y, z, jnp.zeros((), dt.dtype), clock, None)[:2] for k, (y, z) in state.items()
+        }
 
     def between(state, k):
         state = jax.lax.fori_loop(k * probe, (k + 1) * probe, step, state)

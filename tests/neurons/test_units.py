@@ -87,7 +87,7 @@ def _loss(nodes):
             # the default solver where it may matter, Euler where it has been seen: the trace of a step is what takes
             # time
             solver = diffrax.Euler() if name in EULER else ExponentialEuler()
-            y, z, events, _ = advance(nodes[name], solver, y, z, jnp.zeros((), float_dtype()), _clock(n))
+            y, z, events, _ = advance(nodes[name], solver, y, z, jnp.zeros((), float_dtype()), _clock(n), None)
             scaled = [jnp.sum(jnp.tanh(0.01 * x)) for x in jax.tree.leaves(y)]
             out[name], total[name], counts[name] = (y, z), jnp.sum(events.value) + sum(scaled), jnp.sum(events.value)
         return out, (total, counts, {name: y for name, (y, _) in out.items()})

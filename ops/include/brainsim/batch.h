@@ -5,8 +5,6 @@
 #include <array>
 #include <cstdint>
 
-#include "xla/ffi/api/ffi.h"
-
 namespace brainsim {
 
 constexpr int kMaxAxes = 16;
@@ -38,16 +36,19 @@ class Batch {
   // Calls f(coordinates) for every element of the batch.
   template <typename F>
   void each(F&& f) const {
-    int64_t size = 1;
-    for (int a = 0; a < rank_; ++a) size *= shape_[a];
     Axes at{};
-    for (int64_t b = 0; b < size; ++b) {
+    for (int64_t b = 0, n = size(); b < n; ++b) {
       f(at);
       for (int a = rank_ - 1; a >= 0 && ++at[a] == shape_[a]; --a) at[a] = 0;
     }
   }
 
   int rank() const { return rank_; }
+  int64_t size() const {
+    int64_t size = 1;
+    for (int a = 0; a < rank_; ++a) size *= shape_[a];
+    return size;
+  }
 
  private:
   int rank_;

@@ -6,46 +6,92 @@
 #include <cstdint>
 #include <cstring>
 
-#include "brainsim/batch.h"
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 namespace brainsim {
 
-// Calls f(i) for every i with x[i] != 0, in order. Silence is skipped 16 values at a time: a value is +-0 exactly if
-// all bits but the sign are 0, so that NaN counts as a value.
-template <typename T, typename F>
-inline void for_nonzero(const T* x, int64_t n, F&& f) {
-  using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
-  constexpr int kLanes = 16;
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    Bits lanes[kLanes];
-    std::memcpy(lanes, x + i, sizeof(lanes));
-    Bits any = 0;
-    for (int k = 0; k < kLanes; ++k) any |= lanes[k] << 1;
-    if (any == 0) continue;
-    for (int k = 0; k < kLanes; ++k) {
-      if (x[i + k] != T(0)) f(i + k);
+// Bit k set iff x[k] != 0, for k < n <= 32: NaN is a value, -0 is none.
+template <typename T>
+inline uint32_t pack(const T* x, int64_t n) {
+  uint32_t bits = 0;
+#if defined(__SSE2__)  // every x86-64; compilers do not find these instructions by themselves
+  if (n == 32) {
+    if constexpr (sizeof(T) == 4) {
+      const __m128 zero = _mm_setzero_ps();
+      for (int k = 0; k < 32; k += 4) {
+        bits |= static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpneq_ps(_mm_loadu_ps(x + k), zero))) << k;
+      }
+    } else {
+      const __m128d zero = _mm_setzero_pd();
+      for (int k = 0; k < 32; k += 2) {
+        bits |= static_cast<uint32_t>(_mm_movemask_pd(_mm_cmpneq_pd(_mm_loadu_pd(x + k), zero))) << k;
+      }
+    }
+    return bits;
+  }
+#endif
+  bool any = false;
+  for (int64_t k = 0; k < n; ++k) any |= x[k] != T(0);
+  for (int64_t k = 0; any && k < n; ++k) bits |= static_cast<uint32_t>(x[k] != T(0)) << k;
+  return bits;
+}
+
+constexpr int64_t kLine = 16;  // 32-bit numbers in a line of the cache
+
+// Calls f(i) for every i in begin..end-1 with mask[i], in order; false is skipped 8 at a time.
+template <typename F>
+inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
+  int64_t i = begin;
+  for (; i + 8 <= end; i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, mask + i, sizeof(eight));
+    if (eight == 0) continue;
+    for (int k = 0; k < 8; ++k) {
+      if (mask[i + k]) f(i + k);
     }
   }
-  for (; i < n; ++i) {
-    if (x[i] != T(0)) f(i);
+  for (; i < end; ++i) {
+    if (mask[i]) f(i);
   }
 }
 
-// Calls f(i) for every i in 0..n-1 with value[first + i] != 0, in order: as the packed `words` tell (bit k of word w
-// for value[32 w + k]), or by looking where there are none.
-template <typename T, typename F>
-inline void for_active(const T* value, const uint32_t* words, int64_t first, int64_t n, F&& f) {
-  if (words == nullptr) return for_nonzero(value + first, n, f);
-  const int64_t end = first + n;
-  for (int64_t w = first >> 5; w << 5 < end; ++w) {
-    uint32_t bits = words[w];
-    if (bits == 0) continue;
-    const int64_t unit = w << 5;
-    if (unit < first) bits &= ~uint32_t{0} << (first - unit);
-    if (unit + 32 > end) bits &= ~uint32_t{0} >> (unit + 32 - end);
-    for (; bits != 0; bits &= bits - 1) f(unit - first + __builtin_ctz(bits));
+// The rows with a value: found in packed words where there are any (bit k of word w for unit 32 w + k), else by
+// looking.
+template <typename T>
+struct Active {
+  const T* value;         // of row 0, which is unit `first`
+  const uint32_t* words;  // of unit 0; null if not given
+  int64_t first;
+
+  // Calls f(i) for the rows i in begin..end-1 with a value, in order.
+  template <typename F>
+  void each(int64_t begin, int64_t end, F&& f) const {
+    const int64_t low = first + begin, high = first + end;
+    for (int64_t from = low, to; from < high; from = to) {
+      to = std::min((from | 31) + 1, high);
+      uint32_t bits;
+      if (words == nullptr) {
+        bits = pack(value + (from - first), to - from);
+      } else {
+        bits = words[from >> 5] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from));
+      }
+      for (; bits != 0; bits &= bits - 1) f(from - first + __builtin_ctz(bits));
+    }
   }
+};
+
+// A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
+// rest of the way is shorter to go than to search. Looked for from `guess` on.
+inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+  int64_t at = std::clamp(guess, begin, end), step = kLine;
+  for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
+  for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
+  for (; step >= kLine; step /= 2) {
+    if (at + step <= end && x[at + step - 1] < bound) at += step;
+  }
+  return at;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
@@ -55,6 +101,7 @@ struct Graph {
   const int32_t* indices;
   const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;
+  int64_t first_syn = 0;  // rows are cut to first_syn..n_syn
   int64_t fanout;
   int64_t depth;  // of the ring
   int64_t slot;   // 0 <= slot < depth
@@ -62,6 +109,18 @@ struct Graph {
 
   int64_t begin(int64_t row) const { return indptr == nullptr ? row * fanout : cut(indptr[row]); }
   int64_t end(int64_t row) const { return indptr == nullptr ? (row + 1) * fanout : cut(indptr[row + 1]); }
+
+  int64_t length(int64_t row) const { return std::max<int64_t>(end(row) - begin(row), 0); }
+
+  // The same rows, cut to the synapses between the begins of two of them.
+  Graph within(int64_t first_row, int64_t end_row) const {
+    Graph graph = *this;
+    if (indptr != nullptr) {
+      graph.first_syn = begin(first_row);
+      graph.n_syn = std::max(begin(end_row), graph.first_syn);
+    }
+    return graph;
+  }
 
   // Row of the ring for a synapse with delay `d`, in 0..depth-1; the remainder is taken only for a delay out of range.
   int64_t ring(int32_t d) const {
@@ -89,70 +148,17 @@ struct Graph {
     }
   }
 
-  // Ask for the first synapses of a row: rows lie far apart and no hardware foresees the next spike.
+  // Asks for the line of synapses that j is in.
   template <typename T>
-  void prefetch(int64_t row, const T* weight) const {
-    const int64_t j = begin(row);
-    if (j >= n_syn) return;
-    for (int line = 0; line < 4; ++line) {
-      __builtin_prefetch(indices + j + 16 * line);
-      if (delay != nullptr) __builtin_prefetch(delay + j + 16 * line);
-      if (weight != nullptr) __builtin_prefetch(weight + j + 16 * line);
-    }
+  void prefetch(int64_t j, const T* weight) const {
+    __builtin_prefetch(indices + j);
+    if (delay != nullptr) __builtin_prefetch(delay + j);
+    if (weight != nullptr) __builtin_prefetch(weight + j);
+    if (weight != nullptr && sizeof(T) == 8) __builtin_prefetch(weight + j + 8);
   }
 
  private:
-  int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, 0, n_syn); }
-};
-
-// The packed words of values over `n` units, if they are given.
-class Words {
- public:
-  template <typename Buffer>
-  Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
-
-  bool fit() const { return words_.size() == 0 || words_.size() == n_; }
-  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
-
- private:
-  View<const uint32_t> words_;
-  int64_t n_;
-};
-
-// The operands slot, delay, indptr and indices, which every operator ends with.
-class Graphs {
- public:
-  template <typename Buffer>
-  Graphs(const Buffer& slot, const Buffer& delay, const Buffer& indptr, const Buffer& indices, const Batch& batch,
-         int64_t fanout, int64_t depth, int64_t n_post)
-      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch) {
-    graph_.n_syn = indices_.size();
-    graph_.fanout = fanout;
-    graph_.depth = depth;
-    graph_.n_post = static_cast<uint32_t>(n_post);
-  }
-
-  bool delays() const { return delay_.size() != 0; }
-
-  // Whether the arrays have the lengths that `n_pre` rows need.
-  bool fit(int64_t n_pre) const {
-    const bool rows = graph_.fanout >= 0 ? n_pre * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre + 1;
-    return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
-  }
-
-  Graph at(const Axes& coordinates) const {
-    Graph graph = graph_;
-    graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
-    graph.indices = indices_.at(coordinates);
-    graph.delay = delays() ? delay_.at(coordinates) : nullptr;
-    const int64_t s = graph.depth > 0 ? *slot_.at(coordinates) % graph.depth : 0;
-    graph.slot = s < 0 ? s + graph.depth : s;
-    return graph;
-  }
-
- private:
-  View<const int32_t> slot_, delay_, indptr_, indices_;
-  Graph graph_;
+  int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, first_syn, n_syn); }
 };
 
 }  // namespace brainsim

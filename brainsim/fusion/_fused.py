@@ -1,0 +1,220 @@
+"""One primitive: an elementwise program over the units of a node as one pass in place, with all its derivatives.
+
+The primal runs the compiled kernel where there is one; derivatives, other platforms and the meaning are those of
+`reference`, the same program in JAX.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
+
+from ..events import _ffi, collect
+from ._llvm import Loop, Unsupported, compile_loop, emit, lanes_of
+
+fused_p = Primitive("brainsim_fused")
+fused_p.multiple_results = True
+
+
+class Program(NamedTuple):
+    """An elementwise program: `jaxpr(scalars, vectors, rows) -> vectors`, the last of them the event values.
+
+    `n_scalars` and `n_rings` say how many operands are of which kind, `alias` which vector each output may overwrite
+    (-1: none), `watched` which outputs are looked at for NaN and infinity.
+    """
+
+    jaxpr: ClosedJaxpr
+    n: int
+    n_scalars: int
+    n_rings: int
+    alias: tuple[int, ...]
+    watched: tuple[int, ...]
+
+    @property
+    def loop(self) -> Loop:
+        return Loop(self.jaxpr, self.n_scalars, self.n, self.watched)
+
+    # by identity: a jaxpr is made once per trace
+    def __hash__(self) -> int:
+        return hash((id(self.jaxpr), self.n, self.n_scalars, self.n_rings, self.alias, self.watched))
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (isinstance(other, Program) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
+
+
+@cache
+def unavailable() -> str:
+    """Empty where programs can be fused in this process, else the reason why not."""
+    wish = os.environ.get("BRAINSIM_FUSION", "auto")
+    if wish not in ("auto", "off"):
+        raise ValueError(f"BRAINSIM_FUSION is {wish!r}; expected 'auto' (fuse where possible) or 'off' (XLA only).")
+    if wish == "off":
+        return "BRAINSIM_FUSION=off"
+    if not _ffi.loaded():
+        return _ffi.status()
+    try:
+        import llvmlite.binding  # noqa: F401
+    except Exception as e:  # a broken LLVM must cost speed, never the run
+        return f"llvmlite cannot be used: {e}"
+    return ""
+
+
+def why_not(program: Program) -> str:
+    """Empty where the program has a kernel, else the reason why it has none."""
+    try:
+        emit(program.loop, lanes_of(program.jaxpr.out_avals[-1].dtype), True)
+    except Unsupported as e:
+        return str(e)
+    return ""
+
+
+def fused(
+    program: Program, scalars: Sequence[Any], vectors: Sequence[Any], rings: Sequence[tuple[Any, Any]]
+) -> tuple[list[Any], list[Any], Any, Any, Any]:
+    """Run `program` on `scalars` (), `vectors` (n,) and the rows `slot` of the `rings` (slot, (D, n)), which are
+    cleared.
+
+    **Returns:** the output vectors, the rings, packed words of the events (uint32, bit k of word w: unit 32 w + k), the
+    number of events, and whether a watched output is not finite.
+    """
+    flat = [*scalars, *vectors, *(x for slot, ring in rings for x in (slot, ring))]
+    out = fused_p.bind(*flat, program=program, rank=0)
+    k = len(program.jaxpr.out_avals)
+    return out[:k], out[k : k + len(rings)], *out[k + len(rings) : -1], out[-1] > 0
+
+
+def _split(program: Program, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    end = len(operands) - 2 * program.n_rings
+    s = program.n_scalars
+    return [*operands[:s]], [*operands[s:end]], [*operands[end::2]], [*operands[end + 1 :: 2]]
+
+
+def _smooth(program: Program, *operands: Any) -> list[Any]:
+    """The outputs that may have a derivative: vectors and rings, of one batch element."""
+    scalars, vectors, slots, rings = _split(program, operands)
+    taken = [collect(ring, slot) for slot, ring in zip(slots, rings, strict=True)]
+    outs = jaxpr_as_fun(program.jaxpr)(*scalars, *vectors, *(row for row, _ in taken))
+    return [*outs, *(ring for _, ring in taken)]
+
+
+def pack(value: Any) -> Any:
+    """The non-zero entries of `value` (n,) as bits, uint32 (ceil(n / 32),): bit k of word w is entry 32 w + k."""
+    n = value.shape[0]
+    bits = jnp.zeros(-(-n // 32) * 32, jnp.uint32).at[:n].set((value != 0).astype(jnp.uint32))
+    shifts = jnp.arange(32, dtype=jnp.uint32)[None, :]
+    return jnp.sum(bits.reshape(-1, 32) << shifts, axis=1, dtype=jnp.uint32)
+
+
+def _one(program: Program, *operands: Any) -> list[Any]:
+    outs = _smooth(program, *operands)
+    k = len(program.jaxpr.out_avals)
+    value = lax.stop_gradient(outs[k - 1])
+    bad = jnp.zeros((), bool)
+    for i in program.watched:
+        bad = bad | jnp.any(~jnp.isfinite(outs[i]))
+    return [*outs, pack(value), jnp.sum(value != 0, dtype=jnp.int32), bad.astype(jnp.int32)]
+
+
+def _over(fn: Callable, rank: int, operands: Sequence[Any]) -> list[Any]:
+    """`fn` of one batch element over `rank` leading axes, each of size 1 or that of the batch."""
+    if rank == 0:
+        return fn(*operands)
+    shared = [x.shape[0] == 1 for x in operands]
+    args = [x[0] if s else x for x, s in zip(operands, shared, strict=True)]
+    if all(shared):
+        return [x[None] for x in _over(fn, rank - 1, args)]
+    inner = partial(_over, fn, rank - 1)
+    return jax.vmap(lambda *args: inner(args), in_axes=[None if s else 0 for s in shared])(*args)
+
+
+def reference(*operands: Any, program: Program, rank: int) -> list[Any]:
+    """What `fused_p` computes, in JAX."""
+    return _over(partial(_one, program), rank, operands)
+
+
+@fused_p.def_abstract_eval
+def _(*operands, program, rank):
+    batch = np.broadcast_shapes(*(x.shape[:rank] for x in operands))
+    rings = operands[len(operands) - 2 * program.n_rings + 1 :: 2] if program.n_rings else ()
+    outs = [ShapedArray((*batch, *a.shape), a.dtype) for a in program.jaxpr.out_avals]
+    outs += [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in rings]
+    words = ShapedArray((*batch, -(-program.n // 32)), np.dtype(np.uint32))
+    count = ShapedArray(batch, np.dtype(np.int32))
+    return [*outs, words, count, count]
+
+
+def _jvp(primals, tangents, *, program, rank):
+    outs = fused_p.bind(*primals, program=program, rank=rank)
+    moving = [i for i, t in enumerate(tangents) if type(t) is not ad.Zero]
+
+    def part(*args):
+        operands = list(primals)
+        for i, x in zip(moving, args, strict=True):
+            operands[i] = x
+        return _over(partial(_smooth, program), rank, operands)
+
+    _, dsmooth = jax.jvp(part, [primals[i] for i in moving], [tangents[i] for i in moving])
+    none = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in outs]
+    douts = [z if d.dtype == jax.dtypes.float0 else d for z, d in zip(none, dsmooth, strict=False)]
+    return outs, [*douts, *none[len(douts) :]]
+
+
+def _batch_rule(operands, dims, *, program, rank):
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    first_ring = len(operands) - 2 * program.n_rings
+    in_place = {program.n_scalars + k for k in program.alias if k >= 0}
+    in_place |= set(range(first_ring + 1, len(operands), 2))
+    front = []
+    for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
+        if d is not batching.not_mapped:
+            front.append(jnp.moveaxis(x, d, 0))
+        elif i in in_place:  # what is written to must exist for every element
+            front.append(jnp.broadcast_to(x, (size, *x.shape)))
+        else:
+            front.append(jnp.expand_dims(x, 0))
+    outs = fused_p.bind(*front, program=program, rank=rank + 1)
+    return outs, [0] * len(outs)
+
+
+ad.primitive_jvps[fused_p] = _jvp
+batching.primitive_batchers[fused_p] = _batch_rule
+
+
+@cache
+def _jitted(**params: Any) -> Callable:
+    return jax.jit(partial(fused_p.bind, **params))
+
+
+fused_p.def_impl(lambda *operands, **params: _jitted(**params)(*operands))
+_fallback = mlir.lower_fun(reference, multiple_results=True)
+
+
+def _lower(ctx, *operands, program, rank):
+    if unavailable() or why_not(program):
+        return _fallback(ctx, *operands, program=program, rank=rank)
+    number, address = compile_loop(program.loop)
+    _ffi.register_fused(number, address)
+    alias = {}
+    for k, vector in enumerate(program.alias):
+        source = program.n_scalars + vector
+        if vector >= 0 and ctx.avals_in[source] == ctx.avals_out[k]:
+            alias[source] = k
+    first_ring, k = len(operands) - 2 * program.n_rings, len(program.alias)
+    for r in range(program.n_rings):
+        if ctx.avals_in[first_ring + 2 * r + 1] == ctx.avals_out[k + r]:
+            alias[first_ring + 2 * r + 1] = k + r
+    call = jax.ffi.ffi_lowering(_ffi.target("fused"), operand_output_aliases=alias)
+    numbers = {"id": number, "n": program.n, "n_scalars": program.n_scalars, "n_rings": program.n_rings, "rank": rank}
+    return call(ctx, *operands, **{name: np.int64(x) for name, x in numbers.items()})
+
+
+mlir.register_lowering(fused_p, _fallback)
+mlir.register_lowering(fused_p, _lower, platform="cpu")

@@ -1,0 +1,110 @@
+"""From the equations of a node and its solver to one fused program: which operands, in which order, to which place."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.interpreters import partial_eval as pe
+
+from ..core import Clock, Events
+from ..events import collect
+from ..fusion import Program, fused, unavailable, why_not
+from ._rules import SOLVERS
+from ._substep import Substep
+
+_FEWEST = 32
+"""Units below which a fused pass gains nothing over XLA."""
+
+
+class Plan(NamedTuple):
+    """How the operands of a step become those of a fused program, and its outputs a state and events."""
+
+    program: Program
+    support: tuple[ClosedJaxpr, tuple[int, ...]] | None  # its program, and the places of the operands of that
+    params: Any  # the arrays of node and solver
+    scalars: tuple[int, ...]  # places among the leaves of the arguments
+    vectors: tuple[int, ...]
+    ports: tuple[str, ...]
+    outputs: tuple[int, ...]  # for every leaf of (y, z): its place among the program's outputs, or ~(among the leaves)
+    tree: Any  # of (y, z)
+
+    def run(self, y, z, rings, slots, inp, dw, clock):
+        """`(y, z, rings, events, count, not finite)` after the step."""
+        leaves = jax.tree.leaves((self.params, y, z, inp, dw, clock.n, clock.dt))
+        own = [(slots[port], rings[port]) for port in self.ports]
+        support = None
+        if self.support is not None:
+            # in JAX, beside the kernel: only the derivative reads it, and where there is none XLA drops it
+            closed, places = self.support
+            operands = [*leaves, *(collect(ring, slot)[0] for slot, ring in own)]
+            (support,) = jaxpr_as_fun(closed)(*(operands[i] for i in places))
+        scalars, vectors = [leaves[i] for i in self.scalars], [leaves[i] for i in self.vectors]
+        outs, left, words, count, bad = fused(self.program, scalars, vectors, own)
+        y, z = jax.tree.unflatten(self.tree, [outs[i] if i >= 0 else leaves[~i] for i in self.outputs])
+        after = rings | dict(zip(self.ports, left, strict=True))
+        return y, z, after, Events(outs[-1], support, words), count, bad
+
+
+def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, dw) -> Plan | str:
+    """The plan of arrive and `advance` for these operands, or why there is none."""
+    kind, n = solver.solver if isinstance(solver, Substep) else solver, node.size
+    if reason := unavailable():
+        return reason
+    if not node.elementwise:
+        return "its units flow together"
+    if n < _FEWEST:
+        return f"fewer than {_FEWEST} units"
+    if SOLVERS[type(kind)].implicit:
+        return f"{type(kind).__name__} iterates"
+    params, static = eqx.partition((node, solver), eqx.is_array)
+    ports = tuple(sorted(rings))
+    if any(rings[port].shape[1] != n for port in ports):
+        return "a port with several numbers per unit"
+
+    def whole(args, rows, key):
+        params, y, z, inp, dw, n, dt = args
+        node, solver = eqx.combine(params, static)
+        y, z = node.arrive(y, z, dict(zip(ports, rows, strict=True)))
+        # a solver that can fail has a loop, which no kernel has
+        y, z, events, _ = advance(node, solver, y, z, inp, Clock(n, dt, key, clock.name), dw)
+        return (y, z), events.value, events.support
+
+    args = (params, y, z, inp, dw, clock.n, clock.dt)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+    rows = [jax.ShapeDtypeStruct((n,), rings[port].dtype) for port in ports]
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    closed, (state, _, support) = jax.make_jaxpr(whole, return_shape=True)(shapes, rows, key)
+    avals, n_args, n_state = closed.in_avals, len(jax.tree.leaves(args)), len(jax.tree.leaves(state))
+    place = {v: i for i, v in enumerate(closed.jaxpr.invars)}
+    # what the step leaves alone does not go through the kernel
+    kept = [place.get(v, n_args) if not isinstance(v, Literal) else n_args for v in closed.jaxpr.outvars[:n_state]]
+    computed = [k for k, i in enumerate(kept) if i >= n_args]
+    jaxpr, used = _only(closed, [*computed, n_state])
+    if n_args + len(ports) in used:
+        return "it draws random numbers"
+    unread = [port for k, port in enumerate(ports) if n_args + k not in used]
+    if unread:
+        return f"port {unread[0]!r} is not read"
+    scalars = tuple(i for i in used if i < n_args and avals[i].shape == ())
+    vectors = tuple(i for i in used if i < n_args and avals[i].shape != ())
+    order = [*scalars, *vectors, *range(n_args, n_args + len(ports))]
+    jaxpr = jaxpr.replace(invars=[jaxpr.invars[used.index(i)] for i in order])
+    first, n_y = len(jax.tree.leaves(params)), len(jax.tree.leaves(y))
+    alias = tuple(vectors.index(first + k) if first + k in vectors else -1 for k in computed)
+    watched = tuple(i for i, k in enumerate(computed) if k < n_y)
+    program = Program(closed.replace(jaxpr=jaxpr), n, len(scalars), len(ports), (*alias, -1), watched)
+    outputs = tuple(~i if i < n_args else computed.index(k) for k, i in enumerate(kept))
+    beside = None
+    if support is not None:
+        jaxpr, used = _only(closed, [n_state + 1])
+        beside = closed.replace(jaxpr=jaxpr), used
+    how = why_not(program)
+    return how or Plan(program, beside, params, scalars, vectors, ports, outputs, jax.tree.structure(state))
+
+
+def _only(closed: ClosedJaxpr, outputs: list[int]) -> tuple[Any, tuple[int, ...]]:
+    """The program cut to some outputs, and the places of the operands that it needs."""
+    jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [k in outputs for k in range(len(closed.jaxpr.outvars))])
+    return jaxpr, tuple(i for i, u in enumerate(used) if u)

@@ -1,0 +1,130 @@
+"""One way to propagate events over one graph, in its own process: told an activity, it answers with times.
+
+Runs in the environment of whoever is measured; needs numpy, and jax but for `plain`.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import sys
+import time
+
+import numpy as np
+
+
+def plain(folder, n_pre, n_post):
+    """The loop one would write (plain_propagate.cc), compiled for this machine."""
+    loop = ctypes.CDLL(f"{folder}/plain.so").plain_propagate
+    loop.restype = ctypes.c_double
+    weight, indptr, indices = (np.load(f"{folder}/{x}.npy", mmap_mode="r") for x in ("weight", "indptr", "indices"))
+
+    def compiled(values):
+        address = [ctypes.c_void_p(x.ctypes.data) for x in (values, weight, indptr, indices)]
+
+        def run(out):
+            out = np.array(out)
+            loop(ctypes.c_void_p(out.ctypes.data), *address, ctypes.c_int64(n_pre), ctypes.c_int64(len(values)))
+            return out
+
+        return run
+
+    return compiled
+
+
+def jaxed(step, graph):
+    """A jitted chain of `step(out, graph, value)`, one for each row; the rows are arrays of their own, never copied."""
+    import jax
+
+    def compiled(values):
+        @jax.jit
+        def chain(out, graph, rows):
+            for row in rows:
+                out = step(out, graph, row)
+            return out
+
+        leaves, kind = jax.tree.flatten(values)
+        rows = [kind.unflatten(jax.numpy.asarray(x) for x in row) for row in zip(*leaves, strict=True)]
+        return lambda out: jax.block_until_ready(chain(out, graph, rows))
+
+    return compiled
+
+
+def brainsim(folder, n_pre, n_post, words=False):
+    import jax.numpy as jnp
+
+    from brainsim.events import CSR, backend, deposit
+
+    if backend() != "kernels":
+        raise SystemExit(f"brainsim runs {backend()}; expected kernels")
+    graph = CSR(np.load(f"{folder}/indptr.npy"), np.load(f"{folder}/indices.npy"), n_post)
+    weight = jnp.asarray(np.load(f"{folder}/weight.npy"))
+
+    def step(out, graph_weight, row):
+        value, packed = row if words else (row, None)
+        return deposit(out[None], *graph_weight, value, words=packed)[0]
+
+    compiled = jaxed(step, (graph, weight))
+    return (lambda values: compiled((values, pack(values)))) if words else compiled
+
+
+def brainsim_words(folder, n_pre, n_post):
+    return brainsim(folder, n_pre, n_post, words=True)
+
+
+def brainevent(folder, n_pre, n_post):
+    import jax.numpy as jnp
+    from brainevent import CSR, BinaryArray
+
+    data, indices, indptr = (jnp.asarray(np.load(f"{folder}/{x}.npy")) for x in ("weight", "indices", "indptr"))
+
+    def compiled(values):  # the graph is a constant: it refuses to be traced, and keeps what one trace has made of it
+        graph = CSR((data, indices, indptr), shape=(n_pre, n_post))
+        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)(values != 0)
+
+    return compiled
+
+
+def dense(folder, n_pre, n_post):
+    import jax.numpy as jnp
+
+    weight, indptr, indices = (np.load(f"{folder}/{x}.npy") for x in ("weight", "indptr", "indices"))
+    matrix = np.zeros((n_pre, n_post), np.float32)
+    np.add.at(matrix, (np.repeat(np.arange(n_pre), np.diff(indptr)), indices), weight)
+    return jaxed(lambda out, w, row: out + row @ w, jnp.asarray(matrix))
+
+
+def pack(values):
+    n = values.shape[1]
+    bits = np.packbits(np.pad(values != 0, ((0, 0), (0, -n % 32))), axis=1, bitorder="little")
+    return bits.view("<u4")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("way", choices=["plain", "brainsim", "brainsim_words", "brainevent", "dense"])
+    parser.add_argument("folder")
+    parser.add_argument("n_pre", type=int)
+    parser.add_argument("n_post", type=int)
+    parser.add_argument("threads", type=int)
+    args = parser.parse_args()
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+    compiled = globals()[args.way](args.folder, args.n_pre, args.n_post)
+    start, known = np.zeros(args.n_post, np.float32), {}
+    print(json.dumps({"ready": True}), file=out, flush=True)
+    for line in sys.stdin:
+        name = line.strip()  # of a file of values; the first time it is compiled and run once before
+        if name not in known:
+            known = {name: compiled(np.load(f"{args.folder}/{name}.npy"))}
+            known[name](start)
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = known[name](start)
+        times = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
+        print(json.dumps({**times, "sum": float(np.asarray(result).sum(dtype=np.float64))}), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

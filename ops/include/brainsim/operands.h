@@ -1,0 +1,64 @@
+// What the handlers of the operators share: their operands, element by element of the batch.
+#ifndef BRAINSIM_OPERANDS_H_
+#define BRAINSIM_OPERANDS_H_
+
+#include <cstdint>
+
+#include "brainsim/batch.h"
+#include "brainsim/graph.h"
+
+namespace brainsim {
+
+// The packed words of values over `n` units, if they are given.
+class Words {
+ public:
+  template <typename Buffer>
+  Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
+
+  bool fit() const { return words_.size() == 0 || words_.size() == n_; }
+  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
+
+ private:
+  View<const uint32_t> words_;
+  int64_t n_;
+};
+
+// The operands slot, delay, indptr and indices, which every operator ends with.
+class Graphs {
+ public:
+  template <typename Buffer>
+  Graphs(const Buffer& slot, const Buffer& delay, const Buffer& indptr, const Buffer& indices, const Batch& batch,
+         int64_t fanout, int64_t depth, int64_t n_post)
+      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch) {
+    graph_.n_syn = indices_.size();
+    graph_.fanout = fanout;
+    graph_.depth = depth;
+    graph_.n_post = static_cast<uint32_t>(n_post);
+  }
+
+  bool delays() const { return delay_.size() != 0; }
+
+  // Whether the arrays have the lengths that `n_pre` rows need.
+  bool fit(int64_t n_pre) const {
+    const bool rows = graph_.fanout >= 0 ? n_pre * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre + 1;
+    return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
+  }
+
+  Graph at(const Axes& coordinates) const {
+    Graph graph = graph_;
+    graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
+    graph.indices = indices_.at(coordinates);
+    graph.delay = delays() ? delay_.at(coordinates) : nullptr;
+    const int64_t s = graph.depth > 0 ? *slot_.at(coordinates) % graph.depth : 0;
+    graph.slot = s < 0 ? s + graph.depth : s;
+    return graph;
+  }
+
+ private:
+  View<const int32_t> slot_, delay_, indptr_, indices_;
+  Graph graph_;
+};
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_OPERANDS_H_

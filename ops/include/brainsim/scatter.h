@@ -1,0 +1,125 @@
+// base[s_j, post_j] += value_i * weight_j over the rows i with value_i != 0.
+//
+// Threads share the targets, not the rows: each takes a range of post units and adds to it what every active row holds
+// for that range, so that nobody writes where another does and each sum is in the order of the rows, whoever makes it.
+#ifndef BRAINSIM_SCATTER_H_
+#define BRAINSIM_SCATTER_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "brainsim/graph.h"
+#include "brainsim/parallel.h"
+
+namespace brainsim {
+
+constexpr int64_t kAhead = 128;      // synapses between asking for a row and sending it, at least
+constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
+
+// One batch element; elements may share `out`.
+template <typename T>
+struct Scatter {
+  T* out;
+  const T* value;  // of row 0
+  Active<T> active;
+  const T* weight;
+  Graph graph;
+};
+
+// Adds the synapses of `rows` whose targets are in low..high-1; where `kPart`, that is part of the post units and the
+// targets of each row ascend. Row k + distance is fetched while row k is sent.
+template <bool kOne, bool kDelay, bool kPart, typename T>
+void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, uint32_t low,
+                  uint32_t high) {
+  const Graph& graph = s.graph;
+  const int64_t now = graph.slot * static_cast<int64_t>(graph.n_post);
+  const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
+  auto guess = [&](int64_t row) {
+    return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)) - kLine / 2;
+  };
+  const int64_t n = rows.size();
+  for (int64_t k = 0; k < n; ++k) {
+    const int64_t row = rows[k], last = graph.end(row);
+    int64_t j = graph.begin(row);
+    if (kPart && low > 0) j = not_after(graph.indices, j, last, low, guess(row));
+    const T amount = kOne ? s.value[row] * s.weight[0] : s.value[row];
+    // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
+    // row to come is asked for
+    const int64_t next = k + distance < n ? rows[k + distance] : row;
+    const int64_t ahead = (kPart && low > 0 ? guess(next) : graph.begin(next)) - j;
+    while (j < last) {
+      const int64_t stop = std::min(j + kLine, last);
+      graph.prefetch(j + ahead, kOne ? nullptr : s.weight);
+      for (; j < stop; ++j) {
+        const uint32_t post = static_cast<uint32_t>(graph.indices[j]);
+        if (post - low >= high - low) continue;
+        const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : now) + post;
+        s.out[at] += kOne ? amount : amount * s.weight[j];
+      }
+      if (kPart && static_cast<uint32_t>(graph.indices[stop - 1]) >= high) break;
+    }
+  }
+}
+
+template <bool kOne, bool kDelay, typename T>
+void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, int64_t part,
+                   int64_t n_parts) {
+  const int64_t n_post = s.graph.n_post;
+  const auto low = static_cast<uint32_t>(n_post * part / n_parts);
+  const auto high = static_cast<uint32_t>(n_post * (part + 1) / n_parts);
+  if (n_parts == 1) {
+    scatter_rows<kOne, kDelay, false>(s, rows, distance, low, high);
+  } else {
+    scatter_rows<kOne, kDelay, true>(s, rows, distance, low, high);
+  }
+}
+
+// All elements of a batch over `n_pre` rows. `one`: weights are one number; `sorted`: the targets of each row ascend;
+// `apart`: no two elements share `out`.
+template <typename Pool, typename T>
+void scatter(Pool& pool, const std::vector<Scatter<T>>& batch, int64_t n_pre, bool one, bool sorted, bool apart) {
+  const int64_t n = batch.size();
+  if (n == 0) return;
+  std::vector<std::vector<int32_t>> rows(n);
+  std::vector<int64_t> work(n);
+  auto list = [&](int64_t b) {
+    batch[b].active.each(0, n_pre, [&](int64_t i) {
+      rows[b].push_back(static_cast<int32_t>(i));
+      work[b] += batch[b].graph.length(i);
+    });
+  };
+  if (n * n_pre < kWorthSharing) {
+    for (int64_t b = 0; b < n; ++b) list(b);
+  } else {
+    parallel_for(pool, n, list);
+  }
+  int64_t total = 0;
+  for (int64_t w : work) total += w;
+  auto send = [&](int64_t b, int64_t part, int64_t n_parts) {
+    const Scatter<T>& s = batch[b];
+    const bool delay = s.graph.delay != nullptr;
+    const int64_t distance = std::min<int64_t>(1 + rows[b].size() * kAhead / std::max<int64_t>(work[b], 1), 8);
+    if (one && delay) scatter_range<true, true>(s, rows[b], distance, part, n_parts);
+    if (one && !delay) scatter_range<true, false>(s, rows[b], distance, part, n_parts);
+    if (!one && delay) scatter_range<false, true>(s, rows[b], distance, part, n_parts);
+    if (!one && !delay) scatter_range<false, false>(s, rows[b], distance, part, n_parts);
+  };
+  const int64_t threads = total < kWorthSharing ? 1 : pool.num_threads();
+  const bool by_element = apart && (n >= threads || !sorted);
+  if (threads > 1 && by_element) {
+    parallel_for(pool, n, [&](int64_t b) { send(b, 0, 1); });
+    return;
+  }
+  int64_t n_rows = 0;
+  for (const auto& list : rows) n_rows += list.size();
+  const int64_t worth = sorted ? total / std::max<int64_t>(n_rows * kPartLength, 1) : 1;
+  const int64_t n_parts = std::clamp<int64_t>(worth, 1, std::max<int64_t>(threads, 1));
+  parallel_for(pool, n_parts, [&](int64_t part) {
+    for (int64_t b = 0; b < n; ++b) send(b, part, n_parts);
+  });
+}
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_SCATTER_H_

@@ -1,0 +1,54 @@
+"""The same bits whatever the number of threads: threads share the work of one call and never the order of its sums."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from brainsim.events import backend
+
+PROGRAM = """
+import hashlib, jax, jax.numpy as jnp, numpy as np
+from brainsim.events import CSR, FixedFanout, deposit_all
+
+rng = np.random.default_rng(0)
+n, k, steps, depth = 1500, 120, 6, 5
+digest = hashlib.sha256()
+table = np.sort(rng.integers(0, n, (n, k)), axis=1)
+for graph, like in (
+    (FixedFanout(table, n), (n, k)),
+    (CSR(np.arange(0, n * k + 1, k), rng.permuted(table, axis=1).ravel(), n), (n * k,)),
+):
+    inbox, weight, one = (jnp.asarray(rng.normal(size=s), "float32") for s in ((depth, n), like, ()))
+    values = jnp.asarray(rng.normal(size=(steps, n + 9)) * (rng.random((steps, n + 9)) < 0.5), "float32")
+    delay = jnp.asarray(rng.integers(0, depth, like), "int32")
+    slots = jnp.arange(steps, dtype="int32")
+
+    def send(inbox, weight, values):
+        return deposit_all(inbox, graph, weight, values, slots=slots, first=9, delay=delay)
+
+    def each(inbox, weight, values):
+        return jax.vmap(lambda v, t: send(inbox, weight, v[None].repeat(steps, 0) * t))(values, slots * 1.0)
+
+    for w in (weight, one):
+        for f in (send, each):
+            out, back = jax.jit(lambda *a: jax.vjp(f, *a))(inbox, w, values)
+            for x in (out, *jax.jit(back)(jnp.cos(out))):
+                digest.update(np.asarray(x).tobytes())
+print(graph.sorted_rows, digest.hexdigest())
+"""
+
+
+@pytest.mark.skipif(backend() != "kernels", reason="the pure path has no threads of its own")
+def test_results_do_not_depend_on_the_number_of_threads():
+    """NPROC is the size of XLA's pool, above the number of cores too."""
+    seen = set()
+    for threads in ("1", "2", "5"):
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=os.environ | {"NPROC": threads}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        seen.add(done.stdout)
+    assert len(seen) == 1
+    assert seen.pop().startswith("False ")  # the second graph is one whose rows do not ascend
