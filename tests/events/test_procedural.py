@@ -325,6 +325,23 @@ def test_the_cost_follows_the_events():
     assert topology.plan.segments == 20
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("make", [partial(some, p=0.2), partial(degree, k=600)])
+def test_shared_between_threads(make):
+    """Calls large enough for threads, whose sums of ones are exact."""
+    topology = make(SEED, n_pre=400, n_post=3000)
+    pre, post = topology.to_csr()[0].to_coo()
+
+    def total(weight, value):
+        return jnp.sum(propagate(topology, weight, value))
+
+    ones = jnp.ones(400, FLOAT)
+    np.testing.assert_array_equal(propagate(topology, 1.0, ones), np.bincount(post, minlength=3000))
+    weight, value = jax.grad(total, (0, 1))(array(1.0), ones)
+    np.testing.assert_array_equal(value, np.bincount(pre, minlength=400))
+    assert int(weight) == pre.size
+
+
 # --- in a network -----------------------------------------------------------------------------------------------------
 
 
