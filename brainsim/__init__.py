@@ -20,6 +20,7 @@ from .connect import (
     FromCSR as FromCSR,
     GaussianKernel as GaussianKernel,
     OneToOne as OneToOne,
+    Procedural as Procedural,
     SmallWorld as SmallWorld,
     from_sparse as from_sparse,
     grid_positions as grid_positions,
@@ -65,6 +66,7 @@ from .core import (
 from .events import (
     CSR as CSR,
     Dense as Dense,
+    DrawnRows as DrawnRows,
     FixedFanout as FixedFanout,
     backend as backend,
 )

@@ -8,6 +8,7 @@ from ._kernels import (
     ExponentialKernel as ExponentialKernel,
     GaussianKernel as GaussianKernel,
 )
+from ._procedural import Procedural as Procedural
 from ._random import (
     FixedInDegree as FixedInDegree,
     FixedOutDegree as FixedOutDegree,

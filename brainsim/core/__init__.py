@@ -53,4 +53,4 @@ from ._unit import (
     AbstractUnit as AbstractUnit,
     WhiteNoise as WhiteNoise,
 )
-from ._wiring import INSTANT as INSTANT, Endpoint as Endpoint, weight_shape as weight_shape
+from ._wiring import INSTANT as INSTANT, Endpoint as Endpoint, drawn_weight as drawn_weight

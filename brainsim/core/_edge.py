@@ -16,7 +16,7 @@ from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, Events, View, ring_slot
 from ._unit import Parametrised
-from ._wiring import Endpoint, Part, _Instant, delay_steps, ring_depth, wire
+from ._wiring import Endpoint, Part, _Instant, delay_steps, drawn_weight, ring_depth, wire
 
 
 class Deposit(eqx.Module):
@@ -166,7 +166,8 @@ class Projection(AbstractEdge):
       network it is
       the topology, its post indices counted in the whole post population.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
-      delta). Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
+      delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
+      Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
       a CSR
       has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`.
@@ -213,7 +214,7 @@ class Projection(AbstractEdge):
             parts = spread(self.delay, self.weight, dt, self.max_delay)
         else:
             steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
-            parts = ((self.weight, steps),)
+            parts = ((drawn_weight(self.weight), steps),)
         # what the parts are made of goes: nothing in a step may depend on it any more
         return dataclasses.replace(self, weight=None, delay=self.delay if self.instant else None, parts=parts)
 

@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, unknown
-from ..events import CSR, AbstractTopology, Dense
+from ..events import CSR, AbstractTopology, Dense, DrawnRows
 from ._delay import AbstractDelay
-from ._distributions import AbstractDistribution, draw
+from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
 
 Part: TypeAlias = tuple[int, int, int]
@@ -158,8 +158,12 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     keys = (None,) * 3 if key is None else jax.random.split(key, 3)
     topology: Any
     topology, order = _topology(where, edge, len(units_pre), len(units_post), same, keys[0])
+    if isinstance(topology, DrawnRows):
+        topology = _drawn(where, edge, topology, channels)
     shape = weight_shape(topology)
-    weight = _values(where, "weight", edge.weight, shape, order, keys[1])
+    weight = edge.weight
+    if not isinstance(topology, DrawnRows) or topology.law == "one":
+        weight = _values(where, "weight", weight, shape, order, keys[1])
     learnt = edge.delay if isinstance(edge.delay, AbstractDelay) else None
     delay: Any = edge.delay if learnt is None else learnt.d
     max_delay: Any = 0.0
@@ -178,6 +182,8 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         weight = jnp.broadcast_to(weight, shape)
         if not isinstance(delay, _Instant) and jnp.ndim(delay):
             raise ValueError(f"{where}: a Dense connection has one delay; use bs.AllToAll() for a delay per synapse.")
+    elif isinstance(topology, DrawnRows):
+        topology = topology.into(nodes[post.node].size, units_post.start, units_post.step)
     elif units_post != range(nodes[post.node].size):
         indices = topology.indices * units_post.step + units_post.start
         topology = dataclasses.replace(topology, indices=indices, n_post=nodes[post.node].size)
@@ -199,8 +205,44 @@ def _twins(pre: range, post: range) -> Any:
 
 
 def weight_shape(topology: Any) -> tuple[int, ...]:
-    """Shape of one value per synapse."""
+    """Shape of one value per synapse; () where there are none."""
+    if isinstance(topology, DrawnRows):
+        return ()
     return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else tuple(topology.indices.shape)
+
+
+def _drawn(where: str, edge: Any, topology: DrawnRows, channels: int) -> DrawnRows:
+    """The topology with the law of the edge's weights; raises on what synapses that are not stored cannot have."""
+    weight, fix = edge.weight, "Use the rule without bs.Procedural, which stores its synapses."
+    if channels != 1:
+        raise ValueError(
+            f"{where}.connect: gap junctions need a symmetric connectivity, which drawn rows are not. {fix}"
+        )
+    if isinstance(edge.delay, AbstractDistribution) or (not isinstance(edge.delay, _Instant) and jnp.ndim(edge.delay)):
+        raise ValueError(
+            f"{where}.delay is {edge.delay!r}; expected one number (ms): no delay per synapse is kept. {fix}"
+        )
+    if not isinstance(weight, AbstractDistribution):
+        if jnp.ndim(weight):
+            raise ValueError(
+                f"{where}.weight has shape {jnp.shape(weight)}; expected a number, bs.Uniform or bs.Normal: no weight "
+                f"per synapse is kept. {fix}"
+            )
+        return topology.drawing("one")
+    bounded = isinstance(weight, Normal) and (weight.low > -math.inf or weight.high < math.inf)
+    if not isinstance(weight, Uniform | Normal) or bounded or any(jnp.ndim(x) for x in jax.tree.leaves(weight)):
+        raise ValueError(
+            f"{where}.weight is {weight!r}; expected a number, bs.Uniform(low, high) or bs.Normal(mean, std) with two "
+            f"numbers and no bounds: drawn weights are linear in their parameters. {fix}"
+        )
+    return topology.drawing("uniform" if isinstance(weight, Uniform) else "normal")
+
+
+def drawn_weight(weight: Any) -> Any:
+    """The parameters (2,) of a law that the operators draw from; numbers and arrays as they are."""
+    if isinstance(weight, Uniform):
+        return jnp.stack([weight.low, weight.high])
+    return jnp.stack([weight.mean, weight.std]) if isinstance(weight, Normal) else weight
 
 
 def _topology(where, edge, n_pre, n_post, same, key):

@@ -10,3 +10,5 @@ from ._ops import (
     propagate as propagate,
     tally as tally,
 )
+from ._procedural import DrawnRows as DrawnRows
+from ._random import normals as normals, seed_of as seed_of, uniform_bits as uniform_bits

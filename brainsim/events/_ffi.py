@@ -13,7 +13,20 @@ import jax.ffi
 VERSION = 3
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
-TARGETS = ("scatter", "gather", "outer", "collect", "append", "tally", "fused")
+TARGETS = (
+    "scatter",
+    "gather",
+    "outer",
+    "collect",
+    "append",
+    "tally",
+    "fused",
+    "bits",
+    "normals",
+    "drawn_scatter",
+    "drawn_gather",
+    "drawn_outer",
+)
 
 
 def target(name: str) -> str:

@@ -10,7 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi
 from ._formats import CSR, AbstractTopology, Dense, FixedFanout
-from ._primitives import append_p, collect_p, scatter_p
+from ._primitives import DRAWN, append_p, collect_p, scatter_p
+from ._procedural import DrawnRows
 
 
 def deposit(
@@ -32,8 +33,9 @@ def deposit(
     for every synapse `j` of the rows with a value other than zero; the cost follows their number.
 
     - `inbox`: (D, n_post), arrivals of the next D steps, a ring.
-    - `topology`: `CSR`, `FixedFanout` or `Dense`.
-    - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) or, for `Dense`, (n_pre, n_post).
+    - `topology`: `CSR`, `FixedFanout`, `Dense` or `DrawnRows`.
+    - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) or, for `Dense`, (n_pre, n_post); for
+      `DrawnRows` that draw their weights the two parameters of the law, (2,).
     - `value`: (n,), 1 for a spike, 0 for silence, or graded; n >= first + n_pre.
     - `support`: (n,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
       `support | (value != 0)` and is 0 elsewhere; None means every row (a dense backward pass).
@@ -41,7 +43,8 @@ def deposit(
       they spare the search for events.
     - `first`: the unit of `value` that is row 0 of the topology: units of a part send without a copy.
     - `slot`: the ring's place of the current step.
-    - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense`.
+    - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense` and
+      `DrawnRows`.
 
     Returns the new inbox; differentiable in `inbox`, `weight` and `value`, forward and backward, to any order. Raises
     ValueError or TypeError when shapes or types do not fit.
@@ -182,6 +185,16 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
         if delay is not None:
             raise ValueError(f"{owner}: Dense has no delays per synapse. Use CSR or FixedFanout, or move the slot.")
         return _deposit_dense(inbox, weight, value, support, slot, slice(first, first + topology.n_pre))
+    lead = tuple(1 for _ in steps)
+    if isinstance(topology, DrawnRows):
+        if delay is not None:
+            raise ValueError(f"{owner}: DrawnRows has no delays per synapse. Use a stored format, or move the slot.")
+        if support is None:
+            support = jnp.zeros((*steps, 0), bool)
+        shared = (inbox, topology.theta(weight), topology.seed, jnp.asarray(topology.plan.tables()))
+        base, theta, seed, tables = (x.reshape(*lead, *x.shape) for x in shared)
+        operands = (base, value, theta, support, words, slot, seed, tables)
+        return DRAWN.scatter.bind(*operands, plan=topology.plan, first=first).reshape(inbox.shape)
     indptr, indices, fanout = _arrays(topology)
     if delay is None:
         delay = jnp.zeros((0,), jnp.int32)
@@ -193,7 +206,7 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
     if support is None:
         support = jnp.zeros((*steps, 0), bool)
     shared = (inbox, weight.reshape(-1), delay, indptr, indices)
-    base, weight, *rest = (x.reshape(*(1 for _ in steps), *x.shape) for x in shared)
+    base, weight, *rest = (x.reshape(*lead, *x.shape) for x in shared)
     static = dict(n_pre=topology.n_pre, fanout=fanout, first=first, sorted_rows=topology.sorted_rows)
     return scatter_p.bind(base, value, weight, support, words, slot, *rest, **static).reshape(inbox.shape)
 
@@ -213,7 +226,7 @@ def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
         return topology.indptr, topology.indices, -1
     if isinstance(topology, FixedFanout):
         return jnp.zeros((0,), jnp.int32), topology.indices.reshape(-1), topology.k
-    raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected CSR, FixedFanout or Dense.")
+    raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected CSR, FixedFanout, Dense or DrawnRows.")
 
 
 def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
@@ -230,7 +243,10 @@ def _weight(owner: str, weight: Any, topology: AbstractTopology, dtype: Any) -> 
     if isinstance(weight, int | float) and not isinstance(weight, bool):
         weight = jnp.asarray(weight, dtype)
     weight = jnp.asarray(weight)
-    _shaped(owner, "weight", weight, (), *_per_synapse(topology))
+    if isinstance(topology, DrawnRows):
+        _shaped(owner, "weight", weight, () if topology.law == "one" else (2,))
+    else:
+        _shaped(owner, "weight", weight, (), *_per_synapse(topology))
     _typed(owner, "weight", weight, dtype)
     return weight
 

@@ -1,5 +1,7 @@
 """Three primitives, each the transpose of the others, `collect` and `append`; only this file speaks to JAX's internals.
 
+The three exist for stored synapses (`_pure`) and for drawn ones (`_draws`), under the same rules.
+
 `scatter`, `gather` and `outer` are the three derivatives of one trilinear form (see `_pure`), so their rules close:
 grad, jvp, vmap, checkpoint and scan compose in any order and to any depth. Every operand carries the same number of
 leading batch axes, each of size 1 or that of the batch: `vmap` adds an axis and never copies an operand, whatever
@@ -12,7 +14,7 @@ spare the kernels the search for values; where the values are others than the ca
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +23,20 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from . import _ffi, _pure
+from . import _draws, _ffi, _pure
 
-scatter_p = Primitive("brainsim_scatter")
-gather_p = Primitive("brainsim_gather")
-outer_p = Primitive("brainsim_outer")
+
+class Family(NamedTuple):
+    """The three derivatives of one trilinear form."""
+
+    scatter: Primitive
+    gather: Primitive
+    outer: Primitive
+
+
+STORED = Family(*(Primitive(f"brainsim_{name}") for name in Family._fields))
+DRAWN = Family(*(Primitive(f"brainsim_drawn_{name}") for name in Family._fields))
+scatter_p, gather_p, outer_p = STORED
 collect_p = Primitive("brainsim_collect")
 collect_p.multiple_results = True
 append_p = Primitive("brainsim_append")
@@ -71,9 +82,8 @@ def _unpacked(words: Any) -> Any:
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
-@scatter_p.def_abstract_eval
-def _(base, value, weight, support, words, *topology, n_pre, fanout, first, sorted_rows):
-    del n_pre, fanout, first, sorted_rows
+def _scatter_shape(base, value, weight, support, words, *topology, **params):
+    del params
     batch = _batch(base.ndim - 2, base, value, weight, support, words, *topology)
     odd = any(n not in (1, full) for n, full in zip(base.shape[:-2], batch, strict=True))
     if odd or value.dtype != base.dtype or weight.dtype != base.dtype:
@@ -81,18 +91,16 @@ def _(base, value, weight, support, words, *topology, n_pre, fanout, first, sort
     return ShapedArray(base.shape, base.dtype)
 
 
-@gather_p.def_abstract_eval
-def _(c, weight, rowmask, *topology, n_pre, fanout, first, sorted_rows, n_value):
-    del n_pre, fanout, first, sorted_rows
+def _gather_shape(c, weight, rowmask, *topology, n_value, **params):
+    del params
     batch = _batch(c.ndim - 2, c, weight, rowmask, *topology)
     if weight.dtype != c.dtype:
         raise TypeError(f"gather: c {c} and weight {weight} do not agree.")
     return ShapedArray((*batch, n_value), c.dtype)
 
 
-@outer_p.def_abstract_eval
-def _(value, c, support, words, *topology, n_pre, fanout, first, sorted_rows, n_weight, batch):
-    del support, words, topology, n_pre, fanout, first, sorted_rows
+def _outer_shape(value, c, support, words, *topology, n_weight, batch, **params):
+    del support, words, topology, params
     if value.dtype != c.dtype:
         raise TypeError(f"outer: value {value} and c {c} do not agree.")
     return ShapedArray((*batch, n_weight), c.dtype)
@@ -117,41 +125,41 @@ def _is_zero(x: Any) -> bool:
     return type(x) is ad.Zero
 
 
-def _scatter_jvp(primals, tangents, **params):
+def _scatter_jvp(family, primals, tangents, **params):
     _, value, weight, support, words, *topology = primals
     dbase, dvalue, dweight = tangents[:3]
-    out = scatter_p.bind(*primals, **params)
+    out = family.scatter.bind(*primals, **params)
     dout = ad.instantiate_zeros(dbase)
     if not _is_zero(dvalue):
         rows = _support(support, value)
-        dout = scatter_p.bind(dout, _rows(rows, dvalue), weight, rows, _unpacked(words), *topology, **params)
+        dout = family.scatter.bind(dout, _rows(rows, dvalue), weight, rows, _unpacked(words), *topology, **params)
     if not _is_zero(dweight):
-        dout = scatter_p.bind(dout, value, dweight, support, words, *topology, **params)
+        dout = family.scatter.bind(dout, value, dweight, support, words, *topology, **params)
     return out, dout
 
 
-def _gather_jvp(primals, tangents, **params):
+def _gather_jvp(family, primals, tangents, **params):
     c, weight, *rest = primals
     dc, dweight = tangents[:2]
-    out = gather_p.bind(*primals, **params)
+    out = family.gather.bind(*primals, **params)
     terms = []
     if not _is_zero(dc):
-        terms.append(gather_p.bind(dc, weight, *rest, **params))
+        terms.append(family.gather.bind(dc, weight, *rest, **params))
     if not _is_zero(dweight):
-        terms.append(gather_p.bind(c, dweight, *rest, **params))
+        terms.append(family.gather.bind(c, dweight, *rest, **params))
     return out, sum(terms[1:], start=terms[0])
 
 
-def _outer_jvp(primals, tangents, **params):
+def _outer_jvp(family, primals, tangents, **params):
     value, c, support, words, *topology = primals
     dvalue, dc = tangents[:2]
-    out = outer_p.bind(*primals, **params)
+    out = family.outer.bind(*primals, **params)
     terms = []
     if not _is_zero(dvalue):
         rows = _support(support, value)
-        terms.append(outer_p.bind(_rows(rows, dvalue), c, rows, _unpacked(words), *topology, **params))
+        terms.append(family.outer.bind(_rows(rows, dvalue), c, rows, _unpacked(words), *topology, **params))
     if not _is_zero(dc):
-        terms.append(outer_p.bind(value, dc, support, words, *topology, **params))
+        terms.append(family.outer.bind(value, dc, support, words, *topology, **params))
     return out, sum(terms[1:], start=terms[0])
 
 
@@ -164,9 +172,6 @@ def _append_jvp(primals, tangents):
     raise TypeError("compact spike recording is not differentiable; record Events(...) instead")
 
 
-ad.primitive_jvps[scatter_p] = _scatter_jvp
-ad.primitive_jvps[gather_p] = _gather_jvp
-ad.primitive_jvps[outer_p] = _outer_jvp
 ad.primitive_jvps[collect_p] = _collect_jvp
 ad.primitive_jvps[append_p] = _append_jvp
 
@@ -183,43 +188,43 @@ def _transpose(rule: Callable) -> Callable:
     return checked
 
 
-def _scatter_transpose(ct, base, value, weight, support, words, *topology, **params):
+def _scatter_transpose(family, ct, base, value, weight, support, words, *topology, **params):
     out: list[Any] = [None] * (5 + len(topology))
     if ad.is_undefined_primal(base):
         out[0] = ct
     if ad.is_undefined_primal(value):
         *batch, n_value = value.aval.shape
-        out[1] = _to_batch(gather_p.bind(ct, weight, support, *topology, n_value=n_value, **params), batch)
+        out[1] = _to_batch(family.gather.bind(ct, weight, support, *topology, n_value=n_value, **params), batch)
     if ad.is_undefined_primal(weight):
         *batch, n_weight = weight.aval.shape
         params |= dict(n_weight=n_weight, batch=tuple(batch))
-        out[2] = outer_p.bind(value, ct, support, words, *topology, **params)
+        out[2] = family.outer.bind(value, ct, support, words, *topology, **params)
     return out
 
 
-def _gather_transpose(ct, c, weight, rowmask, *topology, n_value, **params):
+def _gather_transpose(family, ct, c, weight, rowmask, *topology, n_value, **params):
     del n_value
     out: list[Any] = [None] * (3 + len(topology))
     value, words = _rows(rowmask, ct), _no_words(ct.ndim - 1)
     if ad.is_undefined_primal(c):
         base = jnp.zeros(c.aval.shape, ct.dtype)
-        out[0] = scatter_p.bind(base, value, weight, rowmask, words, *topology, **params)
+        out[0] = family.scatter.bind(base, value, weight, rowmask, words, *topology, **params)
     if ad.is_undefined_primal(weight):
         *batch, n_weight = weight.aval.shape
         params |= dict(n_weight=n_weight, batch=tuple(batch))
-        out[1] = outer_p.bind(value, c, rowmask, words, *topology, **params)
+        out[1] = family.outer.bind(value, c, rowmask, words, *topology, **params)
     return out
 
 
-def _outer_transpose(ct, value, c, support, words, *topology, n_weight, batch, **params):
+def _outer_transpose(family, ct, value, c, support, words, *topology, n_weight, batch, **params):
     del n_weight, batch
     out: list[Any] = [None] * (4 + len(topology))
     if ad.is_undefined_primal(value):
         *batch, n_value = value.aval.shape
-        out[0] = _to_batch(gather_p.bind(c, ct, support, *topology, n_value=n_value, **params), batch)
+        out[0] = _to_batch(family.gather.bind(c, ct, support, *topology, n_value=n_value, **params), batch)
     if ad.is_undefined_primal(c):
         base = jnp.zeros(c.aval.shape, ct.dtype)
-        out[1] = scatter_p.bind(base, value, ct, support, words, *topology, **params)
+        out[1] = family.scatter.bind(base, value, ct, support, words, *topology, **params)
     return out
 
 
@@ -231,9 +236,6 @@ def _collect_transpose(cts, inbox, slot):
 
 
 ad.primitive_transposes[collect_p] = _collect_transpose
-ad.primitive_transposes[scatter_p] = _transpose(_scatter_transpose)
-ad.primitive_transposes[gather_p] = _transpose(_gather_transpose)
-ad.primitive_transposes[outer_p] = _transpose(_outer_transpose)
 
 
 # --- batching ---------------------------------------------------------------------------------------------------------
@@ -254,18 +256,18 @@ def _fill(x: Any, size: int) -> Any:
     return jnp.broadcast_to(x, (size, *x.shape[1:])) if x.shape[0] != size else x
 
 
-def _scatter_batch(operands, dims, **params):
+def _scatter_batch(family, operands, dims, **params):
     (base, *rest), size = _to_front(operands, dims)
-    return scatter_p.bind(_fill(base, size), *rest, **params), 0
+    return family.scatter.bind(_fill(base, size), *rest, **params), 0
 
 
-def _gather_batch(operands, dims, **params):
-    return gather_p.bind(*_to_front(operands, dims)[0], **params), 0
+def _gather_batch(family, operands, dims, **params):
+    return family.gather.bind(*_to_front(operands, dims)[0], **params), 0
 
 
-def _outer_batch(operands, dims, *, batch, **params):
+def _outer_batch(family, operands, dims, *, batch, **params):
     operands, size = _to_front(operands, dims)
-    return outer_p.bind(*operands, batch=(size, *batch), **params), 0
+    return family.outer.bind(*operands, batch=(size, *batch), **params), 0
 
 
 def _collect_batch(operands, dims):
@@ -278,22 +280,37 @@ def _append_batch(operands, dims):
     return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
 
 
-batching.primitive_batchers[scatter_p] = _scatter_batch
-batching.primitive_batchers[gather_p] = _gather_batch
-batching.primitive_batchers[outer_p] = _outer_batch
 batching.primitive_batchers[collect_p] = _collect_batch
 batching.primitive_batchers[append_p] = _append_batch
+
+
+for _family in (STORED, DRAWN):
+    for _primitive, _shape, _jvp, _back, _many in (
+        (_family.scatter, _scatter_shape, _scatter_jvp, _scatter_transpose, _scatter_batch),
+        (_family.gather, _gather_shape, _gather_jvp, _gather_transpose, _gather_batch),
+        (_family.outer, _outer_shape, _outer_jvp, _outer_transpose, _outer_batch),
+    ):
+        _primitive.def_abstract_eval(_shape)
+        ad.primitive_jvps[_primitive] = partial(_jvp, _family)
+        ad.primitive_transposes[_primitive] = _transpose(partial(_back, _family))
+        batching.primitive_batchers[_primitive] = partial(_many, _family)
 
 
 # --- lowering ---------------------------------------------------------------------------------------------------------
 
 
 def _register(
-    primitive: Primitive, name: str, pure: Callable, unused: int | None, used: tuple[str, ...], alias: dict[int, int]
+    primitive: Primitive,
+    name: str,
+    pure: Callable,
+    unused: int | None = None,
+    attributes: Callable[..., dict[str, int]] = dict,
+    alias: dict[int, int] | None = None,
 ) -> None:
     """Lower to the kernel `name` on a CPU that has it, to `pure` elsewhere.
 
-    `unused` is the operand the kernel does not need, `used` the parameters it does, `alias` its in-place operands.
+    `unused` is the operand the kernel does not need, `attributes` what it is told of the parameters, `alias` its
+    in-place operands.
     """
     primitive.def_impl(lambda *operands, **params: _jitted(primitive, **params)(*operands))
     fallback = mlir.lower_fun(pure, multiple_results=primitive.multiple_results)
@@ -305,7 +322,8 @@ def _register(
             return fallback(ctx, *operands, **params)
         keep = [i for i in range(len(operands)) if i != unused]
         ctx = ctx.replace(avals_in=[ctx.avals_in[i] for i in keep])
-        return kernel(ctx, *(operands[i] for i in keep), **{k: np.int64(params[k]) for k in used})
+        numbers = {k: np.int64(v) for k, v in attributes(**params).items()}
+        return kernel(ctx, *(operands[i] for i in keep), **numbers)
 
     mlir.register_lowering(primitive, fallback)
     mlir.register_lowering(primitive, lower, platform="cpu")
@@ -317,8 +335,23 @@ def _jitted(primitive: Primitive, **params: Any) -> Callable:
     return jax.jit(partial(primitive.bind, **params))
 
 
-_register(scatter_p, "scatter", _pure.scatter, 3, ("n_pre", "fanout", "first", "sorted_rows"), {0: 0})
-_register(gather_p, "gather", _pure.gather, None, ("n_pre", "fanout", "first"), {})
-_register(outer_p, "outer", _pure.outer, 2, ("n_pre", "fanout", "first"), {})
-_register(collect_p, "collect", _pure.collect, None, (), {0: 1})
-_register(append_p, "append", _pure.append, None, (), {0: 0, 1: 1})
+def _stored(*, n_pre, fanout, first, **others):
+    return dict(n_pre=n_pre, fanout=fanout, first=first)
+
+
+def _stored_sorted(*, sorted_rows, **others):
+    return dict(_stored(**others), sorted_rows=sorted_rows)
+
+
+def _drawn(*, plan, first, **others):
+    return dict(plan.attributes(), first=first)
+
+
+_register(scatter_p, "scatter", _pure.scatter, 3, _stored_sorted, {0: 0})
+_register(gather_p, "gather", _pure.gather, None, _stored)
+_register(outer_p, "outer", _pure.outer, 2, _stored)
+_register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
+_register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
+_register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
+_register(collect_p, "collect", _pure.collect, alias={0: 1})
+_register(append_p, "append", _pure.append, alias={0: 0, 1: 1})

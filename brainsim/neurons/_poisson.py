@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from ..base import Key, check_parameter, float_dtype, is_traced, parameter
 from ..core import AbstractDistribution, AbstractEdge, AbstractInput, AbstractProcess, Deposit, Endpoint
+from ..events import seed_of, uniform_bits
 
 
 def _parameter(x: Any) -> Any:
@@ -44,9 +45,9 @@ def _rate_now(rate: Any, z: Any, n: int, clock: Any) -> tuple[Array, Any]:
     return rate.value(z, n, clock) if isinstance(rate, AbstractInput) else (rate, z)
 
 
-def _uniform(key: Key, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def _uniform(key: Key, n: int) -> Float[Array, " n"]:
     """Uniform float32 in [0, 1], multiples of 2^-32: fine enough near 0 for rates of one event in days."""
-    return jax.random.bits(key, shape, jnp.uint32).astype(jnp.float32) * np.float32(2.0**-32)
+    return uniform_bits(seed_of(key), n).astype(jnp.float32) * np.float32(2.0**-32)
 
 
 class Poisson(AbstractProcess):
@@ -74,14 +75,14 @@ class Poisson(AbstractProcess):
         rate, state = _rate_now(self.rate, z["rate"], inp.shape[0], clock)
         p = (1e-3 * clock.dt * (rate + inp)).astype(jnp.float32)
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))  # the waveform may draw too
-        return (_uniform(key, inp.shape) < p).astype(inp.dtype), {"rate": state}
+        return (_uniform(key, inp.shape[0]) < p).astype(inp.dtype), {"rate": state}
 
 
 _TERMS = 16  # terms of the distribution per turn of the loop, which XLA fuses into one pass
 _MEAN = 64.0  # exp(-mean) must be far from the smallest float32
 
 
-def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array, "..."]:
+def poisson_counts(key: Key, mean: Array, n: int) -> Float[Array, " n"]:
     """Poisson counts by inversion: the number of k with `u < P(N > k)`, exact to float32 rounding. No derivative.
 
     Faster than `jax.random.poisson` for the small means of a step. A large mean is the sum of several smaller
@@ -92,7 +93,7 @@ def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array
     mean = mean / parts.astype(jnp.float32)
 
     def draw(i, total):
-        u = _uniform(jax.random.fold_in(key, i), shape)
+        u = _uniform(jax.random.fold_in(key, i), n)
 
         def turn(carry):
             k, p, tail, count = carry
@@ -106,10 +107,10 @@ def poisson_counts(key: Key, mean: Array, shape: tuple[int, ...]) -> Float[Array
                 tail = jnp.clip(tail - p, first, most)
             return k, p, tail, count
 
-        start = jnp.zeros((), jnp.float32), jnp.exp(-mean), -jnp.expm1(-mean), jnp.zeros(shape, jnp.float32)
+        start = jnp.zeros((), jnp.float32), jnp.exp(-mean), -jnp.expm1(-mean), jnp.zeros(n, jnp.float32)
         return total + jax.lax.while_loop(lambda carry: jnp.any(u < carry[2]), turn, start)[3]
 
-    return jax.lax.fori_loop(0, parts, draw, jnp.zeros(shape, jnp.float32)).astype(float_dtype())
+    return jax.lax.fori_loop(0, parts, draw, jnp.zeros(n, jnp.float32)).astype(float_dtype())
 
 
 class PoissonInput(AbstractEdge):
@@ -191,5 +192,5 @@ class PoissonInput(AbstractEdge):
         node, port, part = self.route
         rate, state = _rate_now(self.rate, z["rate"], self._size, clock)
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))
-        counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, (self._size,))
+        counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self._size)
         return {"rate": state}, [Deposit(node, port, self.weight * counts, jnp.asarray(1, jnp.int32), part=part)]

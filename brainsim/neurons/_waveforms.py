@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from ..base import Param, check_parameter, float_dtype, is_traced, parameter
 from ..core import AbstractInput, Clock
+from ..events import normals, seed_of
 from ._shared import not_negative, positive
 
 
@@ -172,7 +173,7 @@ class OUCurrent(AbstractWaveform):
     @staticmethod
     def _normal(n, clock, label):
         # the node draws from the same key: a label keeps the two apart
-        return jax.random.normal(jax.random.fold_in(clock.key, zlib.crc32(label)), (n,), float_dtype())
+        return normals(seed_of(jax.random.fold_in(clock.key, zlib.crc32(label))), n, float_dtype())
 
 
 class Sampled(AbstractWaveform):

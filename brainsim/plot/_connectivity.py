@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import GapJunctions, Projection
-from ..events import CSR, Dense
+from ..core import GapJunctions, Projection, drawn_weight
+from ..events import CSR, Dense, DrawnRows
 from ._axes import axes, colour
 
 if TYPE_CHECKING:
@@ -21,7 +21,11 @@ def _synapses(edge: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int
     if route is None or getattr(edge, "connect", None) is None:
         raise TypeError(f"expected an edge of a network, such as net.edges['E']; got {type(edge).__name__}.")
     graph = edge.connect
-    weight = np.asarray(edge.weight)
+    if isinstance(graph, DrawnRows):
+        graph, drawn = graph.to_csr(drawn_weight(edge.weight))
+        weight = np.asarray(drawn if edge.connect.law != "one" else edge.weight)
+    else:
+        weight = np.asarray(edge.weight)
     if isinstance(graph, Dense):
         pre, post = (x.ravel() for x in np.indices((graph.n_pre, graph.n_post)))
         return pre, post, weight.ravel(), graph.n_pre, graph.n_post

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from ..base import is_traced
-from ..core import Network, Source, initial_state, weight_shape
+from ..core import Network, Source, initial_state
 from ..solvers import fusion
 from ._checks import checked_solvers
 
@@ -79,7 +79,7 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
     for name, edge in net.edges.items():
         node, port = edge.writes
         topology = getattr(edge, "connect", None)
-        synapses = 0 if topology is None else math.prod(weight_shape(topology))
+        synapses = 0 if topology is None else topology.n_syn
         route = f"{' '.join(edge.reads.values())} -> {node}.{port}"
         edges.append(
             {

@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from ..base import Key
 from ..core import name_hash
+from ..events import normals, seed_of
 
 
 class Increments(diffrax.AbstractTerm):
@@ -46,6 +47,6 @@ def increments(y: Any, noisy: Any, dt: Array, key: Key) -> Any:
         if g is None:
             return jnp.zeros_like(x)
         folded = jax.random.fold_in(key, name_hash("noise" + jax.tree_util.keystr(path)))
-        return jnp.sqrt(dt) * jax.random.normal(folded, x.shape, x.dtype)
+        return jnp.sqrt(dt) * normals(seed_of(folded), x.size, x.dtype).reshape(x.shape)
 
     return jax.tree_util.tree_map_with_path(draw, y, noisy)

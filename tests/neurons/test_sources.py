@@ -169,7 +169,7 @@ def test_poisson_counts_have_their_law(mean):
     assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
 
 
-_COUNTS = jax.jit(lambda key, mean: poisson_counts(key, mean, mean.shape))
+_COUNTS = jax.jit(lambda key, mean: poisson_counts(key, mean, mean.size))
 
 
 def test_poisson_input_is_the_sum_of_its_sources():
