@@ -7,9 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..core import AbstractInput, Network, State
+from ..core import AbstractInput, Network, Parts, State
 from ..events import append
 from ._adjoint import AbstractAdjoint
+from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._solution import Solution, SpikeList
 from ._step import step_core
@@ -37,8 +38,10 @@ def run(
     each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
 
+    nodes = {name: net.nodes[net.unit_range(name)[0]] for name in net.names}
+
     def take(which, views, state):
-        return {r.key: r.sample(views, net.nodes, state.edges) for r in which}
+        return {r.key: r.sample(views, nodes, Parts(state.edges, net.parts)) for r in which}
 
     def one_step(carry, row):
         state, counts, spikes = carry
@@ -70,7 +73,7 @@ def run(
         return inner, meter.step(meter_state, done / n_blocks)
 
     n_blocks = n_steps // block
-    counts = {name: jnp.asarray(0, jnp.int32) for name in net.nodes}
+    counts = {name: jnp.zeros((node.size,) if net.members(name) else (), jnp.int32) for name, node in net.nodes.items()}
     spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
     xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
     carry = ((state, counts, spikes), meter.init())
@@ -88,8 +91,10 @@ def run(
     for r in lists:
         recorded[r.key] = SpikeList(spikes[r.key][0], now[r.key])
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
-    sizes = {name: node.size for name, node in net.nodes.items()}
-    return Solution(recorded, final, counts, final.flags, state.n, every, sizes, n_steps, state.dt)
+    sizes = {name: net.size(name) for name in net.names}
+    return Solution(
+        recorded, final, counted(net, counts), flagged(net, final), state.n, every, sizes, n_steps, state.dt
+    )
 
 
 def _empty(r: Spikes, net: Network, n_steps: int, dt: float):
