@@ -92,11 +92,12 @@ class Network(eqx.Module):
 
     def unit_range(self, name: str) -> tuple[str, slice]:
         """The node in which the units called `name` are, and which of its units they are."""
-        if name not in self.names:
-            raise ValueError(f"Network.unit_range: {unknown('node', name, self.names)}")
         if name in self.nodes:
             return name, slice(0, self.nodes[name].size)
-        return self.parts[name].whole, slice(self.parts[name].start, self.parts[name].stop)
+        part = self.parts.get(name)
+        if part is None or part.whole not in self.nodes:
+            raise ValueError(f"Network.unit_range: {unknown('node', name, self.names)}")
+        return part.whole, slice(part.start, part.stop)
 
     def size(self, name: str) -> int:
         """Number of units of the node or merged node `name`."""

@@ -7,39 +7,44 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from ..base import is_traced
 from ..core import Network, State
 
 
-def _sums(net: Network, node: str, x: Int[Array, " n"]) -> dict[str, Int[Array, ""]]:
-    """The sum of `x` over the units of every member of `node`."""
-    members = net.members(node)
+def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
+    """The sums of `x` over the units of the members of `node`."""
     upto = jnp.concatenate([jnp.zeros(1, x.dtype), jnp.cumsum(x)])
-    starts, stops = np.asarray([(net.parts[m].start, net.parts[m].stop) for m in members]).T
-    sums = upto[stops] - upto[starts]
-    return {m: sums[k] for k, m in enumerate(members)}
+    starts, stops = np.asarray([(net.parts[m].start, net.parts[m].stop) for m in net.members(node)]).T
+    return upto[stops] - upto[starts]
 
 
-def counted(net: Network, counts: dict[str, Array]) -> dict[str, Int[Array, ""]]:
-    """Numbers of events by node, members in the place of what they were merged into; there, `counts` has a number per
-    unit."""
-    found: dict[str, Any] = {}
-    for name, count in counts.items():
-        found |= _sums(net, name, count) if net.members(name) else {name: count}
-    return found
+def counted(net: Network, counts: dict[str, Array]) -> dict[str, Array]:
+    """Numbers of events by node; of a packed one, for which `counts` has a number per unit, those of its members."""
+    return {name: _sums(net, name, x) if net.members(name) else x for name, x in counts.items()}
 
 
 def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
-    """Flags by node; of the members of a packed one those whose units are not finite have its flag, or all if none."""
-    flags: dict[str, Any] = {}
-    for name, (code, first) in state.flags.items():
-        if not net.members(name):
-            flags[name] = code, first
-            continue
+    """Flags by node; of a packed one those of its members: its own where the units are not finite, or for all if none
+    is."""
+    flags: dict[str, Any] = dict(state.flags)
+    for name in filter(net.members, flags):
         size = net.nodes[name].size
         bad = [jnp.any(~jnp.isfinite(x).reshape(size, -1), axis=1) for x in jax.tree.leaves(state.nodes[name].y)]
-        bad = sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(size, jnp.int32))
-        unknown = jnp.sum(bad) == 0
-        for member, n_bad in _sums(net, name, bad).items():
-            mine = unknown | (n_bad > 0)
-            flags[member] = jnp.where(mine, code, 0), jnp.where(mine, first, -1)
+        bad = _sums(net, name, sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(size, jnp.int32)))
+        mine = (bad > 0) | (jnp.sum(bad) == 0)
+        code, first = flags[name]
+        flags[name] = jnp.where(mine, code, 0), jnp.where(mine, first, -1)
     return flags
+
+
+def by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
+    """What `counted` or `flagged` found, by the names that the nodes had before they were packed.
+
+    Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
+    """
+    named: dict[str, Any] = {}
+    for name, value in by_node.items():
+        value = jax.tree.map(lambda x: x if is_traced(x) or not x.ndim else np.asarray(x), value)
+        members = net.members(name)
+        named |= {m: jax.tree.map(lambda x: x[k], value) for k, m in enumerate(members)} if members else {name: value}  # noqa: B023
+    return named
