@@ -79,12 +79,11 @@ def pack(net: Network, *, keep: Iterable[str] = ()) -> Network:
         edges |= {} if kind in JOIN else group
         for edge, names in moved:
             name = next(iter(names))
-            if len(names) > 1:
-                name = _new("_".join([*(reads for reads in edge.reads.values()), *edge.writes]), taken)
+            stateful = {old: units for old, units in names.items() if units is not None}
+            if len(names) > 1 or stateful:
+                name = _new("_".join([*edge.reads.values(), *edge.writes]), taken)
             edges[name] = edge
-            for old, units in names.items():
-                if units is not None and old != name:
-                    parts[old] = Part(name, units.start, units.stop, units.step)
+            parts |= {old: Part(name, units.start, units.stop, units.step) for old, units in stateful.items()}
     return Network(nodes, edges, parts=parts)
 
 

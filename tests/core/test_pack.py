@@ -45,7 +45,7 @@ def network(**changes):
 
 
 def saveat(names=NAMES):
-    return [r for name in names for r in (bs.Spikes(name), bs.Events(name), bs.Rate(name), bs.Trace(f"{name}.v"))]
+    return [r for name in names for r in (bs.Spikes(name, 1e4), bs.Events(name), bs.Rate(name), bs.Trace(f"{name}.v"))]
 
 
 def same_spikes(a, b, names=NAMES):
@@ -299,7 +299,7 @@ def test_regular_sources_merge_exactly_and_poisson_ones_in_law():
     assert sorted(map(type, packed.edges.values()), key=str) == [bs.Projection] + 2 * [bs.PoissonInput]
     names = [*rates, "R0", "R1", "X1"]
     inputs = {"X1": np.eye(2)[np.arange(20000) % 2]}
-    record = [*(bs.Spikes(name) for name in names), bs.Trace("T0.v", every=20000), bs.Trace("T1.v", every=20000)]
+    record = [*(bs.Spikes(name, 1e4) for name in names), bs.Trace("T0.v", every=20000), bs.Trace("T1.v", every=20000)]
     a, b = (bs.simulate(x, t1=2000.0, key=KEY, inputs=inputs, saveat=record) for x in (net, packed))
     for name in ("R0", "R1", "X1"):
         np.testing.assert_array_equal(a.spikes(name), b.spikes(name))
@@ -367,7 +367,7 @@ def loss(net, w, matrix, tau, v_th, v0, pack):
         (w, matrix, tau, v_th, v0),
     )
     sol = bs.simulate(bs.pack(net) if pack else net, t1=20.0, key=KEY, saveat=[bs.Events("E2"), bs.Trace("E1.v")])
-    return jnp.sum(sol["E2.events"] * jnp.arange(1.0, 11.0)) + 1e-3 * jnp.sum(sol["E1.v"][-1])
+    return jnp.sum(sol["E2.events"] @ jnp.arange(1.0, 11.0)) + 1e-3 * jnp.sum(sol["E1.v"][-1])
 
 
 def arguments():
