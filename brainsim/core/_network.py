@@ -81,14 +81,21 @@ class Network(eqx.Module):
         self.parts = {} if parts is None else parts
         self.order = _order(self.nodes, built)
 
+    # Properties, not methods: equinox goes through every leaf of a module at each call of a method.
     @property
-    def names(self) -> list[str]:
-        """Every name a node goes by: those of the nodes, and those of the nodes that `pack` merged."""
-        return [*self.nodes, *(name for name, part in self.parts.items() if part.whole in self.nodes)]
+    def sizes(self) -> dict[str, int]:
+        """Number of units by every name a node goes by: its own, and those of the nodes that `pack` merged into it."""
+        merged = {name: part.size for name, part in self.parts.items() if part.whole in self.nodes}
+        return {name: node.size for name, node in self.nodes.items()} | merged
 
-    def members(self, node: str) -> list[str]:
-        """Names of the nodes that were merged into `node`, in the order of their units; none if it was not packed."""
-        return [name for name, part in self.parts.items() if part.whole == node]
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Of every packed node the names of those merged into it, in the order of their units."""
+        found: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            if part.whole in self.nodes:
+                found.setdefault(part.whole, []).append(name)
+        return found
 
     def unit_range(self, name: str) -> tuple[str, slice]:
         """The node in which the units called `name` are, and which of its units they are."""
@@ -96,13 +103,8 @@ class Network(eqx.Module):
             return name, slice(0, self.nodes[name].size)
         part = self.parts.get(name)
         if part is None or part.whole not in self.nodes:
-            raise ValueError(f"Network.unit_range: {unknown('node', name, self.names)}")
+            raise ValueError(f"Network.unit_range: {unknown('node', name, self.sizes)}")
         return part.whole, slice(part.start, part.stop)
-
-    def size(self, name: str) -> int:
-        """Number of units of the node or merged node `name`."""
-        _, units = self.unit_range(name)
-        return units.stop - units.start
 
     def at(self, dt: float) -> "Network":
         """The network with the delays of its edges in steps of `dt` (ms)."""
@@ -159,10 +161,10 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
         )
     n = jnp.asarray(0, jnp.int32)
     start, run = jax.random.split(key)
-    nodes = {}
+    nodes, members = {}, net.members
     for name, node in net.nodes.items():
         # a packed node begins as its members did, each with its own name and initial values
-        each = {m: cut(node, net.parts[m]) for m in net.members(name)} or {name: node}
+        each = {m: cut(node, net.parts[m]) for m in members.get(name, [])} or {name: node}
         states = [member.init(Clock.of(m, n, dt, start)) for m, member in each.items()]
         nodes[name] = NodeState(*(states[0] if len(states) == 1 else jax.tree.map(_stack, *states)))
     edges = {name: edge.init(Clock.of(name, n, dt, start)) for name, edge in net.edges.items()}

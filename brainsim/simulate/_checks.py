@@ -59,11 +59,10 @@ def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolv
     """A tested solver for every node."""
     given = dict(solver) if isinstance(solver, dict) else dict.fromkeys(net.nodes, solver)
     for name in given:
-        if name not in net.names:
-            raise ValueError(f"simulate: solver for {unknown('node', name, net.names)}")
-    for name in net.nodes:
-        members = net.members(name)
-        if name not in given and members:
+        if name not in net.sizes:
+            raise ValueError(f"simulate: solver for {unknown('node', name, net.sizes)}")
+    for name, members in net.members.items():
+        if name not in given:
             given[name] = given.get(members[0])
             if any(given.get(member) != given[name] for member in members):
                 raise ValueError(
@@ -82,9 +81,9 @@ def checked_inputs(net: Network, inputs: dict[str, Any], *, n_steps: int | None)
     """Inputs as waveforms or arrays: 1-D constant, or 2-D with one row per step."""
     checked = {}
     for name, given in sorted(inputs.items()):
-        if name not in net.names:
-            raise ValueError(f"inputs: {unknown('node', name, net.names)}")
-        size = net.size(name)
+        if name not in net.sizes:
+            raise ValueError(f"inputs: {unknown('node', name, net.sizes)}")
+        size = net.sizes[name]
         if isinstance(given, AbstractInput):
             given.check(name, size)
             checked[name] = given

@@ -38,7 +38,8 @@ def run(
     each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
 
-    nodes = {name: net.nodes[net.unit_range(name)[0]] for name in net.names}
+    members, sizes = net.members, net.sizes
+    nodes = net.nodes | {m: net.nodes[name] for name in members for m in members[name]}
 
     def take(which, views, state):
         return {r.key: r.sample(views, nodes, Parts(state.edges, net.parts)) for r in which}
@@ -73,7 +74,7 @@ def run(
         return inner, meter.step(meter_state, done / n_blocks)
 
     n_blocks = n_steps // block
-    counts = {name: jnp.zeros((node.size,) if net.members(name) else (), jnp.int32) for name, node in net.nodes.items()}
+    counts = {name: jnp.zeros((sizes[name],) if name in members else (), jnp.int32) for name in net.nodes}
     spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
     xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
     carry = ((state, counts, spikes), meter.init())
@@ -91,7 +92,6 @@ def run(
     for r in lists:
         recorded[r.key] = SpikeList(spikes[r.key][0], now[r.key])
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
-    sizes = {name: net.size(name) for name in net.names}
     return Solution(
         recorded, final, counted(net, counts), flagged(net, final), state.n, every, sizes, n_steps, state.dt
     )

@@ -32,8 +32,8 @@ class AbstractRecording(eqx.Module):
 
 
 def _check_node(what: str, net: Network, name: str) -> None:
-    if name not in net.names:
-        raise ValueError(f"{what}: {unknown('node', name, net.names)}")
+    if name not in net.sizes:
+        raise ValueError(f"{what}: {unknown('node', name, net.sizes)}")
 
 
 class Spikes(eqx.Module):
@@ -58,7 +58,7 @@ class Spikes(eqx.Module):
 
     def capacity(self, net: Network, n_steps: int, dt: float) -> int:
         """Entries of the list for `n_steps` steps."""
-        size = net.size(self.node)
+        size = net.sizes[self.node]
         return int(min(size * n_steps, max(size, 256, size * n_steps * dt * 1e-3 * self.max_rate)))
 
 

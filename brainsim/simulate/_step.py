@@ -47,20 +47,21 @@ def step_core(
         for d in deposits:
             inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n)
 
+    members, sizes = net.members, net.sizes
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
     for name in net.order:
         node, clock = net.nodes[name], Clock.of(name, n, dt, state.key)
         old = state.nodes[name]
         inp: Array = jnp.zeros((), float_dtype())
-        for given in [one for one in (name, *net.members(name)) if one in inputs]:
+        for given in [one for one in (name, *members.get(name, [])) if one in inputs]:
             own = Clock.of(given, n, dt, state.key)
-            value, following = input_value(inputs[given], state.inputs.get(given), net.size(given), own)
+            value, following = input_value(inputs[given], state.inputs.get(given), sizes[given], own)
             inp = value if given == name else _added(inp, node.size, net.parts[given].units, value)
             if given in input_states:
                 input_states[given] = following
         new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
         inbox[name], counts[name] = new.rings, new.count
-        if net.members(name):  # events of every unit, summed over each member when the run is over
+        if name in members:  # events of every unit, summed over each member when the run is over
             counts[name] = (new.events.value != 0).astype(jnp.int32)
         flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
         flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
@@ -81,7 +82,7 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 @eqx.filter_jit
 def _step(net, state, inputs, solvers):
     state, views, _ = step_core(net.at(state.dt), state, inputs, solvers)
-    return state, {name: views[name].events for name in net.names}
+    return state, {name: views[name].events for name in net.sizes}
 
 
 def step(
@@ -103,8 +104,8 @@ def step(
 
 def with_input_states(net: Network, state: State, inputs: dict[str, Any]) -> State:
     """`state` with an initial state for every waveform that has none yet."""
-    known = dict(state.inputs)
+    known, sizes = dict(state.inputs), net.sizes
     for name, source in inputs.items():
         if isinstance(source, AbstractInput) and name not in known:
-            known[name] = source.init(net.size(name), Clock.of(name, state.n, state.dt, state.key))
+            known[name] = source.init(sizes[name], Clock.of(name, state.n, state.dt, state.key))
     return eqx.tree_at(lambda s: s.inputs, state, known)

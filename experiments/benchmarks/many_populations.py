@@ -86,7 +86,7 @@ def worker(form: str, size: str) -> None:
     say({"build": built, "make": made, "begin": begun, "first": first, "compile_s": sol.compile_s})
     for _ in sys.stdin:
         sol, took = timed(run)
-        events, units = sum(int(x) for x in sol.n_events.values()), sum(net.size(name) for name in sol.n_events)
+        events, units = sum(int(x) for x in sol.n_events.values()), sum(net.sizes[name] for name in sol.n_events)
         rate = events / units / (T_MS * 1e-3)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         say({**took, "run_s": sol.run_s, "rate_hz": rate, "units": units, "peak_memory_mb": round(memory)})
