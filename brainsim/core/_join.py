@@ -53,7 +53,9 @@ def side_by_side(values: Sequence[Any], sizes: Sequence[int], order: Any = None)
     if all(jnp.ndim(x) == 0 for x in values) and same(values):
         return jnp.asarray(values[0])
     xp = jnp if any(map(is_traced, values)) or is_traced(order) else np
-    spread = [xp.broadcast_to(x, (n,)) if jnp.ndim(x) == 0 else x.reshape(-1) for x, n in zip(values, sizes, strict=True)]
+    spread = [
+        xp.broadcast_to(x, (n,)) if jnp.ndim(x) == 0 else x.reshape(-1) for x, n in zip(values, sizes, strict=True)
+    ]
     joined = xp.concatenate(spread)
     return jnp.asarray(joined if order is None else joined[order])
 

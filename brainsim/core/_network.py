@@ -2,6 +2,7 @@
 
 import graphlib
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from ..base import Key, float_dtype, unknown
 from ._edge import AbstractEdge
 from ._node import AbstractNode
-from ._part import Part, cut
+from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash
 
 
@@ -83,10 +84,9 @@ class Network(eqx.Module):
 
     # Properties, not methods: equinox goes through every leaf of a module at each call of a method.
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> Mapping[str, int]:
         """Number of units by every name a node goes by: its own, and those of the nodes that `pack` merged into it."""
-        merged = {name: part.size for name, part in self.parts.items() if part.whole in self.nodes}
-        return {name: node.size for name, node in self.nodes.items()} | merged
+        return Sizes(self.nodes, self.parts)
 
     @property
     def members(self) -> dict[str, list[str]]:

@@ -95,7 +95,9 @@ def _alike(net: Network, keep: set[str]) -> list[list[str]]:
     """Names of the nodes that become one, by group."""
     level: dict[str, int] = {}
     for name in net.order:  # nodes joined within the step must run one after the other
-        before = [level[pre] for e in net.edges.values() if e.instant and e.writes[0] == name for pre in e.reads.values()]
+        before = [
+            level[pre] for e in net.edges.values() if e.instant and e.writes[0] == name for pre in e.reads.values()
+        ]
         level[name] = 1 + max(before, default=-1)
     groups: dict[Any, list[str]] = {}
     for name, node in net.nodes.items():

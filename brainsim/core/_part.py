@@ -1,6 +1,7 @@
 """What `pack` merged, under its old name: a range of units of a larger node, or of the state of a larger edge."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -53,6 +54,28 @@ class Parts(dict[str, T]):
 
     def __missing__(self, name: str) -> T:
         return self.parts[name].of(self[self.parts[name].whole])
+
+
+class Sizes(Mapping[str, int]):
+    """Number of units of every node and of every node that is part of one; nothing is computed before it is asked for."""
+
+    def __init__(self, nodes: dict[str, AbstractNode], parts: dict[str, Part]) -> None:
+        self._nodes, self._parts = nodes, parts
+
+    def __getitem__(self, name: str) -> int:
+        if name in self._nodes:
+            return self._nodes[name].size
+        part = self._parts[name]
+        if part.whole not in self._nodes:  # of an edge
+            raise KeyError(name)
+        return part.size
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._nodes
+        yield from (name for name, part in self._parts.items() if part.whole in self._nodes)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def resized(node: Population | Source, size: int, parameters: Any, init_values: dict[str, Any]) -> AbstractNode:

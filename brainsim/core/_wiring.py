@@ -116,7 +116,9 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
     if is_traced(delay):
         return jnp.clip(1 + jnp.floor(delay / dt + 0.5).astype(jnp.int32), 1, depth)
     check_delays(where, delay, max_delay)
-    delay = np.asarray(delay)  # NumPy, as a network of many edges asks often: an operation of JAX costs 100 times as much
+    delay = np.asarray(
+        delay
+    )  # NumPy, as a network of many edges asks often: an operation of JAX costs 100 times as much
     k = np.floor(delay / delay.dtype.type(dt) + delay.dtype.type(0.5)).astype(np.int32)
     if warn and delay.size:
         given, rounded = delay.astype(np.float64).ravel(), k.ravel()

@@ -1,5 +1,8 @@
-"""What a run of a packed network says of the nodes that were merged: how often each fired, which of them diverged."""
+"""What a run of a packed network says of the nodes that were merged: their spikes, how often each fired, which of them
+diverged."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,6 +12,8 @@ from jaxtyping import Array, Int
 
 from ..base import is_traced
 from ..core import Network, State
+from ._saveat import Spikes
+from ._solution import Solution, SpikeList
 
 
 def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
@@ -37,13 +42,75 @@ def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
     return flags
 
 
-def by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
-    """What `counted` or `flagged` found, by the names that the nodes had before they were packed.
+def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) -> Solution:
+    """`sol` by the names that nodes had before they were packed; `capacities` as from `whole_lists`.
 
     Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
     """
+    n_events, flags = _by_member(net, sol.n_events), _by_member(net, sol.flags)
+    recordings, every = dict(sol.recordings), dict(sol.every)
+    for whole, each in capacities.items():
+        every |= {f"{m}.spikes": every[f"{whole}.spikes"] for m in each}
+        del every[f"{whole}.spikes"]
+        recordings |= _split(net, recordings.pop(f"{whole}.spikes"), each, n_events)
+    return dataclasses.replace(sol, recordings=recordings, n_events=n_events, flags=flags, every=every)
+
+
+def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
     named, members = dict(by_node), net.members
     for name in members:
         value = jax.tree.map(lambda x: x if is_traced(x) else np.asarray(x), named.pop(name))
         named |= {m: jax.tree.map(lambda x, k=k: x[k], value) for k, m in enumerate(members[name])}
     return named
+
+
+def whole_lists(
+    net: Network, recordings: Sequence[Any], n_steps: int, dt: float
+) -> tuple[tuple[Any, ...], dict[str, dict[str, int]]]:
+    """The recordings with one list of spikes for a packed node, all of whose members are asked for, in place of theirs.
+
+    Returns them, and for each such node the capacities of the lists of its members: `by_name` makes those. A step pays for
+    every list.
+    """
+    asked = {r.node: r for r in recordings if isinstance(r, Spikes)}
+    capacities = {
+        whole: {m: asked[m].capacity(net, n_steps, dt) for m in members}
+        for whole, members in net.members.items()
+        if whole not in asked and asked.keys() >= set(members) and net.sizes[whole]
+    }
+    within = {m for each in capacities.values() for m in each}
+    rest = [r for r in recordings if not (isinstance(r, Spikes) and r.node in within)]
+    for whole, each in capacities.items():  # a rate for which the list holds as much as theirs together
+        rest.append(Spikes(whole, (sum(each.values()) + 1) / (net.sizes[whole] * n_steps * dt * 1e-3)))
+    return tuple(rest), capacities
+
+
+def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events: dict[str, Array]) -> dict[str, Any]:
+    """The lists of the members from that of the node they were merged into.
+
+    Spikes for which that list had no room are counted in the last step: every member knows how many it missed.
+    """
+    ids, counts, members = listed.ids, listed.counts, list(capacities)
+    xp = jnp if is_traced(ids) or is_traced(counts) else np
+    n_steps, first = counts.shape[0], np.asarray([net.parts[m].start for m in members])
+    ends = xp.cumsum(xp.asarray(counts))
+    ids = ids if xp is jnp else np.asarray(ids)[: ends[-1]]
+    place = xp.arange(ids.shape[0])
+    used = place < ends[-1]
+    step = xp.searchsorted(ends, place, side="right")
+    member = xp.where(used, xp.searchsorted(xp.asarray(first), ids, side="right") - 1, len(members))
+    order = xp.argsort(member, stable=True)
+    length = len(members) * n_steps
+    cell = xp.where(used, member * n_steps + step, length)
+    table = xp.bincount(cell, **{"length" if xp is jnp else "minlength": length + 1})[:length]
+    table = table.reshape(len(members), n_steps).astype(xp.int32)
+    totals = table.sum(1)
+    sorted_ids = xp.concatenate([ids[order], xp.zeros(max(capacities.values()), xp.int32)])
+    lists = {}
+    for k, (m, room) in enumerate(capacities.items()):
+        mine = sorted_ids[xp.minimum(totals[:k].sum() + xp.arange(room), sorted_ids.shape[0] - 1)] - int(first[k])
+        mine = xp.where(xp.arange(room) < totals[k], mine, 0).astype(xp.int32)
+        missed = xp.asarray(n_events[m]) - totals[k]
+        last = xp.arange(n_steps) == n_steps - 1
+        lists[f"{m}.spikes"] = SpikeList(mine, (table[k] + xp.where(last, missed, 0)).astype(xp.int32))
+    return lists

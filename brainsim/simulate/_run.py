@@ -38,7 +38,7 @@ def run(
     each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
 
-    members, sizes = net.members, net.sizes
+    members, sizes = net.members, dict(net.sizes)
     nodes = net.nodes | {m: net.nodes[name] for name in members for m in members[name]}
 
     def take(which, views, state):

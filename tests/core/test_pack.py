@@ -13,7 +13,7 @@ from .parts import replay, tally
 KEY = jax.random.key(1)
 RTOL = 1e-4  # float32, gradients of one run summed in another order
 
-NAMES = ["E0", "E1", "E2", "I0", "I1"]
+NAMES = ["E0", "E1", "E2", "I0"]
 SIZES = {name: 32 + k for k, name in enumerate(NAMES)}
 
 
@@ -63,7 +63,7 @@ def both():
 
 @pytest.fixture(scope="module")
 def runs(both):
-    record = [*saveat(), bs.Trace("I1.exc.g", units=slice(2, 5)), bs.Trace("E2.refractory", units=(0, 3), every=10)]
+    record = [*saveat(), bs.Trace("I0.exc.g", units=slice(2, 5)), bs.Trace("E2.refractory", units=(0, 3), every=10)]
     return [bs.simulate(net, t1=150.0, key=KEY, saveat=record) for net in both]
 
 
@@ -83,7 +83,7 @@ def test_populations_and_edges_of_one_kind_become_one(both):
     assert list(packed.edges) == ["LIF_LIF_exc", "LIF_LIF_inh"]
     assert packed.unit_range("E1") == ("LIF", slice(32, 65))
     tau_m = packed.nodes["LIF"].unit.tau_m
-    np.testing.assert_array_equal(tau_m, np.repeat(18.0 + np.arange(5), list(SIZES.values())))
+    np.testing.assert_array_equal(tau_m, np.repeat(18.0 + np.arange(4), list(SIZES.values())))
     assert packed.nodes["LIF"].unit.e_l.shape == ()  # equal everywhere: still one number
 
 
@@ -108,10 +108,22 @@ def test_the_whole_can_be_recorded_too(both):
     np.testing.assert_array_equal(sol["LIF.events"][:, 65:99], sol["E2.events"])
 
 
+def test_a_list_without_room_is_named_and_keeps_the_first_spikes(both):
+    record = [bs.Spikes(name, 1e4) for name in NAMES[1:]]
+    found = []
+    for net in both:
+        sol = bs.simulate(net, t1=150.0, key=KEY, throw=False, saveat=[bs.Spikes("E0", 1e-9), *record])
+        found.append(sol["E0.spikes"])
+        with pytest.raises(bs.SimulationError, match=r"Spikes\('E0'\) overflowed"):
+            bs.simulate(net, t1=150.0, key=KEY, saveat=[bs.Spikes("E0", 1e-9), *record], inputs={"E0": 1000.0})
+    np.testing.assert_array_equal(found[0].ids, found[1].ids)
+    np.testing.assert_array_equal(found[0].counts, found[1].counts)
+
+
 @pytest.mark.core
 def test_inputs_go_by_the_old_names(both):
-    rows = 30.0 * np.sin(np.arange(500))[:, None] * np.arange(SIZES["I0"])[None]
-    inputs = {"E1": 50.0, "E2": np.linspace(0.0, 90.0, 34), "I0": rows, "I1": bs.OUCurrent(10.0, 40.0, 5.0)}
+    rows = 3.0 * np.sin(np.arange(500))[:, None] * np.arange(SIZES["E2"])[None]
+    inputs = {"E0": 50.0, "E1": np.linspace(0.0, 90.0, 33), "E2": rows, "I0": bs.OUCurrent(10.0, 40.0, 5.0)}
     same_spikes(*(bs.simulate(net, t1=50.0, key=KEY, inputs=inputs, saveat=saveat()) for net in both))
 
 
@@ -215,9 +227,9 @@ def test_what_cannot_be_merged_stays():
         "S0E1": bs.Projection("S0", "E1.exc", bs.AllToAll(), weight=20.0),
     }
     net = network(nodes=others, edges=edges)
-    packed = bs.pack(net, keep=["I1"])
-    assert set(packed.nodes) == {"LIF", "I1", *others}
-    assert set(packed.members["LIF"]) == set(NAMES) - {"I1"}
+    packed = bs.pack(net, keep=["I0"])
+    assert set(packed.nodes) == {"LIF", "I0", *others}
+    assert set(packed.members["LIF"]) == set(NAMES) - {"I0"}
     assert packed.edges["S0B0"] is net.edges["S0B0"]  # between nodes that stay: as it was
     names = [*NAMES, "B0", "H0"]
     same_spikes(*(bs.simulate(x, t1=60.0, key=KEY, saveat=saveat(names)) for x in (net, packed)), names)
@@ -227,7 +239,8 @@ def test_populations_joined_within_the_step_stay_apart_and_levels_are_merged():
     unit = bs.Population(bs.LIF(), 3, receptors(), i_e=0.0)
     chain = {f"{a}{b}": (a, b) for a, b in [("A0", "B0"), ("A1", "B1"), ("B0", "C0"), ("B1", "C1")]}
     edges = {
-        name: bs.Projection(a, f"{b}.exc", bs.OneToOne(), weight=500.0, delay=bs.INSTANT) for name, (a, b) in chain.items()
+        name: bs.Projection(a, f"{b}.exc", bs.OneToOne(), weight=500.0, delay=bs.INSTANT)
+        for name, (a, b) in chain.items()
     }
     net = bs.Network({f"{level}{k}": unit for level in "ABC" for k in range(2)}, edges)
     packed = bs.pack(net)
@@ -326,7 +339,9 @@ def test_noise_is_of_the_same_law():
 
 
 def test_a_flag_names_the_population_that_diverged(both):
-    bad = eqx.tree_at(lambda s: s.nodes["E2"].y["unit"]["v"], bs.initial_state(both[0], dt=0.1, key=KEY), jnp.full(34, jnp.nan))
+    bad = eqx.tree_at(
+        lambda s: s.nodes["E2"].y["unit"]["v"], bs.initial_state(both[0], dt=0.1, key=KEY), jnp.full(34, jnp.nan)
+    )
     whole = bs.initial_state(both[1], dt=0.1, key=KEY)
     v = whole.nodes["LIF"].y["unit"]["v"].at[both[1].unit_range("E2")[1]].set(jnp.nan)
     packed_bad = eqx.tree_at(lambda s: s.nodes["LIF"].y["unit"]["v"], whole, v)
