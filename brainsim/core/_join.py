@@ -64,8 +64,8 @@ def _rows(topology: Any) -> tuple[Any, Any]:
     """The pre unit of every synapse and its post unit, in the order of the weights; traced if the topology is."""
     if isinstance(topology, CSR):
         if is_traced(topology.indptr) or is_traced(topology.indices):
-            length = {"total_repeat_length": topology.n_syn}
-            return jnp.repeat(jnp.arange(topology.n_pre), jnp.diff(topology.indptr), **length), topology.indices
+            rows, lengths = jnp.arange(topology.n_pre), jnp.diff(topology.indptr)
+            return jnp.repeat(rows, lengths, total_repeat_length=topology.n_syn), topology.indices
     elif is_traced(getattr(topology, "indices", None)):
         return jnp.repeat(jnp.arange(topology.n_pre), topology.k), topology.indices.reshape(-1)
     return topology.to_coo()

@@ -57,7 +57,7 @@ class Parts(dict[str, T]):
 
 
 class Sizes(Mapping[str, int]):
-    """Number of units of every node and of every node that is part of one; nothing is computed before it is asked for."""
+    """Number of units of every node and of every node that is part of one, computed when it is asked for."""
 
     def __init__(self, nodes: dict[str, AbstractNode], parts: dict[str, Part]) -> None:
         self._nodes, self._parts = nodes, parts
@@ -81,7 +81,7 @@ class Sizes(Mapping[str, int]):
 def resized(node: Population | Source, size: int, parameters: Any, init_values: dict[str, Any]) -> AbstractNode:
     """`node` with another number of units, other parameters (as `parameters_of` names them) and initial values."""
     if isinstance(node, Source):
-        return Source(parameters["process"], size)
+        return Source(parameters["process"], size)  # pyright: ignore[reportArgumentType]  (equinox's converter)
     return Population(**parameters, size=size, init=init_values, detach_reset=node.detach_reset)
 
 

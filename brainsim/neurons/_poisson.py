@@ -218,12 +218,11 @@ def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Join
         if to.node == node or isinstance(edge.rate, AbstractInput):
             joined.append(Joined(dataclasses.replace(edge, route=(to.node, port, units)), {name: None}))
             continue
-        for end, place, members in sets:
-            if end == (to.node, port) and np.all(place[slice(*units)] == -1):
-                break
-        else:
-            place, members = np.full(to.size, -1), {}
-            sets.append(((to.node, port), place, members))
+        end = to.node, port
+        free = [(place, members) for at, place, members in sets if at == end and np.all(place[slice(*units)] == -1)]
+        place, members = free[0] if free else (np.full(to.size, -1), {})
+        if not free:
+            sets.append((end, place, members))
         # where the units are among those of all members side by side
         place[slice(*units)] = sum(m._size for m in members.values()) + np.arange(edge._size)
         members[name] = edge

@@ -66,8 +66,8 @@ def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolv
             given[name] = given.get(members[0])
             if any(given.get(member) != given[name] for member in members):
                 raise ValueError(
-                    f"simulate: the nodes {', '.join(members)} are packed into one, {name!r}, but their solvers differ; "
-                    f"expected one for all of them. Leave some out: bs.pack(net, keep=[...])."
+                    f"simulate: the nodes {', '.join(members)} are packed into one, {name!r}, but their solvers "
+                    f"differ; expected one for all of them. Leave some out: bs.pack(net, keep=[...])."
                 )
     solvers: dict[str, Any] = {
         name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes

@@ -69,8 +69,8 @@ def whole_lists(
 ) -> tuple[tuple[Any, ...], dict[str, dict[str, int]]]:
     """The recordings with one list of spikes for a packed node, all of whose members are asked for, in place of theirs.
 
-    Returns them, and for each such node the capacities of the lists of its members: `by_name` makes those. A step pays for
-    every list.
+    Returns them, and for each such node the capacities of the lists of its members, which `by_name` makes: a step pays
+    for every list.
     """
     asked = {r.node: r for r in recordings if isinstance(r, Spikes)}
     capacities = {
@@ -93,23 +93,27 @@ def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events
     ids, counts, members = listed.ids, listed.counts, list(capacities)
     xp = jnp if is_traced(ids) or is_traced(counts) else np
     n_steps, first = counts.shape[0], np.asarray([net.parts[m].start for m in members])
-    ends = xp.cumsum(xp.asarray(counts))
+    ends = xp.cumsum(xp.asarray(counts), dtype=xp.int32)
     ids = ids if xp is jnp else np.asarray(ids)[: ends[-1]]
-    place = xp.arange(ids.shape[0])
+    place = xp.arange(ids.shape[0], dtype=xp.int32)
     used = place < ends[-1]
-    step = xp.searchsorted(ends, place, side="right")
-    member = xp.where(used, xp.searchsorted(xp.asarray(first), ids, side="right") - 1, len(members))
+    step = xp.searchsorted(ends, place, side="right").astype(xp.int32)
+    owner = xp.searchsorted(xp.asarray(first, xp.int32), ids, side="right").astype(xp.int32) - 1
+    member = xp.where(used, owner, len(members))
     order = xp.argsort(member, stable=True)
     length = len(members) * n_steps
     cell = xp.where(used, member * n_steps + step, length)
     table = xp.bincount(cell, **{"length" if xp is jnp else "minlength": length + 1})[:length]
     table = table.reshape(len(members), n_steps).astype(xp.int32)
-    totals = table.sum(1)
+    totals = table.sum(1, dtype=xp.int32)
+    start = xp.cumsum(totals, dtype=xp.int32) - totals
     sorted_ids = xp.concatenate([ids[order], xp.zeros(max(capacities.values()), xp.int32)])
-    lists = {}
+    lists: dict[str, Any] = {}
     for k, (m, room) in enumerate(capacities.items()):
-        mine = sorted_ids[xp.minimum(totals[:k].sum() + xp.arange(room), sorted_ids.shape[0] - 1)] - int(first[k])
-        mine = xp.where(xp.arange(room) < totals[k], mine, 0).astype(xp.int32)
+        own = xp.arange(room, dtype=xp.int32)
+        # the last member may have more spikes than its list has room for: `sorted_ids` reaches beyond its end
+        mine = sorted_ids[xp.minimum(start[k] + own, sorted_ids.shape[0] - 1)] - int(first[k])
+        mine: Any = xp.where(own < totals[k], mine, 0).astype(xp.int32)
         missed = xp.asarray(n_events[m]) - totals[k]
         last = xp.arange(n_steps) == n_steps - 1
         lists[f"{m}.spikes"] = SpikeList(mine, (table[k] + xp.where(last, missed, 0)).astype(xp.int32))

@@ -1,6 +1,6 @@
 """Many populations: the same network as many populations, packed, and written as one population by hand.
 
-`python -m experiments.benchmarks.many_populations [--quick]`. Every form lives in its own process; the runs of all forms
+`python -m experiments.benchmarks.many_populations [--quick]`. Every form lives in its own process, and their runs
 are interleaved. Wall times mislead on a busy machine: the ratios are of processor time as well.
 """
 
@@ -28,7 +28,7 @@ console = Console(width=None if Console().is_terminal else 150)
 
 
 def build(bs, jax, np, n_populations: int, n_edges: int, size: int) -> Any:
-    """Four fifths excitatory populations; each population hears from `n_edges` others, four fifths of them excitatory."""
+    """Populations, four fifths of them excitatory; each hears from `n_edges`, in the same proportion."""
     rng = np.random.default_rng(0)
     exc = [f"E{i}" for i in range(4 * n_populations // 5)]
     inh = [f"I{i}" for i in range(n_populations // 5)]

@@ -267,7 +267,8 @@ def test_views_dense_and_gap_edges_move_with_their_units():
     }
     net = bs.Network(nodes, edges)
     packed = bs.pack(net)
-    assert list(packed.nodes) == ["LIF"] and len(packed.edges) == 4
+    assert list(packed.nodes) == ["LIF"]
+    assert len(packed.edges) == 4
     a, b = (bs.simulate(x, t1=80.0, key=KEY, saveat=saveat(names)) for x in (net, packed))
     for name in names:  # sums of products of weight and potential: rounded in another order
         np.testing.assert_allclose(a[f"{name}.v"][:300], b[f"{name}.v"][:300], rtol=1e-5)
@@ -405,7 +406,7 @@ def test_gradients_through_pack_are_those_of_the_unpacked_network():
 
 
 def test_a_gradient_after_packing_has_the_shape_of_the_merged_parameters():
-    net, args = arguments()
+    net = trainable()
     packed = bs.pack(net)
 
     def of_packed(tau):
@@ -419,6 +420,19 @@ def test_a_gradient_after_packing_has_the_shape_of_the_merged_parameters():
     _, units = packed.unit_range("E2")
     merged = jax.grad(of_packed)(packed.nodes["LIF"].unit.tau_m)[units]
     np.testing.assert_allclose(np.sum(merged), jax.grad(of_unpacked)(jnp.asarray(20.0)), rtol=RTOL)
+
+
+@pytest.mark.core
+def test_spikes_of_a_batch_of_packed_runs_are_those_of_single_ones(both):
+    packed = both[1]
+
+    def run(current):
+        return bs.simulate(packed, t1=60.0, key=KEY, inputs={"E1": current}, saveat=saveat())
+
+    currents = jnp.asarray([0.0, 60.0])
+    batch = jax.vmap(run)(currents)
+    for k, current in enumerate(currents):
+        same_spikes(jax.tree.map(lambda x, k=k: x[k], batch), run(current))
 
 
 def test_vmap_and_jit_of_pack_equal_the_loop():
