@@ -62,6 +62,7 @@ from .core import (
     Uniform as Uniform,
     WhiteNoise as WhiteNoise,
     initial_state as initial_state,
+    pack as pack,
 )
 from .events import (
     CSR as CSR,

@@ -30,14 +30,14 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
 def float_dtype() -> Any:
     """The floating type of parameters and states: float64 under `jax_enable_x64`, else float32."""
-    return jnp.zeros(()).dtype
+    return jnp.result_type(float)  # asks no device, and is asked for every parameter
 
 
 def parameter(x: Any) -> Any:
     """Field converter: a number or array becomes a floating JAX array; anything else is passed on to the checks."""
     if isinstance(x, bool | str) or x is None or callable(x):
         return x
-    if is_traced(x):
+    if is_traced(x) or (isinstance(x, jax.Array) and x.dtype == float_dtype() and not x.weak_type):
         return x
     try:
         a = x if isinstance(x, jax.Array) else np.asarray(x)

@@ -21,6 +21,7 @@ from ._edge import (
     Projection as Projection,
 )
 from ._input import AbstractInput as AbstractInput
+from ._join import JOIN as JOIN, Joined as Joined, Place as Place, side_by_side as side_by_side
 from ._network import Network as Network, initial_state as initial_state
 from ._node import (
     AbstractNode as AbstractNode,
@@ -28,6 +29,8 @@ from ._node import (
     Population as Population,
     Source as Source,
 )
+from ._pack import pack as pack
+from ._part import Part as Part, Parts as Parts
 from ._state import (
     Clock as Clock,
     Events as Events,

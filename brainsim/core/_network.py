@@ -2,15 +2,17 @@
 
 import graphlib
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..base import Key, float_dtype
+from ..base import Key, float_dtype, unknown
 from ._edge import AbstractEdge
 from ._node import AbstractNode
+from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash
 
 
@@ -32,10 +34,17 @@ class Network(eqx.Module):
 
     nodes: dict[str, AbstractNode]
     edges: dict[str, AbstractEdge]
+    parts: dict[str, Part]
+    """Nodes and edges that `pack` merged, by the name they had."""
     order: tuple[str, ...] = eqx.field(static=True)
 
     def __init__(
-        self, nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge] | None = None, *, key: Key | None = None
+        self,
+        nodes: dict[str, AbstractNode],
+        edges: dict[str, AbstractEdge] | None = None,
+        *,
+        key: Key | None = None,
+        parts: dict[str, Part] | None = None,
     ):
         edges = {} if edges is None else edges
         for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractEdge)):
@@ -70,7 +79,32 @@ class Network(eqx.Module):
             folded = None if key is None else jax.random.fold_in(key, name_hash(name))
             built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
         self.edges = built
+        self.parts = {} if parts is None else parts
         self.order = _order(self.nodes, built)
+
+    # Properties, not methods: equinox goes through every leaf of a module at each call of a method.
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Number of units by every name a node goes by: its own, and those of the nodes that `pack` merged into it."""
+        return Sizes(self.nodes, self.parts)
+
+    @property
+    def members(self) -> dict[str, list[str]]:
+        """Of every packed node the names of those merged into it, in the order of their units."""
+        found: dict[str, list[str]] = {}
+        for name, part in self.parts.items():
+            if part.whole in self.nodes:
+                found.setdefault(part.whole, []).append(name)
+        return found
+
+    def unit_range(self, name: str) -> tuple[str, slice]:
+        """The node in which the units called `name` are, and which of its units they are."""
+        if name in self.nodes:
+            return name, slice(0, self.nodes[name].size)
+        part = self.parts.get(name)
+        if part is None or part.whole not in self.nodes:
+            raise ValueError(f"Network.unit_range: {unknown('node', name, self.sizes)}")
+        return part.whole, slice(part.start, part.stop)
 
     def at(self, dt: float) -> "Network":
         """The network with the delays of its edges in steps of `dt` (ms)."""
@@ -109,6 +143,10 @@ def _order(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge]) -> tu
         ) from None
 
 
+def _stack(*x: Any) -> Any:
+    return jnp.concatenate(x)
+
+
 def initial_state(net: Network, *, dt: float, key: Key) -> State:
     """The state of `net` at time 0, with initial values drawn from `key`.
 
@@ -123,7 +161,12 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
         )
     n = jnp.asarray(0, jnp.int32)
     start, run = jax.random.split(key)
-    nodes = {name: NodeState(*node.init(Clock.of(name, n, dt, start))) for name, node in net.nodes.items()}
+    nodes, members = {}, net.members
+    for name, node in net.nodes.items():
+        # a packed node begins as its members did, each with its own name and initial values
+        each = {m: cut(node, net.parts[m]) for m in members.get(name, [])} or {name: node}
+        states = [member.init(Clock.of(m, n, dt, start)) for m, member in each.items()]
+        nodes[name] = NodeState(*(states[0] if len(states) == 1 else jax.tree.map(_stack, *states)))
     edges = {name: edge.init(Clock.of(name, n, dt, start)) for name, edge in net.edges.items()}
     depth: dict[tuple[str, str], int] = {}
     for edge in net.edges.values():

@@ -1,7 +1,7 @@
 """Nodes of a network: populations of units with their receptors, and sources of events."""
 
 import abc
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -279,7 +279,13 @@ class Population(AbstractNode):
 
 
 class AbstractProcess(eqx.Module):
-    """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input."""
+    """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input.
+
+    `elementwise`: every field is one number or one per unit, and so is the state; sources of one kind can then be
+    packed.
+    """
+
+    elementwise: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, name: str, size: int) -> None:

@@ -114,22 +114,27 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
     """
     if isinstance(delay, _Instant):
         return jnp.asarray(0, jnp.int32)
-    exact = delay / dt
-    k = jnp.floor(exact + 0.5).astype(jnp.int32)
-    if not is_traced(exact):
-        check_delays(where, delay, max_delay)
-        given, rounded = np.asarray(delay, np.float64).ravel(), np.asarray(k).ravel()
+    depth = ring_depth(max_delay, dt)
+    if is_traced(delay):
+        return jnp.clip(1 + jnp.floor(delay / dt + 0.5).astype(jnp.int32), 1, depth)
+    check_delays(where, delay, max_delay)
+    delay = np.asarray(
+        delay
+    )  # NumPy, as a network of many edges asks often: an operation of JAX costs 100 times as much
+    k = np.floor(delay / delay.dtype.type(dt) + delay.dtype.type(0.5)).astype(np.int32)
+    if warn and delay.size:
+        given, rounded = delay.astype(np.float64).ravel(), k.ravel()
         off = np.abs(given / dt - rounded)
-        worst = int(np.argmax(off)) if off.size else 0
+        worst = int(np.argmax(off))
         # float32 keeps 7 digits of a delay
-        if warn and off.size and off[worst] > 1e-3 + 1e-6 * rounded[worst]:
+        if off[worst] > 1e-3 + 1e-6 * rounded[worst]:
             warnings.warn(
                 f"{where}: a delay of {given[worst]:g} ms is not a whole number of steps of dt = {dt:g} ms; it is "
                 "rounded to "
                 f"{rounded[worst] * dt:g} ms. Give delays that dt divides, or a smaller dt.",
                 stacklevel=2,
             )
-    return jnp.clip(1 + k, 1, ring_depth(max_delay, dt))
+    return jnp.asarray(np.clip(1 + k, 1, depth))
 
 
 def ring_depth(max_delay: float | None, dt: float) -> int:
@@ -298,7 +303,8 @@ def _per_pre(where, topology, delay):
 def check_delays(where: str, delay: Any, max_delay: float | None) -> float:
     """The largest delay (ms); raises on NaN, on negative delays and on those beyond the line."""
     check_parameter(where, "delay", delay)
-    low, high = float(jnp.min(delay, initial=jnp.inf)), float(jnp.max(delay, initial=0.0))
+    delay = np.asarray(delay)
+    low, high = float(np.min(delay, initial=np.inf)), float(np.max(delay, initial=0.0))
     if low < 0:
         raise ValueError(
             f"{where}.delay is {low:g} ms; expected delays >= 0. An event cannot arrive before it is sent; bound a "

@@ -231,9 +231,12 @@ class StoredRun:
         """Mean firing rate of every population over all chunks (Hz)."""
         abouts = [self._about(path) for path in self.chunks]
         seconds = sum(a["n_steps"] * a["dt"] for a in abouts) * 1e-3
+        with np.load(self.chunks[0]) as z:
+            counted = [name.removeprefix("n_events/") for name in z.files if name.startswith("n_events/")]
+        sizes = abouts[0]["sizes"]
         return {
-            name: float(sum(int(n) for n in self._parts(f"n_events/{name}"))) / (max(size, 1) * seconds)
-            for name, size in abouts[0]["sizes"].items()
+            name: float(sum(int(n) for n in self._parts(f"n_events/{name}"))) / (max(sizes[name], 1) * seconds)
+            for name in counted
         }
 
 

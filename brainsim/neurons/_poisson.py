@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,7 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..base import Key, check_parameter, float_dtype, is_traced, parameter
-from ..core import AbstractDistribution, AbstractEdge, AbstractInput, AbstractProcess, Deposit, Endpoint
+from ..core import (
+    JOIN,
+    AbstractDistribution,
+    AbstractEdge,
+    AbstractInput,
+    AbstractProcess,
+    Deposit,
+    Endpoint,
+    Joined,
+    Place,
+    side_by_side,
+)
 from ..events import seed_of, uniform_bits
 
 
@@ -60,6 +71,7 @@ class Poisson(AbstractProcess):
     **Arguments:** `rate`: Hz; number, array (n,) or a waveform (`AbstractInput`).
     """
 
+    elementwise: ClassVar[bool] = True
     rate: Any = eqx.field(converter=_parameter, default=0.0)
 
     def __check_init__(self) -> None:
@@ -194,3 +206,42 @@ class PoissonInput(AbstractEdge):
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))
         counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self._size)
         return {"rate": state}, [Deposit(node, port, self.weight * counts, jnp.asarray(1, jnp.int32), part=part)]
+
+
+def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Joined]:
+    """Inputs onto different units of one packed port as one; those with a waveform apart."""
+    joined: list[Joined] = []
+    sets: list[tuple[Any, np.ndarray, dict[str, PoissonInput]]] = []
+    for name, edge in edges.items():
+        node, port, part = edge.route
+        to = places[node]
+        units = to.units(part)
+        if to.node == node or isinstance(edge.rate, AbstractInput):
+            joined.append(Joined(dataclasses.replace(edge, route=(to.node, port, units)), {name: None}))
+            continue
+        end = to.node, port
+        free = [(place, members) for at, place, members in sets if at == end and np.all(place[slice(*units)] == -1)]
+        place, members = free[0] if free else (np.full(to.size, -1), {})
+        if not free:
+            sets.append((end, place, members))
+        # where the units are among those of all members side by side
+        place[slice(*units)] = sum(m._size for m in members.values()) + np.arange(edge._size)
+        members[name] = edge
+    for (node, port), place, members in sets:
+        # the mean of a step is n rate dt: members of unlike n become single sources of n times the rate
+        alike = len({m.n for m in members.values()}) == 1
+        rates = [m.rate if alike else m.n * m.rate for m in members.values()]
+        weights, sizes = [m.weight for m in members.values()], [m._size for m in members.values()]
+        if np.any(place == -1):  # units without input
+            nothing = jnp.zeros((), float_dtype())
+            rates, weights, sizes = [*rates, nothing], [*weights, nothing], [*sizes, 1]
+        rate, weight = side_by_side(rates, sizes, place), side_by_side(weights, sizes, place)
+        first = next(iter(members.values()))
+        edge = dataclasses.replace(
+            first, n=first.n if alike else 1, rate=rate, weight=weight, route=(node, port, (0, place.size, 1))
+        )
+        joined.append(Joined(edge, dict.fromkeys(members)))
+    return joined
+
+
+JOIN[PoissonInput] = _join

@@ -4,7 +4,7 @@ The time of an event is the end of its step, so an event at t is emitted in the 
 nearer to 0 than to the end of the first step is not emitted.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -25,6 +25,7 @@ class Regular(AbstractProcess):
     **Arguments:** `period` > 0 and `phase` >= 0: ms; number or array (n,). See `Regular.of_rate` for Hz.
     """
 
+    elementwise: ClassVar[bool] = True
     period: Param = eqx.field(converter=parameter)
     phase: Param = eqx.field(converter=parameter, default=0.0)
 
@@ -126,6 +127,8 @@ class External(AbstractProcess):
 
     Row k is emitted in step k. Gradients flow into the inputs; the backward pass is dense.
     """
+
+    elementwise: ClassVar[bool] = True
 
     def check(self, name, size):
         pass

@@ -57,10 +57,18 @@ def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -
 
 def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolver]:
     """A tested solver for every node."""
-    given = solver if isinstance(solver, dict) else dict.fromkeys(net.nodes, solver)
+    given = dict(solver) if isinstance(solver, dict) else dict.fromkeys(net.nodes, solver)
     for name in given:
-        if name not in net.nodes:
-            raise ValueError(f"simulate: solver for {unknown('node', name, net.nodes)}")
+        if name not in net.sizes:
+            raise ValueError(f"simulate: solver for {unknown('node', name, net.sizes)}")
+    for name, members in net.members.items():
+        if name not in given:
+            given[name] = given.get(members[0])
+            if any(given.get(member) != given[name] for member in members):
+                raise ValueError(
+                    f"simulate: the nodes {', '.join(members)} are packed into one, {name!r}, but their solvers "
+                    f"differ; expected one for all of them. Leave some out: bs.pack(net, keep=[...])."
+                )
     solvers: dict[str, Any] = {
         name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes
     }
@@ -73,9 +81,9 @@ def checked_inputs(net: Network, inputs: dict[str, Any], *, n_steps: int | None)
     """Inputs as waveforms or arrays: 1-D constant, or 2-D with one row per step."""
     checked = {}
     for name, given in sorted(inputs.items()):
-        if name not in net.nodes:
-            raise ValueError(f"inputs: {unknown('node', name, net.nodes)}")
-        size = net.nodes[name].size
+        if name not in net.sizes:
+            raise ValueError(f"inputs: {unknown('node', name, net.sizes)}")
+        size = net.sizes[name]
         if isinstance(given, AbstractInput):
             given.check(name, size)
             checked[name] = given

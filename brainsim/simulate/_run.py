@@ -7,9 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..core import AbstractInput, Network, State
+from ..core import AbstractInput, Network, Parts, State
 from ..events import append
 from ._adjoint import AbstractAdjoint
+from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._segment import segment
 from ._solution import Solution, SpikeList
@@ -38,8 +39,11 @@ def run(
     each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
 
+    members, sizes = net.members, dict(net.sizes)
+
     def take(which, net, views, state):
-        return {r.key: r.sample(views, net.nodes, state.edges) for r in which}
+        nodes = net.nodes | {m: net.nodes[name] for name in members for m in members[name]}
+        return {r.key: r.sample(views, nodes, Parts(state.edges, net.parts)) for r in which}
 
     def one_step(params, carry, row, probes):
         net, (lasting, solvers, lists, each, _) = params
@@ -77,7 +81,7 @@ def run(
         return inner, meter.step(meter_state, done / n_blocks)
 
     n_blocks = n_steps // block
-    counts = {name: jnp.asarray(0, jnp.int32) for name in net.nodes}
+    counts = {name: jnp.zeros((sizes[name],) if name in members else (), jnp.int32) for name in net.nodes}
     spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
     xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
     carry = ((state, counts, spikes), meter.init())
@@ -95,8 +99,9 @@ def run(
     for r in lists:
         recorded[r.key] = SpikeList(spikes[r.key][0], now[r.key])
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
-    sizes = {name: node.size for name, node in net.nodes.items()}
-    return Solution(recorded, final, counts, final.flags, state.n, every, sizes, n_steps, state.dt)
+    return Solution(
+        recorded, final, counted(net, counts), flagged(net, final), state.n, every, sizes, n_steps, state.dt
+    )
 
 
 def _empty(r: Spikes, net: Network, n_steps: int, dt: float):

@@ -31,10 +31,9 @@ class AbstractRecording(eqx.Module):
         """The sample, an array of fixed shape."""
 
 
-def _node(what: str, net: Network, name: str) -> AbstractNode:
-    if name not in net.nodes:
-        raise ValueError(f"{what}: {unknown('node', name, net.nodes)}")
-    return net.nodes[name]
+def _check_node(what: str, net: Network, name: str) -> None:
+    if name not in net.sizes:
+        raise ValueError(f"{what}: {unknown('node', name, net.sizes)}")
 
 
 class Spikes(eqx.Module):
@@ -53,13 +52,13 @@ class Spikes(eqx.Module):
         return f"{self.node}.spikes"
 
     def check(self, net: Network) -> None:
-        _node("Spikes", net, self.node)
+        _check_node("Spikes", net, self.node)
         if not self.max_rate > 0:
             raise ValueError(f"Spikes.max_rate is {self.max_rate}; expected a rate > 0 Hz.")
 
     def capacity(self, net: Network, n_steps: int, dt: float) -> int:
         """Entries of the list for `n_steps` steps."""
-        size = net.nodes[self.node].size
+        size = net.sizes[self.node]
         return int(min(size * n_steps, max(size, 256, size * n_steps * dt * 1e-3 * self.max_rate)))
 
 
@@ -74,7 +73,7 @@ class Events(AbstractRecording):
         return f"{self.node}.events"
 
     def check(self, net):
-        _node("Events", net, self.node)
+        _check_node("Events", net, self.node)
 
     def sample(self, views, nodes, edges):
         return views[self.node].events.value
@@ -115,17 +114,21 @@ class Trace(AbstractRecording):
     def check(self, net):
         what = f"Trace({self.target!r})"
         name, _, variable = self.target.partition(".")
-        if name not in net.nodes and name not in net.edges:
-            raise ValueError(f"{what}: {unknown('node or edge', name, [*net.nodes, *net.edges])}")
+        known = [*net.nodes, *net.edges, *net.parts]
+        if name not in known:
+            raise ValueError(f"{what}: {unknown('node or edge', name, known)}")
         if not variable:
             raise ValueError(f"{what}: expected 'node.variable', e.g. '{name}.v'.")
         clock = Clock.of(name, jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
         try:
-            if name in net.nodes:
-                y, z = jax.eval_shape(net.nodes[name].init, clock)
-                size = net.nodes[name].find(y, z, variable).shape[0]
+            part = net.parts.get(name)
+            whole = name if part is None else part.whole
+            if whole in net.nodes:
+                y, z = jax.eval_shape(net.nodes[whole].init, clock)
+                size = net.nodes[whole].find(y, z, variable).shape[0]
             else:
-                size = _edge_variable(jax.eval_shape(net.edges[name].init, clock), variable).shape[0]
+                size = _edge_variable(jax.eval_shape(net.edges[whole].init, clock), variable).shape[0]
+            size = size if part is None else part.size
         except KeyError as e:
             raise ValueError(f"{what}: {e.args[0]}") from None
         if self.units is not None and not isinstance(self.units, _Range):
@@ -163,7 +166,7 @@ class Rate(AbstractRecording):
         return f"{self.node}.activity"
 
     def check(self, net):
-        _node("Rate", net, self.node)
+        _check_node("Rate", net, self.node)
 
     def sample(self, views, nodes, edges):
         return jnp.mean(views[self.node].events.value)

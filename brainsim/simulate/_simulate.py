@@ -12,6 +12,7 @@ from ..base import Key, is_traced
 from ..core import Network, State, initial_state
 from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
+from ._parts import by_name, whole_lists
 from ._run import run
 from ._saveat import Spikes
 from ._solution import SimulationError, Solution, flag_message
@@ -73,7 +74,10 @@ def simulate(
     state = with_input_states(net, state, given)
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     with Watch() as watch:
-        sol = run(net, state, given, solvers, recordings, n_steps, adjoint or CheckpointedAdjoint(), meter)
+        taken, merged = whole_lists(net, recordings, n_steps, dt)
+        sol = by_name(
+            net, run(net, state, given, solvers, taken, n_steps, adjoint or CheckpointedAdjoint(), meter), merged
+        )
         if any(is_traced(x) for x in jax.tree.leaves(sol)):
             return sol
         jax.block_until_ready(sol)

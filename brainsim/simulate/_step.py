@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from ..base import float_dtype
-from ..core import AbstractInput, Clock, Events, Network, NodeState, State, View, ring_slot
+from ..core import AbstractInput, Clock, Events, Network, NodeState, Parts, State, View, ring_slot
 from ..solvers import update
 from ._checks import checked_inputs, checked_solvers
 
@@ -67,20 +67,25 @@ def step_core(
         if edge.weights:
             sent[name] = Events(deposits[0].value, None, deposits[0].words)
 
+    members, sizes = net.members, net.sizes
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
     for name in net.order:
         node, clock = net.nodes[name], Clock.of(name, n, dt, state.key)
         old = state.nodes[name]
         inp: Array = jnp.zeros((), float_dtype())
-        if name in inputs:
-            inp, following = input_value(inputs[name], state.inputs.get(name), node.size, clock)
-            if name in input_states:
-                input_states[name] = following
+        for given in [one for one in (name, *members.get(name, [])) if one in inputs]:
+            own = Clock.of(given, n, dt, state.key)
+            value, following = input_value(inputs[given], state.inputs.get(given), sizes[given], own)
+            inp = value if given == name else _added(inp, node.size, net.parts[given].units, value)
+            if given in input_states:
+                input_states[given] = following
         for port, ring in inbox[name].items():
             if (name, port) in probes:
                 inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0]))
         new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
         inbox[name], counts[name] = new.rings, new.count
+        if name in members:  # events of every unit, summed over each member when the run is over
+            counts[name] = (new.events.value != 0).astype(jnp.int32)
         flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
         flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
         nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events)
@@ -90,12 +95,17 @@ def step_core(
     for edge_name in net.edges:
         if edge_name not in instant:
             send(edge_name)
-    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), views, counts, sent
+    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), Parts(views, net.parts), counts, sent
+
+
+def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
+    return jnp.broadcast_to(inp, (n_units,)).at[units].add(value)
 
 
 @eqx.filter_jit
 def _step(net, state, inputs, solvers):
-    return step_core(net.at(state.dt), state, inputs, solvers)
+    state, views, *_ = step_core(net.at(state.dt), state, inputs, solvers)
+    return state, {name: views[name].events for name in net.sizes}
 
 
 def step(
@@ -107,19 +117,18 @@ def step(
     step,
     shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
 
-    **Returns:** the next state and the events of every node.
+    **Returns:** the next state and the events of every node, by all names it goes by.
     """
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
     state = with_input_states(net, state, inputs)
-    state, views, *_ = _step(net, state, inputs, solvers)
-    return state, {name: view.events for name, view in views.items()}
+    return _step(net, state, inputs, solvers)
 
 
 def with_input_states(net: Network, state: State, inputs: dict[str, Any]) -> State:
     """`state` with an initial state for every waveform that has none yet."""
-    known = dict(state.inputs)
+    known, sizes = dict(state.inputs), net.sizes
     for name, source in inputs.items():
         if isinstance(source, AbstractInput) and name not in known:
-            known[name] = source.init(net.nodes[name].size, Clock.of(name, state.n, state.dt, state.key))
+            known[name] = source.init(sizes[name], Clock.of(name, state.n, state.dt, state.key))
     return eqx.tree_at(lambda s: s.inputs, state, known)

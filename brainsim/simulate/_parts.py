@@ -1,0 +1,120 @@
+"""What a run of a packed network says of the nodes that were merged: their spikes, how often each fired, which of them
+diverged."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from ..base import is_traced
+from ..core import Network, State
+from ._saveat import Spikes
+from ._solution import Solution, SpikeList
+
+
+def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
+    """The sums of `x` over the units of the members of `node`."""
+    upto = jnp.concatenate([jnp.zeros(1, x.dtype), jnp.cumsum(x)])
+    starts, stops = np.asarray([(net.parts[m].start, net.parts[m].stop) for m in net.members[node]]).T
+    return upto[stops] - upto[starts]
+
+
+def counted(net: Network, counts: dict[str, Array]) -> dict[str, Array]:
+    """Numbers of events by node; of a packed one, for which `counts` has a number per unit, those of its members."""
+    return {name: _sums(net, name, x) if name in net.members else x for name, x in counts.items()}
+
+
+def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
+    """Flags by node; of a packed one those of its members: its own where the units are not finite, or for all if none
+    is."""
+    flags: dict[str, Any] = dict(state.flags)
+    for name in net.members:
+        size = net.nodes[name].size
+        bad = [jnp.any(~jnp.isfinite(x).reshape(size, -1), axis=1) for x in jax.tree.leaves(state.nodes[name].y)]
+        bad = _sums(net, name, sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(size, jnp.int32)))
+        mine = (bad > 0) | (jnp.sum(bad) == 0)
+        code, first = flags[name]
+        flags[name] = jnp.where(mine, code, 0), jnp.where(mine, first, -1)
+    return flags
+
+
+def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) -> Solution:
+    """`sol` by the names that nodes had before they were packed; `capacities` as from `whole_lists`.
+
+    Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
+    """
+    n_events, flags = _by_member(net, sol.n_events), _by_member(net, sol.flags)
+    recordings, every = dict(sol.recordings), dict(sol.every)
+    for whole, each in capacities.items():
+        every |= {f"{m}.spikes": every[f"{whole}.spikes"] for m in each}
+        del every[f"{whole}.spikes"]
+        recordings |= _split(net, recordings.pop(f"{whole}.spikes"), each, n_events)
+    return dataclasses.replace(sol, recordings=recordings, n_events=n_events, flags=flags, every=every)
+
+
+def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
+    named, members = dict(by_node), net.members
+    for name in members:
+        value = jax.tree.map(lambda x: x if is_traced(x) else np.asarray(x), named.pop(name))
+        named |= {m: jax.tree.map(lambda x, k=k: x[k], value) for k, m in enumerate(members[name])}
+    return named
+
+
+def whole_lists(
+    net: Network, recordings: Sequence[Any], n_steps: int, dt: float
+) -> tuple[tuple[Any, ...], dict[str, dict[str, int]]]:
+    """The recordings with one list of spikes for a packed node, all of whose members are asked for, in place of theirs.
+
+    Returns them, and for each such node the capacities of the lists of its members, which `by_name` makes: a step pays
+    for every list.
+    """
+    asked = {r.node: r for r in recordings if isinstance(r, Spikes)}
+    capacities = {
+        whole: {m: asked[m].capacity(net, n_steps, dt) for m in members}
+        for whole, members in net.members.items()
+        if whole not in asked and asked.keys() >= set(members) and net.sizes[whole]
+    }
+    within = {m for each in capacities.values() for m in each}
+    rest = [r for r in recordings if not (isinstance(r, Spikes) and r.node in within)]
+    for whole, each in capacities.items():  # a rate for which the list holds as much as theirs together
+        rest.append(Spikes(whole, (sum(each.values()) + 1) / (net.sizes[whole] * n_steps * dt * 1e-3)))
+    return tuple(rest), capacities
+
+
+def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events: dict[str, Array]) -> dict[str, Any]:
+    """The lists of the members from that of the node they were merged into.
+
+    Spikes for which that list had no room are counted in the last step: every member knows how many it missed.
+    """
+    ids, counts, members = listed.ids, listed.counts, list(capacities)
+    xp = jnp if is_traced(ids) or is_traced(counts) else np
+    n_steps, first = counts.shape[0], np.asarray([net.parts[m].start for m in members])
+    ends = xp.cumsum(xp.asarray(counts), dtype=xp.int32)
+    ids = ids if xp is jnp else np.asarray(ids)[: ends[-1]]
+    place = xp.arange(ids.shape[0], dtype=xp.int32)
+    used = place < ends[-1]
+    step = xp.searchsorted(ends, place, side="right").astype(xp.int32)
+    owner = xp.searchsorted(xp.asarray(first, xp.int32), ids, side="right").astype(xp.int32) - 1
+    member = xp.where(used, owner, len(members))
+    order = xp.argsort(member, stable=True)
+    length = len(members) * n_steps
+    cell = xp.where(used, member * n_steps + step, length)
+    table = xp.bincount(cell, **{"length" if xp is jnp else "minlength": length + 1})[:length]
+    table = table.reshape(len(members), n_steps).astype(xp.int32)
+    totals = table.sum(1, dtype=xp.int32)
+    start = xp.cumsum(totals, dtype=xp.int32) - totals
+    sorted_ids = xp.concatenate([ids[order], xp.zeros(max(capacities.values()), xp.int32)])
+    lists: dict[str, Any] = {}
+    for k, (m, room) in enumerate(capacities.items()):
+        own = xp.arange(room, dtype=xp.int32)
+        # the last member may have more spikes than its list has room for: `sorted_ids` reaches beyond its end
+        mine = sorted_ids[xp.minimum(start[k] + own, sorted_ids.shape[0] - 1)] - int(first[k])
+        mine: Any = xp.where(own < totals[k], mine, 0).astype(xp.int32)
+        missed = xp.asarray(n_events[m]) - totals[k]
+        last = xp.arange(n_steps) == n_steps - 1
+        lists[f"{m}.spikes"] = SpikeList(mine, (table[k] + xp.where(last, missed, 0)).astype(xp.int32))
+    return lists
