@@ -42,6 +42,7 @@ def jaxed(step, graph, repeats):
         def chain(out, graph, rows):
             def once(_, out):
                 for row in rows:
+                    row, _ = jax.lax.optimization_barrier((row, out[0]))  # else XLA takes products out of the loop
                     out = step(out, graph, row)
                 return out
 

@@ -1,5 +1,5 @@
-// The loop one would write: post[indices[j]] += value[i] * weights[j] for the synapses j of every unit i that is active.
-// The yardstick of operators.py, which compiles it for this machine and calls it through ctypes.
+// The loop one would write: post[indices[j]] += value[i] * weights[j] for the synapses j of every unit i that is
+// active. The yardstick of operators.py, which compiles it for this machine and calls it through ctypes.
 #include <chrono>
 #include <cstdint>
 
