@@ -18,7 +18,8 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 from ..events import _ffi, collect
-from ._llvm import Loop, Unsupported, compile_loop, emit, lanes_of
+from ._loop import Loop, compile_loop, emit, lanes_of
+from ._writer import Unsupported
 
 fused_p = Primitive("brainsim_fused")
 fused_p.multiple_results = True

@@ -1,7 +1,7 @@
 """Elementary functions from arithmetic and bits, for vectors of any length.
 
 Polynomials after reduction of the argument: to rounding (1 to 3 units in the last place), with the values of IEEE at
-0, infinity and NaN. What is below the smallest normal number is 0. Written in the operations of `_llvm.Writer`.
+0, infinity and NaN. What is below the smallest normal number is 0. Written in the operations of `Writer`.
 """
 
 import math
@@ -22,8 +22,8 @@ class _Format:
         # (exp(r) - 1) / r for |r| <= ln 2 / 2: its Taylor series, cut where it is one of Chebyshev polynomials
         degree, edge = (5 if dtype == np.float32 else 11), math.log(2) / 2
         taylor = Polynomial([edge**k / math.factorial(k + 1) for k in range(20)])
-        cut = taylor.convert(kind=Chebyshev).truncate(degree + 1).convert(kind=Polynomial).coef
-        self.growth = cut / edge ** np.arange(degree + 1)
+        cut = np.asarray(taylor.convert(kind=Chebyshev).truncate(degree + 1).convert(kind=Polynomial).coef)
+        self.growth = [float(c) / edge**k for k, c in enumerate(cut)]
         self.log_terms = 6 if dtype == np.float32 else 12
         # ln 2 in two parts, the first short enough that its product with an exponent is exact
         short = np.float32(math.log(2)).view(np.uint32) & np.uint32(0xFFFFF000)

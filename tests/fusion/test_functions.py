@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from brainsim.events import _ffi
-from brainsim.fusion import _llvm
+from brainsim.fusion import _loop, _writer
 
 pytestmark = [
     pytest.mark.core,
@@ -24,7 +24,7 @@ def run(f, *vectors):
     """`f` of vectors by the kernel, alone, without XLA."""
     n = len(vectors[0])
     jaxpr = jax.make_jaxpr(lambda *v: (f(*v),))(*(jax.ShapeDtypeStruct((n,), v.dtype) for v in vectors))
-    kernel = _llvm.KERNEL_TYPE(_llvm.compile_loop(_llvm.Loop(jaxpr, 0, n, ()))[1])
+    kernel = _loop.KERNEL_TYPE(_loop.compile_loop(_loop.Loop(jaxpr, 0, n, ()))[1])
     out = np.full(n + 1, 77, jaxpr.out_avals[0].dtype)  # one more, which must stay as it is
     words, tally = np.zeros(n // 32 + 2, np.uint32), np.zeros(2, np.int32)
     pointers = [(ctypes.c_void_p * len(group))(*(x.ctypes.data for x in group)) for group in (vectors, [out])]
@@ -158,5 +158,5 @@ def test_any_length(n):
     ],
 )
 def test_what_is_not_elementwise_is_refused(f, reason):
-    with pytest.raises(_llvm.Unsupported, match=reason):
+    with pytest.raises(_writer.Unsupported, match=reason):
         run(f, np.ones(40, FLOAT))

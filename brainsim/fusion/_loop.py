@@ -1,0 +1,238 @@
+"""Elementwise programs as machine code: one pass over the units, written as explicit vectors and compiled by LLVM.
+
+A jaxpr whose values are scalars or one number per unit becomes a loop that loads `lanes` units, computes, and stores
+them: nothing is left to a vectoriser's judgement, and every unit is computed by the same instructions wherever it
+stands, so that batched and single runs agree bit for bit. Sums of products are fused multiply-adds where the machine
+has them. NaN and infinity behave as IEEE says: no fast-math.
+"""
+
+import ctypes
+import hashlib
+import math
+import threading
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from ._rules import check_shape, constant_of, convert, translate
+from ._writer import Value, Writer, base_type
+
+
+class Loop(NamedTuple):
+    """What a kernel computes: `jaxpr` takes `n_scalars` scalars, then vectors of `n` units, and returns vectors.
+
+    The last output is the event value: its non-zero lanes are packed into words and counted. `watched` are the outputs
+    looked at for NaN and infinity.
+    """
+
+    jaxpr: ClosedJaxpr
+    n_scalars: int
+    n: int
+    watched: tuple[int, ...]
+
+
+@cache
+def target() -> tuple[Any, str, bool]:
+    """LLVM's machine for this processor, the name and features as text, and whether it has fused multiply-adds."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
+    cpu, flat = llvm.get_host_cpu_name(), features.flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=cpu, features=flat, opt=3, codemodel="small", jit=True
+    )
+    fma = features.get("fma", False) or machine.triple.split("-")[0] in ("aarch64", "arm64")
+    return machine, cpu, bool(fma)
+
+
+def lanes_of(dtype: Any) -> int:
+    """Units per vector: 64 bytes of floats, split by LLVM where registers are shorter."""
+    return 16 if np.dtype(dtype) == np.float32 else 8
+
+
+def emit(loop: Loop, lanes: int, fma: bool) -> str:
+    """The text of the kernel in LLVM's language, its function called `kernel`."""
+    block = _Block(loop, Writer(lanes, fma))
+    count, bad, full = block.write("")
+    last_count, last_bad, tail = block.write("%mask")
+    w, vector, real = block.w, block.bad_type, base_type(block.bad_dtype)
+    reduce = f"llvm.vector.reduce.fadd.{_mangled(real, lanes)}"
+    w.declared.add(f"declare {real} @{reduce}({real}, {vector})")
+    wide, steps = f"<{lanes} x i64>", ", ".join(f"i64 {k}" for k in range(lanes))
+    return f"""{_lines(sorted(w.declared))}
+
+define void @kernel(ptr %scalars, ptr %in, ptr %out, ptr %words, i64 %begin, i64 %end, ptr %tally) {{
+entry:
+{_lines(w.head)}
+  br label %head
+head:
+  %i = phi i64 [ %begin, %entry ], [ %i.next, %full ]
+  %count = phi i32 [ 0, %entry ], [ %count.next, %full ]
+  %bad = phi {vector} [ zeroinitializer, %entry ], [ %bad.next, %full ]
+  %i.block = lshr i64 %i, {int(math.log2(lanes))}
+  %i.next = add i64 %i, {lanes}
+  %fits = icmp sle i64 %i.next, %end
+  br i1 %fits, label %full, label %rest
+full:
+{_lines(full)}
+  %count.next = add i32 %count, {count}
+  %bad.next = fadd {vector} %bad, {bad}
+  br label %head
+rest:
+  %some = icmp slt i64 %i, %end
+  br i1 %some, label %tail, label %done
+tail:
+  %left = sub i64 %end, %i
+  %left.one = insertelement {wide} poison, i64 %left, i64 0
+  %left.all = shufflevector {wide} %left.one, {wide} poison, <{lanes} x i32> zeroinitializer
+  %mask = icmp slt {wide} <{steps}>, %left.all
+{_lines(tail)}
+  %count.last = add i32 %count, {last_count}
+  %bad.last = fadd {vector} %bad, {last_bad}
+  br label %done
+done:
+  %count.all = phi i32 [ %count, %rest ], [ %count.last, %tail ]
+  %bad.all = phi {vector} [ %bad, %rest ], [ %bad.last, %tail ]
+  %bad.any = call {real} @{reduce}({real} 0.0, {vector} %bad.all)
+  %bad.bit = fcmp une {real} %bad.any, 0.0
+  %bad.int = zext i1 %bad.bit to i32
+  store i32 %count.all, ptr %tally
+  %tally.bad = getelementptr i32, ptr %tally, i64 1
+  store i32 %bad.int, ptr %tally.bad
+  ret void
+}}
+"""
+
+
+def _lines(lines: Any) -> str:
+    return "\n".join(lines)
+
+
+def _mangled(base: str, lanes: int) -> str:
+    """How the names of LLVM's intrinsics spell a vector."""
+    return f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(base, base) }"
+
+
+def _memory(dtype: Any) -> str:
+    """The type of one number in memory: a bool is a byte there."""
+    base = base_type(dtype)
+    return "i8" if base == "i1" else base
+
+
+class _Block:
+    """The instructions for one vector of units: load, compute, store, pack the events, look for NaN."""
+
+    def __init__(self, loop: Loop, w: Writer) -> None:
+        self.loop, self.w, self.jaxpr = loop, w, loop.jaxpr.jaxpr
+        ins, outs = loop.jaxpr.in_avals, loop.jaxpr.out_avals
+        for aval in (*ins, *outs):
+            check_shape(aval, loop.n, "a value")
+        self.vectors = ins[loop.n_scalars :]
+        self.scalars = [self._scalar(k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
+        self.consts = [constant_of(w, c, loop.n) for c in loop.jaxpr.consts]
+        self.sources = [self._pointer("in", k) for k in range(len(self.vectors))]
+        self.sinks = [self._pointer("out", k) for k in range(len(outs))]
+        self.mask_type = f"<{w.lanes} x i1>"
+        self.bad_dtype = np.dtype(outs[loop.watched[0]].dtype if loop.watched else np.float32)
+        self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
+
+    def write(self, mask: str) -> tuple[str, str, list[str]]:
+        """The number of events, NaN in the lanes that are not finite, and the lines; `mask` names the lanes in use, ""
+        for all."""
+        w = self.w
+        w.body = []
+        used = Value(mask, np.dtype(bool), w.lanes)
+        loaded = [self._load(at, a.dtype, mask) for at, a in zip(self.sources, self.vectors, strict=True)]
+        values = translate(w, self.jaxpr, self.consts, [*self.scalars, *loaded], self.loop.n)
+        outs = [w.vector(v) for v in values]
+        for at, out in zip(self.sinks, outs, strict=True):
+            self._store(at, out, mask)
+        hit = convert(w, outs[-1], np.dtype(bool))
+        hit = w.op("and", hit, used) if mask else hit
+        kind = f"i{w.lanes}"
+        word = w.write(f"bitcast {self.mask_type} {hit.ref} to {kind}", w.lanes)
+        at = w.write(f"getelementptr {kind}, ptr %words, i64 %i.block", w.lanes)
+        w.body.append(f"  store {kind} {word}, ptr {at}, align 1")
+        w.declared.add(f"declare {kind} @llvm.ctpop.{kind}({kind})")
+        count = w.write(f"call {kind} @llvm.ctpop.{kind}({kind} {word})", w.lanes)
+        count = w.write(f"zext {kind} {count} to i32", w.lanes)
+        # x 0 is 0 but for NaN and infinity, and a sum keeps a NaN
+        bad = w.constant(0, self.bad_dtype, w.lanes)
+        for k in self.loop.watched:
+            bad = w.fused(outs[k], w.like(0, bad), bad)
+        bad = w.select(used, bad, w.like(0, bad)) if mask else bad
+        return count, bad.ref, w.body
+
+    def _pointer(self, array: str, k: int) -> str:
+        """Entry `k` of an array of pointers."""
+        at = self.w.write(f"getelementptr ptr, ptr %{array}, i64 {k}", 0)
+        return self.w.write(f"load ptr, ptr {at}", 0)
+
+    def _scalar(self, k: int, dtype: Any) -> Value:
+        kind = _memory(dtype)
+        ref = self.w.write(f"load {kind}, ptr {self._pointer('scalars', k)}", 0)
+        ref = self.w.write(f"icmp ne i8 {ref}, 0", 0) if kind == "i8" else ref
+        return Value(ref, np.dtype(dtype), 0)
+
+    def _load(self, pointer: str, dtype: Any, mask: str) -> Value:
+        w, kind, align = self.w, _memory(dtype), np.dtype(dtype).itemsize
+        at, vector = w.write(f"getelementptr {kind}, ptr {pointer}, i64 %i", w.lanes), f"<{w.lanes} x {kind}>"
+        if mask:
+            name = f"@llvm.masked.load.{_mangled(kind, w.lanes)}.p0"
+            w.declared.add(f"declare {vector} {name}(ptr, i32, {self.mask_type}, {vector})")
+            args = f"ptr {at}, i32 {align}, {self.mask_type} {mask}, {vector} zeroinitializer"
+            ref = w.write(f"call {vector} {name}({args})", w.lanes)
+        else:
+            ref = w.write(f"load {vector}, ptr {at}, align {align}", w.lanes)
+        ref = w.write(f"icmp ne {vector} {ref}, zeroinitializer", w.lanes) if kind == "i8" else ref
+        return Value(ref, np.dtype(dtype), w.lanes)
+
+    def _store(self, pointer: str, value: Value, mask: str) -> None:
+        w, kind, align = self.w, _memory(value.dtype), value.dtype.itemsize
+        at, vector = w.write(f"getelementptr {kind}, ptr {pointer}, i64 %i", w.lanes), f"<{w.lanes} x {kind}>"
+        ref = w.write(f"zext {value.type} {value.ref} to {vector}", w.lanes) if kind == "i8" else value.ref
+        if mask:
+            name = f"@llvm.masked.store.{_mangled(kind, w.lanes)}.p0"
+            w.declared.add(f"declare void {name}({vector}, ptr, i32, {self.mask_type})")
+            args = f"{vector} {ref}, ptr {at}, i32 {align}, {self.mask_type} {mask}"
+            w.body.append(f"  call void {name}({args})")
+        else:
+            w.body.append(f"  store {vector} {ref}, ptr {at}, align {align}")
+
+
+_compiled: dict[int, tuple[Any, int]] = {}  # id -> (engine, address); engines own the code and must live
+_lock = threading.Lock()
+
+
+def compile_loop(loop: Loop) -> tuple[int, int]:
+    """`(id, address)` of the kernel; the id is a hash of its text and the processor, the same in every process."""
+    machine, cpu, fma = target()
+    text = emit(loop, lanes_of(loop.jaxpr.jaxpr.outvars[-1].aval.dtype), fma)
+    number = int.from_bytes(hashlib.sha256(f"{cpu}\n{text}".encode()).digest()[:8], "little") >> 1
+    with _lock:
+        if number not in _compiled:
+            _compiled[number] = _machine_code(text, machine)
+    return number, _compiled[number][1]
+
+
+def _machine_code(text: str, machine: Any) -> tuple[Any, int]:
+    """The engine that owns the compiled kernel, and its address."""
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine, engine.get_function_address("kernel")
+
+
+KERNEL_TYPE = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * 4, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+"""scalars, in, out: arrays of pointers; words; begin (a multiple of 64), end; tally: two int32."""
