@@ -188,7 +188,10 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
     uses.update(v for v in jaxpr.outvars if not isinstance(v, Literal))  # never deferred across a call
 
     def read(v: Any) -> Value:
-        return w.constant(np.asarray(v.val).item(), v.aval.dtype) if isinstance(v, Literal) else env[v]
+        if not isinstance(v, Literal):
+            return env[v]
+        aval: Any = v.aval
+        return w.constant(np.asarray(v.val).item(), aval.dtype)
 
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
