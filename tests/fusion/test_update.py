@@ -281,7 +281,7 @@ def test_derivatives_of_every_order_are_those_of_xla(name):
         jax.jit(lambda a, f=f: ORDERS[name](lambda a: moved(a, f), a, tangent))(args) for f in (True, False)
     )
     scale = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(theirs))
-    near = 2e-4 if FLOAT == np.float32 else 1e-10
+    near = 2e-4 if np.float32 == FLOAT else 1e-10
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=near, atol=near * scale), mine, theirs)
 
 
