@@ -1,3 +1,4 @@
-"""Elementwise programs over the units of a node, compiled to one pass in place."""
+"""Elementwise programs over the units of a node, compiled to one pass in place, and their derivatives."""
 
+from . import _tangent as _tangent  # the rules of the derivative
 from ._fused import Program as Program, fused as fused, unavailable as unavailable, why_not as why_not

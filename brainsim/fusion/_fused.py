@@ -1,7 +1,7 @@
 """One primitive: an elementwise program over the units of a node as one pass in place, with all its derivatives.
 
-The primal runs the compiled kernel where there is one; derivatives, other platforms and the meaning are those of
-`reference`, the same program in JAX.
+The kernel runs where there is one; the meaning, and what other platforms run, is `reference`, the same program in JAX.
+Derivatives are in `_tangent`.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import batching, mlir
 
 from ..events import _ffi, collect
 from ._loop import Loop, compile_loop, emit, lanes_of
@@ -92,15 +92,15 @@ def fused(
     return out[:k], out[k : k + len(rings)], *out[k + len(rings) : -1], out[-1] > 0
 
 
-def _split(program: Program, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+def split(program: Program, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     end = len(operands) - 2 * program.n_rings
     s = program.n_scalars
     return [*operands[:s]], [*operands[s:end]], [*operands[end::2]], [*operands[end + 1 :: 2]]
 
 
-def _smooth(program: Program, *operands: Any) -> list[Any]:
+def smooth(program: Program, *operands: Any) -> list[Any]:
     """The outputs that may have a derivative: vectors and rings, of one batch element."""
-    scalars, vectors, slots, rings = _split(program, operands)
+    scalars, vectors, slots, rings = split(program, operands)
     taken = [collect(ring, slot) for slot, ring in zip(slots, rings, strict=True)]
     outs = jaxpr_as_fun(program.jaxpr)(*scalars, *vectors, *(row for row, _ in taken))
     return [*outs, *(ring for _, ring in taken)]
@@ -115,7 +115,7 @@ def pack(value: Any) -> Any:
 
 
 def _one(program: Program, *operands: Any) -> list[Any]:
-    outs = _smooth(program, *operands)
+    outs = smooth(program, *operands)
     k = len(program.jaxpr.out_avals)
     value = lax.stop_gradient(outs[k - 1])
     bad = jnp.zeros((), bool)
@@ -124,21 +124,21 @@ def _one(program: Program, *operands: Any) -> list[Any]:
     return [*outs, pack(value), jnp.sum(value != 0, dtype=jnp.int32), bad.astype(jnp.int32)]
 
 
-def _over(fn: Callable, rank: int, operands: Sequence[Any]) -> list[Any]:
+def over(fn: Callable, rank: int, operands: Sequence[Any]) -> list[Any]:
     """`fn` of one batch element over `rank` leading axes, each of size 1 or that of the batch."""
     if rank == 0:
         return fn(*operands)
     shared = [x.shape[0] == 1 for x in operands]
     args = [x[0] if s else x for x, s in zip(operands, shared, strict=True)]
     if all(shared):
-        return [x[None] for x in _over(fn, rank - 1, args)]
-    inner = partial(_over, fn, rank - 1)
+        return [x[None] for x in over(fn, rank - 1, args)]
+    inner = partial(over, fn, rank - 1)
     return jax.vmap(lambda *args: inner(args), in_axes=[None if s else 0 for s in shared])(*args)
 
 
 def reference(*operands: Any, program: Program, rank: int) -> list[Any]:
     """What `fused_p` computes, in JAX."""
-    return _over(partial(_one, program), rank, operands)
+    return over(partial(_one, program), rank, operands)
 
 
 @fused_p.def_abstract_eval
@@ -150,22 +150,6 @@ def _(*operands, program, rank):
     words = ShapedArray((*batch, -(-program.n // 32)), np.dtype(np.uint32))
     count = ShapedArray(batch, np.dtype(np.int32))
     return [*outs, words, count, count]
-
-
-def _jvp(primals, tangents, *, program, rank):
-    outs = fused_p.bind(*primals, program=program, rank=rank)
-    moving = [i for i, t in enumerate(tangents) if type(t) is not ad.Zero]
-
-    def part(*args):
-        operands = list(primals)
-        for i, x in zip(moving, args, strict=True):
-            operands[i] = x
-        return _over(partial(_smooth, program), rank, operands)
-
-    _, dsmooth = jax.jvp(part, [primals[i] for i in moving], [tangents[i] for i in moving])
-    none = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in outs]
-    douts = [z if d.dtype == jax.dtypes.float0 else d for z, d in zip(none, dsmooth, strict=False)]
-    return outs, [*douts, *none[len(douts) :]]
 
 
 def _batch_rule(operands, dims, *, program, rank):
@@ -185,7 +169,6 @@ def _batch_rule(operands, dims, *, program, rank):
     return outs, [0] * len(outs)
 
 
-ad.primitive_jvps[fused_p] = _jvp
 batching.primitive_batchers[fused_p] = _batch_rule
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
 from ..core import Clock, Events
@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     """How the operands of a step become those of a fused program, and its outputs a state and events."""
 
     program: Program
-    support: tuple[ClosedJaxpr, tuple[int, ...]] | None  # its program, and the places of the operands of that
+    support: tuple[Program, tuple[int, ...]] | None  # where the surrogate has one: its program, the operands' places
     params: Any  # the arrays of node and solver
     scalars: tuple[int, ...]  # places among the leaves of the arguments
     vectors: tuple[int, ...]
@@ -36,10 +36,11 @@ class Plan(NamedTuple):
         own = [(slots[port], rings[port]) for port in self.ports]
         support = None
         if self.support is not None:
-            # in JAX, beside the kernel: only the derivative reads it, and where there is none XLA drops it
-            closed, places = self.support
+            # a kernel of its own: only the derivative reads it, and where there is none XLA drops the call
+            program, places = self.support
             operands = [*leaves, *(collect(ring, slot)[0] for slot, ring in own)]
-            (support,) = jaxpr_as_fun(closed)(*(operands[i] for i in places))
+            needed = [operands[i] for i in places]
+            (support,), *_ = fused(program, needed[: program.n_scalars], needed[program.n_scalars :], [])
         scalars, vectors = [leaves[i] for i in self.scalars], [leaves[i] for i in self.vectors]
         outs, left, words, count, bad = fused(self.program, scalars, vectors, own)
         y, z = jax.tree.unflatten(self.tree, [outs[i] if i >= 0 else leaves[~i] for i in self.outputs])
@@ -87,10 +88,8 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     unread = [port for k, port in enumerate(ports) if n_args + k not in used]
     if unread:
         return f"port {unread[0]!r} is not read"
-    scalars = tuple(i for i in used if i < n_args and avals[i].shape == ())
-    vectors = tuple(i for i in used if i < n_args and avals[i].shape != ())
-    order = [*scalars, *vectors, *range(n_args, n_args + len(ports))]
-    jaxpr = jaxpr.replace(invars=[jaxpr.invars[used.index(i)] for i in order])
+    jaxpr, scalars, vectors = _sorted(jaxpr, used, avals)
+    vectors = tuple(i for i in vectors if i < n_args)
     first, n_y = len(jax.tree.leaves(params)), len(jax.tree.leaves(y))
     alias = tuple(vectors.index(first + k) if first + k in vectors else -1 for k in computed)
     watched = tuple(i for i, k in enumerate(computed) if k < n_y)
@@ -98,8 +97,9 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     outputs = tuple(~i if i < n_args else computed.index(k) for k, i in enumerate(kept))
     beside = None
     if support is not None:
-        jaxpr, used = _only(closed, [n_state + 1])
-        beside = closed.replace(jaxpr=jaxpr), used
+        jaxpr, own_scalars, own_vectors = _sorted(*_only(closed, [n_state + 1]), avals)
+        own = Program(closed.replace(jaxpr=jaxpr), n, len(own_scalars), 0, (-1,), ())
+        beside = own, (*own_scalars, *own_vectors)
     how = why_not(program)
     return how or Plan(program, beside, params, scalars, vectors, ports, outputs, jax.tree.structure(state))
 
@@ -108,3 +108,10 @@ def _only(closed: ClosedJaxpr, outputs: list[int]) -> tuple[Any, tuple[int, ...]
     """The program cut to some outputs, and the places of the operands that it needs."""
     jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [k in outputs for k in range(len(closed.jaxpr.outvars))])
     return jaxpr, tuple(i for i, u in enumerate(used) if u)
+
+
+def _sorted(jaxpr: Any, used: tuple[int, ...], avals: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """The program with its scalar operands first, the places of these and of the others."""
+    scalars = tuple(i for i in used if avals[i].shape == ())
+    vectors = tuple(i for i in used if avals[i].shape != ())
+    return jaxpr.replace(invars=[jaxpr.invars[used.index(i)] for i in (*scalars, *vectors)]), scalars, vectors

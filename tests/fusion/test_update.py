@@ -242,6 +242,49 @@ def test_gradients_are_those_of_xla_and_values_those_of_the_plain_run():
     np.testing.assert_allclose(forward, total, rtol=1e-4)
 
 
+def moved(args, fuse=True):
+    """A smooth function of the state, the input and the arrivals of two steps: every operand but the scalars moves."""
+    y, inp, rings = args
+    pop = bs.Population(bs.MorrisLecar(), N, RECEPTORS, surrogate=bs.Triangular(10.0))
+    _, z, _ = start(pop)
+    for n in (4, 5):
+        new = update(pop, bs.ExponentialEuler(), y, z, rings, inp, clock(n), fuse=fuse)
+        y, z, rings = new.y, new.z, new.rings
+    out = [jnp.sum(jnp.sin(0.1 * x)) for x in jax.tree.leaves((y, rings))]
+    return sum(out) + jnp.sum(new.events.value * jnp.arange(N, dtype=FLOAT))
+
+
+ORDERS = {
+    "grad": lambda f, a, t: jax.grad(f)(a),
+    "jvp": lambda f, a, t: jax.jvp(f, (a,), (t,))[1],
+    "grad of checkpoint": lambda f, a, t: jax.grad(jax.checkpoint(f))(a),
+    "vmap of grad": lambda f, a, t: jax.vmap(jax.grad(f))(jax.tree.map(lambda x: jnp.stack([x, 1.01 * x]), a)),
+    "grad of vmap": lambda f, a, t: jax.grad(
+        lambda a: jnp.sum(
+            jax.vmap(lambda y, k: f((y, a[1] * k, a[2])), (0, 0))(
+                jax.tree.map(lambda x: jnp.stack([x, 1.01 * x]), a[0]), jnp.asarray([1.0, 0.9], FLOAT)
+            )
+        )
+    )(a),
+    "jvp of grad": lambda f, a, t: jax.jvp(jax.grad(f), (a,), (t,))[1],
+    "grad of jvp": lambda f, a, t: jax.grad(lambda a: jax.jvp(f, (a,), (t,))[1])(a),
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=core) if n in ("grad", "jvp") else n for n in ORDERS])
+def test_derivatives_of_every_order_are_those_of_xla(name):
+    pop = bs.Population(bs.MorrisLecar(), N, RECEPTORS)
+    y, _, rings = start(pop)
+    args = y, jnp.linspace(0.0, 100.0, N, dtype=FLOAT), rings
+    tangent = jax.tree.map(lambda x: jnp.cos(3 * x), args)
+    mine, theirs = (
+        jax.jit(lambda a, f=f: ORDERS[name](lambda a: moved(a, f), a, tangent))(args) for f in (True, False)
+    )
+    scale = max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(theirs))
+    near = 2e-4 if np.float32 == FLOAT else 1e-10
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=near, atol=near * scale), mine, theirs)
+
+
 @core
 def test_many_units_and_batches_share_threads_and_give_the_same():
     """Above the size from which threads share the work: the same numbers as in pieces below it."""
