@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 
-def plain(folder, n_pre, n_post, repeats):
+def plain(folder, n_pre, n_post):
     """The loop one would write (plain_propagate.cc), compiled for this machine."""
     loop = ctypes.CDLL(f"{folder}/plain.so").plain_propagate
     loop.restype = ctypes.c_double
@@ -24,8 +24,7 @@ def plain(folder, n_pre, n_post, repeats):
 
         def run(out):
             out = np.array(out)
-            for _ in range(repeats):
-                loop(ctypes.c_void_p(out.ctypes.data), *address, ctypes.c_int64(n_pre), ctypes.c_int64(len(values)))
+            loop(ctypes.c_void_p(out.ctypes.data), *address, ctypes.c_int64(n_pre), ctypes.c_int64(len(values)))
             return out
 
         return run
@@ -33,20 +32,16 @@ def plain(folder, n_pre, n_post, repeats):
     return compiled
 
 
-def jaxed(step, graph, repeats):
+def jaxed(step, graph):
     """A jitted chain of `step(out, graph, value)`, one for each row; the rows are arrays of their own, never copied."""
     import jax
 
     def compiled(values):
         @jax.jit
         def chain(out, graph, rows):
-            def once(_, out):
-                for row in rows:
-                    row, _ = jax.lax.optimization_barrier((row, out[0]))  # else XLA takes products out of the loop
-                    out = step(out, graph, row)
-                return out
-
-            return jax.lax.fori_loop(0, repeats, once, out) if repeats > 1 else once(0, out)
+            for row in rows:
+                out = step(out, graph, row)
+            return out
 
         leaves, kind = jax.tree.flatten(values)
         rows = [kind.unflatten(jax.numpy.asarray(x) for x in row) for row in zip(*leaves, strict=True)]
@@ -55,7 +50,7 @@ def jaxed(step, graph, repeats):
     return compiled
 
 
-def brainsim(folder, n_pre, n_post, repeats, words=False):
+def brainsim(folder, n_pre, n_post, words=False):
     import jax.numpy as jnp
 
     from brainsim.events import CSR, backend, deposit
@@ -69,7 +64,7 @@ def brainsim(folder, n_pre, n_post, repeats, words=False):
         value, packed = row if words else (row, None)
         return deposit(out[None], *graph_weight, value, words=packed)[0]
 
-    compiled = jaxed(step, (graph, weight), repeats)
+    compiled = jaxed(step, (graph, weight))
     return (lambda values: compiled((values, pack(values)))) if words else compiled
 
 
@@ -77,7 +72,7 @@ def brainsim_words(*args):
     return brainsim(*args, words=True)
 
 
-def brainevent(folder, n_pre, n_post, repeats):
+def brainevent(folder, n_pre, n_post):
     import jax.numpy as jnp
     from brainevent import CSR, BinaryArray
 
@@ -85,18 +80,18 @@ def brainevent(folder, n_pre, n_post, repeats):
 
     def compiled(values):  # the graph is a constant: it refuses to be traced, and keeps what one trace has made of it
         graph = CSR((data, indices, indptr), shape=(n_pre, n_post))
-        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None, repeats)(values != 0)
+        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)(values != 0)
 
     return compiled
 
 
-def dense(folder, n_pre, n_post, repeats):
+def dense(folder, n_pre, n_post):
     import jax.numpy as jnp
 
     weight, indptr, indices = (np.load(f"{folder}/{x}.npy") for x in ("weight", "indptr", "indices"))
     matrix = np.zeros((n_pre, n_post), np.float32)
     np.add.at(matrix, (np.repeat(np.arange(n_pre), np.diff(indptr)), indices), weight)
-    return jaxed(lambda out, w, row: out + row @ w, jnp.asarray(matrix), repeats)
+    return jaxed(lambda out, w, row: out + row @ w, jnp.asarray(matrix))
 
 
 def pack(values):
@@ -112,13 +107,12 @@ def main():
     parser.add_argument("n_pre", type=int)
     parser.add_argument("n_post", type=int)
     parser.add_argument("threads", type=int)
-    parser.add_argument("repeats", type=int, help="of all rows, in one call")
     args = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    compiled = globals()[args.way](args.folder, args.n_pre, args.n_post, args.repeats)
+    compiled = globals()[args.way](args.folder, args.n_pre, args.n_post)
     start, known = np.zeros(args.n_post, np.float32), {}
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:

@@ -21,8 +21,6 @@ ACTIVITIES = (1e-4, 1e-3, 1e-2, 1e-1)
 DENSE_MOST = 2e7  # entries of a matrix worth trying
 EVENTS = 2e7  # synaptic events of a measurement, if STEPS steps bring them
 STEPS = 200
-SMALL = 1e6  # synapses of a graph that is in the cache anyhow: its steps are repeated, so that the call counts little
-REPEATS = 20
 WAYS = (("plain", 1), ("brainsim", 1), ("brainsim_words", 1), ("brainsim_words", 2), ("brainevent", 1), ("dense", 1))
 SAME = 1e-3  # relative: float32 sums of up to 1e5 terms in another order
 
@@ -33,8 +31,8 @@ console = Console(width=None if Console().is_terminal else 150)
 class Way:
     """A worker process; `measure(name)` times the values of that name."""
 
-    def __init__(self, way, threads, python, env, folder, n, repeats):
-        command = [python, str(HERE / "_op_worker.py"), way, folder, str(n), str(n), str(threads), str(repeats)]
+    def __init__(self, way, threads, python, env, folder, n):
+        command = [python, str(HERE / "_op_worker.py"), way, folder, str(n), str(n), str(threads)]
         pipe = subprocess.PIPE
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  lives as long as the process
         self._process = subprocess.Popen(command, env=env, text=True, stdin=pipe, stdout=pipe, stderr=self._errors)
@@ -76,17 +74,16 @@ def make(folder, n, k, seed=0):
 
 def graph_records(n, k, ways, rounds, folder):
     """Records of all ways over one graph, their measurements interleaved."""
-    sizes, repeats = make(folder, n, k), REPEATS if n * k < SMALL else 1
+    sizes = make(folder, n, k)
     workers, records = {}, []
     for way, threads, python, env in ways:
         if way == "dense" and n * n > DENSE_MOST:
             continue
         try:
-            workers[way, threads] = Way(way, threads, python, env, folder, n, repeats)
+            workers[way, threads] = Way(way, threads, python, env, folder, n)
         except RuntimeError as e:
             console.print(f"  [red]{way} failed: {e}[/]")
     for activity, (steps, events) in sizes.items():
-        events *= repeats
         runs = {key: [] for key in workers}
         for _ in range(rounds):
             for key, worker in workers.items():
@@ -96,7 +93,7 @@ def graph_records(n, k, ways, rounds, folder):
             if abs(mine[0]["sum"] - truth) > SAME * abs(truth):
                 raise RuntimeError(f"{way} adds up to {mine[0]['sum']}, the plain loop to {truth}")
             record = dict(way=way, threads=threads, units=n, synapses=n * k, activity=activity)
-            record |= dict(steps=steps, events_per_step=events / steps / repeats)
+            record |= dict(steps=steps, events_per_step=events / steps)
             for clock in ("cpu", "wall"):
                 each = [r[f"{clock}_s"] / max(events, 1) * 1e9 for r in mine]
                 ratios = [a[f"{clock}_s"] / b[f"{clock}_s"] for a, b in zip(mine, runs["plain", 1], strict=True)]
