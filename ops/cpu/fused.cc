@@ -29,7 +29,7 @@ Kernel find(int64_t id) {
 }
 
 constexpr int64_t kChunk = 4096;  // units at a time: what a chunk writes is still in the cache when it is cleared
-constexpr int64_t kUnitsWorthSharing = 1 << 14;
+constexpr int64_t kUnitsWorthSharing = 1 << 17;
 
 // An operand of any type, seen element by element of the batch.
 struct Operand {
