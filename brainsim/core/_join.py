@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import is_traced
-from ..events import CSR, Dense
+from ..events import CSR, Dense, DrawnRows
+from ._delay import AbstractDelay
 from ._edge import GapJunctions, Projection
 from ._wiring import Route, weight_shape
 
@@ -227,3 +228,9 @@ JOIN: Final[dict[type, Callable[[Any, Places], list[Joined]]]] = {
     GapJunctions: join_gap_junctions,
 }
 """How edges of a type move to packed nodes; nodes that any other edge reads or reaches stay as they are."""
+
+
+def movable(edge: Any) -> bool:
+    """Whether `edge` can move to packed nodes: its type is known here, its rows and delays are stored arrays."""
+    learnt, drawn = getattr(edge, "delay", None), getattr(edge, "connect", None)
+    return type(edge) in JOIN and not isinstance(learnt, AbstractDelay) and not isinstance(drawn, DrawnRows)

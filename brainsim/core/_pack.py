@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..base import unknown
 from ._input import AbstractInput
-from ._join import JOIN, Place, side_by_side
+from ._join import JOIN, Place, movable, side_by_side
 from ._network import Network
 from ._node import AbstractNode, Population, Source
 from ._part import Part, parameters_of, resized
@@ -25,7 +25,7 @@ def pack(net: Network, *, keep: Iterable[str] = ()) -> Network:
     - populations of one unit, with the same receptors, noise and surrogate (types, ports and static fields alike;
       parameters may differ: they become arrays), and sources of one kind (`Poisson`, `Regular`, `External`). What an
       INSTANT edge joins stays apart, so do units that are not elementwise, those with waveforms as parameters, and
-      nodes of edges of one's own type;
+      nodes of edges of one's own type, of `Procedural` ones and of those whose delays are learnt;
     - projections into the same port, whatever their weights and delays; with short-term plasticity where every pre
       unit has one; gap junctions of one delay; Poisson inputs onto different units. `Dense` ones stay apart.
 
@@ -56,10 +56,11 @@ def pack(net: Network, *, keep: Iterable[str] = ()) -> Network:
     for name in sorted(keep):
         if name not in net.nodes:
             raise ValueError(f"pack: keep: {unknown('node', name, net.nodes)}")
-    edges_of: dict[type, dict[str, Any]] = {}
+    edges_of: dict[type | None, dict[str, Any]] = {}
     for name, edge in net.edges.items():
-        edges_of.setdefault(type(edge), {})[name] = edge
-        if type(edge) not in JOIN:
+        kind = type(edge) if movable(edge) else None
+        edges_of.setdefault(kind, {})[name] = edge
+        if kind is None:
             keep |= {edge.writes[0], *edge.reads.values()}
     taken = {*net.nodes, *net.edges}
     nodes, parts, places = {}, {}, {}
@@ -75,8 +76,8 @@ def pack(net: Network, *, keep: Iterable[str] = ()) -> Network:
                 parts[m] = Part(name, start, start + old.size, init_values=getattr(old, "init_values", {}))
     edges = {}
     for kind, group in edges_of.items():
-        moved = JOIN[kind](group, places) if kind in JOIN else []
-        edges |= {} if kind in JOIN else group
+        moved = [] if kind is None else JOIN[kind](group, places)
+        edges |= group if kind is None else {}
         for edge, names in moved:
             name = next(iter(names))
             stateful = {old: units for old, units in names.items() if units is not None}

@@ -15,6 +15,7 @@ import numpy as np
 from ..base import unknown
 from ..core import Network, State
 from ..events import backend
+from ..fusion import unavailable
 from ..simulate import AbstractSink, SpikeTrain, from_arrays, to_arrays
 
 _KEPT = 2  # checkpoints kept: the last one and the one before
@@ -22,13 +23,14 @@ _KEPT = 2  # checkpoints kept: the last one and the one before
 
 def provenance() -> dict[str, Any]:
     """Versions, precision and backend of this process: what a result needs to be repeated."""
-    names = ("brainsim", "jax", "jaxlib", "equinox", "diffrax", "numpy")
+    names = ("brainsim", "jax", "jaxlib", "equinox", "diffrax", "llvmlite", "numpy")
     versions = {name: _version(name) for name in names}
     return {
         "versions": versions | {"python": platform.python_version()},
         "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
         "platform": jax.default_backend(),
         "kernels": backend(),
+        "fusion": unavailable() or "on",
     }
 
 

@@ -215,6 +215,8 @@ def test_what_cannot_be_merged_stays():
         "F0": bs.Population(bs.LIF(), 8, receptors(), detach_reset=True),
         "G0": bs.Population(bs.LIF(), 8, receptors()),  # of an unknown edge
         "H0": bs.Population(bs.LIF(), 8, receptors()),  # within the step of E0
+        "K0": bs.Population(bs.LIF(), 8, receptors()),  # reached by a delay that is learnt
+        "L0": bs.Population(bs.LIF(), 8, receptors()),  # reached by rows that are drawn
         "J0": bs.Population(bs.VoltageClamp(bs.LIF(), bs.Sine(1.0, 10.0)), 8, receptors()),
         "J1": bs.Population(bs.VoltageClamp(bs.LIF(), bs.Sine(2.0, 10.0)), 8, receptors()),
         "S0": replay([(1, 1), (9, 2)], 4),
@@ -222,6 +224,8 @@ def test_what_cannot_be_merged_stays():
     }
     edges = {
         "own": Own("G0"),
+        "learnt": bs.Projection("K0", "K0.exc", bs.OneToOne(), weight=1.0, delay=bs.LinearDelay(0.55), max_delay=2.0),
+        "drawn": bs.Projection("L0", "L0.exc", bs.Procedural(bs.FixedProbability(0.3)), weight=1.0),
         "within": bs.Projection("E0[:8]", "H0.exc", bs.OneToOne(), weight=1.0, delay=bs.INSTANT),
         "S0B0": bs.Projection("S0", "B0.exc", bs.AllToAll(), weight=40.0),
         "S0E1": bs.Projection("S0", "E1.exc", bs.AllToAll(), weight=20.0),
