@@ -6,7 +6,7 @@ Derivatives are in `_tangent`.
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +18,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir
 
 from ..events import _ffi, collect
-from ._loop import Loop, compile_loop, emit, lanes_of
-from ._writer import Unsupported
+from ._loop import Loop, check_llvm, compile_loop, refusal
 
 fused_p = Primitive("brainsim_fused")
 fused_p.multiple_results = True
@@ -62,19 +61,15 @@ def unavailable() -> str:
     if not _ffi.loaded():
         return _ffi.status()
     try:
-        import llvmlite.binding  # noqa: F401
-    except Exception as e:  # a broken LLVM must cost speed, never the run
-        return f"llvmlite cannot be used: {e}"
+        check_llvm()
+    except Exception as e:  # a broken or old LLVM must cost speed, never the run
+        return f"llvmlite cannot be used: {e}".splitlines()[0]
     return ""
 
 
 def why_not(program: Program) -> str:
     """Empty where the program has a kernel, else the reason why it has none."""
-    try:
-        emit(program.loop, lanes_of(program.jaxpr.out_avals[-1].dtype), True)
-    except Unsupported as e:
-        return str(e)
-    return ""
+    return refusal(program.loop)
 
 
 def fused(
@@ -143,7 +138,7 @@ def reference(*operands: Any, program: Program, rank: int) -> list[Any]:
 
 @fused_p.def_abstract_eval
 def _(*operands, program, rank):
-    batch = np.broadcast_shapes(*(x.shape[:rank] for x in operands))
+    batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
     rings = operands[len(operands) - 2 * program.n_rings + 1 :: 2] if program.n_rings else ()
     outs = [ShapedArray((*batch, *a.shape), a.dtype) for a in program.jaxpr.out_avals]
     outs += [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in rings]
@@ -172,7 +167,7 @@ def _batch_rule(operands, dims, *, program, rank):
 batching.primitive_batchers[fused_p] = _batch_rule
 
 
-@cache
+@lru_cache(maxsize=256)
 def _jitted(**params: Any) -> Callable:
     return jax.jit(partial(fused_p.bind, **params))
 

@@ -10,14 +10,14 @@ import ctypes
 import hashlib
 import math
 import threading
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ._rules import check_shape, constant_of, convert, translate
-from ._writer import Value, Writer, base_type
+from ._writer import Unsupported, Value, Writer, base_type
 
 
 class Loop(NamedTuple):
@@ -34,19 +34,25 @@ class Loop(NamedTuple):
 
 
 @cache
-def target() -> tuple[Any, str, bool]:
-    """LLVM's machine for this processor, the name and features as text, and whether it has fused multiply-adds."""
+def target() -> tuple[str, bool]:
+    """The processor, and whether it has fused multiply-adds."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features()
-    cpu, flat = llvm.get_host_cpu_name(), features.flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=cpu, features=flat, opt=3, codemodel="small", jit=True
+    name = llvm.get_host_cpu_name()
+    arm = llvm.get_process_triple().split("-")[0] in ("aarch64", "arm64")
+    return name, arm or bool(llvm.get_host_cpu_features().get("fma", False))
+
+
+def check_llvm() -> None:
+    """Raise where LLVM is missing, or too old for the text that `emit` writes."""
+    import llvmlite.binding as llvm
+
+    target()
+    llvm.parse_assembly(
+        "define <4 x i32> @f(<4 x i32> %x) {\n %y = add <4 x i32> %x, splat (i32 1)\n ret <4 x i32> %y\n}"
     )
-    fma = features.get("fma", False) or machine.triple.split("-")[0] in ("aarch64", "arm64")
-    return machine, cpu, bool(fma)
 
 
 def lanes_of(dtype: Any) -> int:
@@ -129,15 +135,17 @@ class _Block:
     def __init__(self, loop: Loop, w: Writer) -> None:
         self.loop, self.w, self.jaxpr = loop, w, loop.jaxpr.jaxpr
         ins, outs = loop.jaxpr.in_avals, loop.jaxpr.out_avals
-        for aval in (*ins, *outs):
-            check_shape(aval, loop.n, "a value")
+        for aval in ins[: loop.n_scalars]:
+            check_shape(aval, (), "an operand")
+        for aval in (*ins[loop.n_scalars :], *outs):
+            check_shape(aval, (loop.n,), "a state or operand")
         self.vectors = ins[loop.n_scalars :]
         self.scalars = [self._scalar(k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
         self.consts = [constant_of(w, c, loop.n) for c in loop.jaxpr.consts]
         self.sources = [self._pointer("in", k) for k in range(len(self.vectors))]
         self.sinks = [self._pointer("out", k) for k in range(len(outs))]
         self.mask_type = f"<{w.lanes} x i1>"
-        self.bad_dtype = np.dtype(outs[loop.watched[0]].dtype if loop.watched else np.float32)
+        self.bad_dtype = np.result_type(np.float32, *(outs[k].dtype for k in loop.watched))
         self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
 
     def write(self, mask: str) -> tuple[str, str, list[str]]:
@@ -163,7 +171,7 @@ class _Block:
         # x 0 is 0 but for NaN and infinity, and a sum keeps a NaN
         bad = w.constant(0, self.bad_dtype, w.lanes)
         for k in self.loop.watched:
-            bad = w.fused(outs[k], w.like(0, bad), bad)
+            bad = w.fused(convert(w, outs[k], self.bad_dtype), w.like(0, bad), bad)
         bad = w.select(used, bad, w.like(0, bad)) if mask else bad
         return count, bad.ref, w.body
 
@@ -210,26 +218,46 @@ _lock = threading.Lock()
 
 def compile_loop(loop: Loop) -> tuple[int, int]:
     """`(id, address)` of the kernel; the id is a hash of its text and the processor, the same in every process."""
-    machine, cpu, fma = target()
-    text = emit(loop, lanes_of(loop.jaxpr.jaxpr.outvars[-1].aval.dtype), fma)
+    cpu, fma = target()
+    text = emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), fma)
     number = int.from_bytes(hashlib.sha256(f"{cpu}\n{text}".encode()).digest()[:8], "little") >> 1
     with _lock:
         if number not in _compiled:
-            _compiled[number] = _machine_code(text, machine)
+            _compiled[number] = _machine_code(text)
     return number, _compiled[number][1]
 
 
-def _machine_code(text: str, machine: Any) -> tuple[Any, int]:
+@lru_cache(maxsize=256)
+def refusal(loop: Loop) -> str:
+    """Empty where the kernel can be built, else the reason. A fault of this translation must cost speed, never the
+    run."""
+    import llvmlite.binding as llvm
+
+    try:
+        llvm.parse_assembly(emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), target()[1])).verify()
+    except Unsupported as e:
+        return str(e)
+    except Exception as e:
+        return f"its kernel cannot be built, {type(e).__name__}: {e}".splitlines()[0]
+    return ""
+
+
+def _machine_code(text: str) -> tuple[Any, int]:
     """The engine that owns the compiled kernel, and its address."""
     import llvmlite.binding as llvm
 
+    target()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    # constants are addressed relative to the code, so both must lie in one block of memory: `use_lmm`
+    described = llvm.Target.from_default_triple()
+    machine = described.create_target_machine(cpu=cpu, features=features, opt=3, codemodel="small", jit=True)
     module = llvm.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
+    engine = llvm.create_mcjit_compiler(module, machine, use_lmm=True)
     engine.finalize_object()
     return engine, engine.get_function_address("kernel")
 

@@ -31,7 +31,8 @@ def _logical(name: str):
 
 
 def _not(w, p, a):
-    return w.op("xor", a, w.constant(True if a.dtype == np.bool_ else -1, a.dtype))
+    ones = True if a.dtype == np.bool_ else np.iinfo(a.dtype).max if a.dtype.name in UNSIGNED else -1
+    return w.op("xor", a, w.constant(ones, a.dtype))
 
 
 def _select_n(w, p, which, *cases):
@@ -87,9 +88,11 @@ def _integer_pow(w, p, x):
 
 def _sign(w, p, x):
     one, zero = w.like(1, x), w.like(0, x)
-    out = w.select(w.compare("ogt" if x.floating else "sgt", x, zero), one, zero)
-    out = w.select(w.compare("olt" if x.floating else "slt", x, zero), w.neg(one), out)
-    return w.select(w.compare("uno", x, x), x, out) if x.floating else out
+    if x.dtype.name in UNSIGNED:
+        return w.select(w.compare("ne", x, zero), one, zero)
+    other = x if x.floating else zero  # 0 keeps its sign, NaN stays
+    out = w.select(w.compare("olt" if x.floating else "slt", x, zero), w.neg(one), other)
+    return w.select(w.compare("ogt" if x.floating else "sgt", x, zero), one, out)
 
 
 def _abs(w, p, x):
@@ -109,6 +112,18 @@ def _clamp(w, p, low, x, high):
     return w.extreme(w.extreme(x, low, True), high, False)
 
 
+def _div(w, p, a, b):
+    if not a.floating:
+        raise Unsupported("a division of integers")
+    if a.lanes and not b.lanes:  # one division for all units
+        return w.mul(a, w.div(w.like(1, b), b))
+    return w.div(a, b)
+
+
+def _pow(w, p, x, y):
+    return MATH["pow"](w, x, convert(w, y, x.dtype))
+
+
 def _same(w, p, x):
     return x
 
@@ -126,6 +141,7 @@ RULES = {
     "add_any": _binary("add"),
     "sub": _binary("sub"),
     "mul": _binary("mul"),
+    "div": _div,
     "max": lambda w, p, a, b: w.extreme(a, b, True),
     "min": lambda w, p, a, b: w.extreme(a, b, False),
     "neg": lambda w, p, a: w.neg(w.computed(a)),
@@ -142,6 +158,7 @@ RULES = {
     "select_n": _select_n,
     "convert_element_type": _convert,
     "integer_pow": _integer_pow,
+    "pow": _pow,
     "square": lambda w, p, x: w.mul(x, x),
     "sign": _sign,
     "abs": _abs,
@@ -153,21 +170,10 @@ RULES = {
     "is_finite": _is_finite,
     "clamp": _clamp,
     "copy": _same,
-    "copy_p": _same,
     "stop_gradient": _same,
     "optimization_barrier": _same,
-} | {name: _function(name) for name in MATH}
+} | {name: _function(name) for name in MATH if name != "pow"}
 
-
-def _div(w, p, a, b):
-    if not a.floating:
-        raise Unsupported("a division of integers")
-    if a.lanes and not b.lanes:  # one division for all units
-        return w.mul(a, w.div(w.like(1, b), b))
-    return w.div(a, b)
-
-
-RULES["div"] = _div
 
 _INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
 _INLINED |= {"custom_vjp_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
@@ -175,17 +181,17 @@ _UNROLLED = 16  # turns of a loop that are written out: those of a few substeps
 _SHAPE_ONLY = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims")
 
 
-def check_shape(aval: Any, n: int, what: str) -> None:
-    if aval.shape not in ((), (n,)):
-        raise Unsupported(f"{what} of shape {aval.shape}, not one number or one per unit")
+def check_shape(aval: Any, shape: tuple[int, ...], what: str) -> None:
+    """Refuse a value of another shape."""
+    if aval.shape != shape:
+        raise Unsupported(f"{what} of shape {aval.shape}, not {shape}")
 
 
 def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: int) -> list[Value]:
     """The outputs of `jaxpr`; equation by equation, calls inlined."""
     env: dict[Any, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
     uses = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal))
-    uses.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
-    uses.update(v for v in jaxpr.outvars if not isinstance(v, Literal))  # never deferred across a call
+    uses.update({v: 2 for v in jaxpr.outvars if not isinstance(v, Literal)})  # an output is never deferred
 
     def read(v: Any) -> Value:
         if not isinstance(v, Literal):
@@ -197,7 +203,8 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
         name = eqn.primitive.name
         values = [read(v) for v in eqn.invars]
         for v in eqn.outvars:
-            check_shape(v.aval, n, f"{name} gives a value")
+            if v.aval.shape not in ((), (n,)):
+                raise Unsupported(f"{name} gives a value of shape {v.aval.shape}, not one number or one per unit")
         if name in _INLINED:
             inner = eqn.params[_INLINED[name]]
             inner, consts_ = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, [])

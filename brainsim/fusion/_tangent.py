@@ -5,7 +5,7 @@ differentiated (its cotangent is a sum over units) or there is no kernel, JAX di
 """
 
 from collections.abc import Sequence
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -82,7 +82,7 @@ def _run(*operands: Any, linear: Linear, rank: int) -> list[Any]:
 
 @tangent_p.def_abstract_eval
 def _(*operands, linear, rank):
-    batch = np.broadcast_shapes(*(x.shape[:rank] for x in operands))
+    batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
     return [ShapedArray((*batch, *a.shape), a.dtype) for a in linear.program.jaxpr.out_avals]
 
 
@@ -93,11 +93,14 @@ def _transpose(cts, *operands, linear, rank):
     back = transpose_of(linear, live)
     given = [*operands[:n], *(cts[i] for i in live)]
     outs = _run(*(given[i] for i in back.used), linear=back, rank=rank)
+    shapes = [(x.aval if ad.is_undefined_primal(x) else x).shape for x in operands]
+    batch = np.broadcast_shapes(*(shape[:rank] for shape in shapes))
     result: list[Any] = [None] * len(operands)
     for k, ct in enumerate(outs, start=n):
         if ad.is_undefined_primal(operands[k]):
-            shape = operands[k].aval.shape
-            shared = tuple(a for a in range(rank) if shape[a] == 1 != ct.shape[a])
+            # one for every batch element, as some may need no operand that is batched; then summed where one was shared
+            ct = jnp.broadcast_to(ct, (*batch, *ct.shape[rank:]))
+            shared = tuple(a for a in range(rank) if shapes[k][a] == 1 != batch[a])
             result[k] = jnp.sum(ct, axis=shared, keepdims=True) if shared else ct
     return result
 
@@ -123,7 +126,7 @@ def _tangent_batch(operands, dims, *, linear, rank):
     return outs, [0] * len(outs)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _jitted(**params: Any) -> Any:
     return jax.jit(partial(_run, **params))
 

@@ -1,7 +1,8 @@
 """Elementary functions from arithmetic and bits, for vectors of any length.
 
-Polynomials after reduction of the argument: to rounding (1 to 3 units in the last place), with the values of IEEE at
-0, infinity and NaN. What is below the smallest normal number is 0. Written in the operations of `Writer`.
+Polynomials after reduction of the argument: to rounding (1 to 3 units in the last place; the error of `exp2` grows with
+|x|, that of `pow` in double precision likewise), with the values of IEEE at 0, infinity and NaN. What is below the
+smallest normal number is 0; `sinh` and `cosh` are infinite where `exp` is. Written in the operations of `Writer`.
 """
 
 import math
@@ -110,7 +111,7 @@ def log1p(w, x):
     d = w.op("fsub", u, one)
     small = w.compare("oeq", d, w.like(0, x))
     safe = w.select(small, one, d)
-    out = w.div(w.mul(log(w, u), x), safe)
+    out = w.mul(log(w, u), w.div(x, safe))
     out = w.select(w.compare("oeq", x, w.like(np.inf, x)), x, out)
     return w.select(small, x, out)
 

@@ -60,7 +60,7 @@ class Writer:
         self.body: list[str] = []
         self.declared: set[str] = set()
         self._count = 0  # of the names given
-        self._splats: dict[str, Value] = {}
+        self._splats: dict[tuple[str, np.dtype], Value] = {}  # an integer of either sign has one name
 
     def name(self) -> str:
         self._count += 1
@@ -92,14 +92,14 @@ class Writer:
             return v
         if v.constant is not None:
             return self.constant(v.constant, v.dtype, self.lanes)
-        if v.ref not in self._splats:
+        if (v.ref, v.dtype) not in self._splats:
             kind = f"<{self.lanes} x {base_type(v.dtype)}>"
             one, all_ = self.name(), self.name()
             self.head.append(f"  {one} = insertelement {kind} poison, {v.type} {v.ref}, i64 0")
             zero = f"<{self.lanes} x i32> zeroinitializer"
             self.head.append(f"  {all_} = shufflevector {kind} {one}, {kind} poison, {zero}")
-            self._splats[v.ref] = Value(all_, v.dtype, self.lanes)
-        return self._splats[v.ref]
+            self._splats[v.ref, v.dtype] = Value(all_, v.dtype, self.lanes)
+        return self._splats[v.ref, v.dtype]
 
     def level(self, *values: Value) -> list[Value]:
         """The values computed, as vectors if any of them is one."""
@@ -204,11 +204,13 @@ class Writer:
         if not a.floating:
             unsigned = np.dtype(a.dtype).name in UNSIGNED
             return self.call(("u" if unsigned else "s") + ("max" if greater else "min"), a, b)
-        if a.constant is not None:
+        if a.constant is not None and not np.isnan(a.constant):
             a, b = b, a
         pick = self.select(self.compare("ugt" if greater else "ult", a, b), a, b)
         # unordered is true for NaN: `a` is kept if it is one, but also if `b` is
-        return pick if b.constant is not None else self.select(self.compare("uno", b, b), b, pick)
+        if b.constant is not None and not np.isnan(b.constant):
+            return pick
+        return self.select(self.compare("uno", b, b), b, pick)
 
     def bits(self, x: Value) -> Value:
         """The bits of a float as an integer."""

@@ -57,7 +57,7 @@ struct Operand {
   }
 };
 
-// The operands of a call, kept from call to call: a step should not allocate.
+// The operands of a call, kept from call to call: there are tens of them, many times a millisecond.
 struct Operands {
   std::vector<Operand> in, out;
 };

@@ -45,6 +45,7 @@ WITHIN = {  # units in the last place, seen on a hundred thousand points and rou
     "log": (jnp.log, np.log, np.exp(points(-50, 50)), 2),
     "log near 1": (jnp.log, np.log, points(0.7, 1.4), 2),
     "log1p": (jnp.log1p, np.log1p, points(-0.5, 3), 3),
+    "log1p of large numbers": (jnp.log1p, np.log1p, np.exp(points(80, 88)), 3),
     "log1p near 0": (jnp.log1p, np.log1p, points(-1e-5, 1e-5), 3),
     "tanh": (jnp.tanh, np.tanh, points(-10, 10), 4),
     "logistic": (jax.nn.sigmoid, lambda x: 1 / (1 + np.exp(-x)), points(-20, 20), 3),
@@ -91,6 +92,7 @@ FUNCTIONS = {
     "floor": jnp.floor,
     "ceil": jnp.ceil,
     "isfinite": jnp.isfinite,
+    "maximum with NaN": lambda x: jnp.maximum(x, jnp.nan),
     "minimum with a constant": lambda x: jnp.minimum(1.0, x),
     "clip": lambda x: jnp.clip(x, -2.0, 2.0),
     "cube": lambda x: x**3,
@@ -129,6 +131,8 @@ INTEGERS = np.asarray([0, 1, -1, 5, -7, 2**31 - 1, -(2**31), 3] * 5, np.int32)
         lambda i: jnp.where(i > 0, i, -i),
         lambda i: (i & 5) | 2,
         lambda i: ~i,
+        lambda i: ~i.astype(jnp.uint32),
+        lambda i: jnp.sign(i.astype(jnp.uint32)),
         lambda i: (i.astype(FLOAT) > 2) ^ (i == 5),
         lambda i: i.astype(jnp.uint32) > jnp.uint32(7),
         lambda i: (i != 0).astype(jnp.int32),
@@ -136,6 +140,33 @@ INTEGERS = np.asarray([0, 1, -1, 5, -7, 2**31 - 1, -(2**31), 3] * 5, np.int32)
 )
 def test_integers(f):
     np.testing.assert_array_equal(run(f, INTEGERS), f(jnp.asarray(INTEGERS)))
+
+
+def test_a_power_of_integers_given_at_run_time():
+    x, k = np.linspace(0.5, 2.0, 45, dtype=FLOAT), (np.arange(45) % 5).astype(np.int32)
+    np.testing.assert_allclose(run(jax.lax.pow, x, k), x**k, rtol=1e-6)
+
+
+def test_the_sign_of_zero_is_kept():
+    zero = np.asarray([0.0, -0.0] * 20, FLOAT)
+    np.testing.assert_array_equal(np.signbit(run(jnp.sign, zero)), np.signbit(zero))
+
+
+def test_an_integer_and_its_bits_are_two_values():
+    """A scalar converted between signed and unsigned, both used as vectors."""
+    n = 40
+    shapes = jax.ShapeDtypeStruct((), jnp.int32), jax.ShapeDtypeStruct((n,), jnp.int32)
+
+    def f(s, x):
+        return s + x, (s.astype(jnp.uint32) + x.astype(jnp.uint32)).astype(FLOAT)
+
+    kernel = _loop.KERNEL_TYPE(_loop.compile_loop(_loop.Loop(jax.make_jaxpr(f)(*shapes), 1, n, ()))[1])
+    s, x = np.asarray(-5, np.int32), np.zeros(n, np.int32)
+    out, words, tally = [np.zeros(n, np.int32), np.zeros(n, FLOAT)], np.zeros(4, np.uint32), np.zeros(2, np.int32)
+    pointers = [(ctypes.c_void_p * len(group))(*(a.ctypes.data for a in group)) for group in ([s], [x], out)]
+    kernel(*pointers, words.ctypes.data, 0, n, tally.ctypes.data)
+    np.testing.assert_array_equal(out[0], np.full(n, -5))
+    np.testing.assert_array_equal(out[1], np.full(n, 2**32 - 5, FLOAT))
 
 
 @settings(max_examples=20, deadline=None)

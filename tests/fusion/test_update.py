@@ -9,6 +9,7 @@ import pytest
 import brainsim as bs
 from brainsim.core import AbstractUnit, Clock
 from brainsim.events import _ffi
+from brainsim.fusion import Program, fused
 from brainsim.solvers import SOLVERS, fusion, update
 
 pytestmark = pytest.mark.skipif(not _ffi.loaded(), reason="the pure path fuses nothing")
@@ -74,8 +75,8 @@ def same(fused, xla):
     bits = np.unpackbits(np.asarray(fused.events.words).view(np.uint8), bitorder="little")
     np.testing.assert_array_equal(bits[: len(fused.events.value)], np.asarray(fused.events.value) != 0)
     assert not bits[len(fused.events.value) :].any()
-    assert fused.count == xla.count == np.count_nonzero(fused.events.value)
-    assert fused.not_finite == xla.not_finite
+    assert int(fused.count) == int(xla.count) == np.count_nonzero(fused.events.value)
+    assert bool(fused.not_finite) == bool(xla.not_finite)
 
 
 @core
@@ -146,6 +147,15 @@ def test_a_unit_of_the_users_own():
     same(*both(bs.Population(Written(), N), diffrax.Tsit5()))
 
 
+class Odd(Written):  # a state that is no array of units
+    def init(self, n, clock):
+        y, _ = super().init(n, clock)
+        return y, {"k": jnp.zeros((), jnp.int32)}
+
+    def reset(self, y, z, s, inp, clock):
+        return y, {"k": z["k"] + 1}
+
+
 class Dice(Written):  # only to have a jump that draws
     def reset(self, y, z, s, inp, clock):
         return y | {"v": jax.random.normal(clock.key, s.shape, s.dtype)}, z
@@ -165,6 +175,7 @@ class Ranked(Written):
         (bs.Population(Ranked(), N), diffrax.Euler(), "its units flow together"),
         (bs.Population(Dice(), N), diffrax.Euler(), "random numbers"),
         (bs.Population(bs.HodgkinHuxley(), N), diffrax.Kvaerno3(), "iterates"),
+        (bs.Population(Odd(), N), diffrax.Euler(), "shape ()"),
         (bs.Population(bs.LIF(), N, {"gap": bs.GapPort()}), diffrax.Euler(), "several numbers"),
         (bs.Source(bs.Poisson(10.0), N), diffrax.Euler(), "random numbers"),
     ],
@@ -173,6 +184,21 @@ def test_what_is_not_fused_says_why(pop, solver, reason):
     said = fusion(pop, solver, "P", {p: 2 for p in pop.ports})
     assert said.startswith("XLA (")
     assert reason in said
+
+
+def test_the_cotangent_of_what_is_not_batched_counts_every_element():
+    """Outputs that depend on one operand each, one batched and one shared: the cotangents of both have full size."""
+    shapes = [jax.ShapeDtypeStruct((40,), FLOAT)] * 2
+    program = Program(jax.make_jaxpr(lambda v, w: (2 * v, 3 * w))(*shapes), 40, 0, 0, (-1, -1), ())
+    batch, w = jnp.ones((3, 40), FLOAT), jnp.ones(40, FLOAT)
+
+    def loss(batch, w, k):
+        return jnp.sum(jax.vmap(lambda v: jnp.sum(fused(program, [], [v, w], [])[0][k]))(batch))
+
+    for k, (of_batch, of_w) in enumerate([(2.0, 0.0), (0.0, 9.0)]):
+        ours = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)(batch, w, k)
+        np.testing.assert_array_equal(ours[0], np.full((3, 40), of_batch))
+        np.testing.assert_array_equal(ours[1], np.full(40, of_w))
 
 
 POP = bs.Population(bs.LIF(t_ref=2.0), N, RECEPTORS, init={"v": bs.Uniform(-70.0, -45.0)})
@@ -304,4 +330,4 @@ def test_many_units_and_batches_share_threads_and_give_the_same():
     pieces = [jax.jit(step)(v[k : k + 5000], inp[k : k + 5000]) for k in range(0, n, 5000)]
     joined = jax.tree.map(lambda *x: jnp.concatenate(x), *(p[:3] for p in pieces))
     jax.tree.map(np.testing.assert_array_equal, whole[:3], joined)
-    assert whole[3] == sum(p[3] for p in pieces)
+    assert int(whole[3]) == sum(int(p[3]) for p in pieces)
