@@ -1,6 +1,8 @@
 """Machine code for functions: accuracy, special values, every operation against JAX."""
 
 import ctypes
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -191,3 +193,25 @@ def test_any_length(n):
 def test_what_is_not_elementwise_is_refused(f, reason):
     with pytest.raises(_writer.Unsupported, match=reason):
         run(f, np.ones(40, FLOAT))
+
+
+CROWDED = """
+import mmap
+import jax, jax.numpy as jnp
+from brainsim.fusion import _loop
+jaxpr = jax.make_jaxpr(lambda x: (jnp.exp(x),))(jax.ShapeDtypeStruct((64,), jnp.float32))
+text = _loop.emit(_loop.Loop(jaxpr, 0, 64, ()), 16, False)
+walls = [mmap.mmap(-1, 4096, prot=0) for _ in range(20000)]
+for _ in range(10):
+    for _ in range(4):  # holes of three pages, between walls wider than a relative address reaches
+        walls.append(mmap.mmap(-1, 3 << 30, prot=0))
+        hole = mmap.mmap(-1, 3 * 4096, prot=0)
+        walls.append(mmap.mmap(-1, 3 << 30, prot=0))
+        hole.close()
+    walls.append(_loop._machine_code(text))
+"""
+
+
+def test_kernels_can_be_loaded_where_memory_is_crowded():
+    """Code and constants lie in one block: apart, they once were too far from each other, and LLVM aborted."""
+    subprocess.run([sys.executable, "-c", CROWDED], check=True, capture_output=True)
