@@ -199,16 +199,17 @@ CROWDED = """
 import mmap
 import jax, jax.numpy as jnp
 from brainsim.fusion import _loop
-jaxpr = jax.make_jaxpr(lambda x: (jnp.exp(x),))(jax.ShapeDtypeStruct((64,), jnp.float32))
-text = _loop.emit(_loop.Loop(jaxpr, 0, 64, ()), 16, False)
-walls = [mmap.mmap(-1, 4096, prot=0) for _ in range(20000)]
-for _ in range(10):
-    for _ in range(4):  # holes of three pages, between walls wider than a relative address reaches
-        walls.append(mmap.mmap(-1, 3 << 30, prot=0))
-        hole = mmap.mmap(-1, 3 * 4096, prot=0)
-        walls.append(mmap.mmap(-1, 3 << 30, prot=0))
-        hole.close()
-    walls.append(_loop._machine_code(text))
+shape = jax.ShapeDtypeStruct((64,), jnp.float32)
+jaxpr = jax.make_jaxpr(lambda x: (1.5 * jnp.exp(x) + jnp.tanh(x),))(shape)
+text = _loop.emit(_loop.Loop(jaxpr, 0, 64, ()), 16, True)
+kept = [_loop._machine_code(text), *(mmap.mmap(-1, 4096, prot=0) for _ in range(20000))]
+for k in range(40):  # holes of three pages, between walls wider than a relative address reaches
+    kept.append(mmap.mmap(-1, 3 << 30, prot=0))
+    hole = mmap.mmap(-1, 3 * 4096, prot=0)
+    kept.append(mmap.mmap(-1, 3 << 30, prot=0))
+    hole.close()
+    if k % 4 == 0:
+        kept.append(_loop._machine_code(text))
 """
 
 
