@@ -9,7 +9,6 @@ import pytest
 import brainsim as bs
 from tests.nets import same
 
-pytestmark = pytest.mark.core
 DT = 0.25  # ms, a power of two: whole steps are whole
 FD_RTOL = 1e-6  # central differences in float64; linear in d between two steps, so only rounding remains
 PRE, POST = [0, 0, 1, 2, 2], [0, 1, 1, 0, 1]
@@ -60,6 +59,7 @@ def test_hardened_is_the_plain_projection(make):
     assert not np.allclose(trace(net), trace(rounded), rtol=1e-3)
 
 
+@pytest.mark.core
 def test_linear_delay_of_whole_steps_is_the_plain_delay():
     whole = [0.25, 0.0, 3.0, 1.5, 0.5]
     np.testing.assert_allclose(trace(chain(bs.LinearDelay(whole))), trace(chain(whole)), rtol=1e-6)
@@ -98,6 +98,7 @@ def test_gradient_equals_finite_differences(x64, case):
     assert float(jnp.min(jnp.abs(g))) > 0
 
 
+@pytest.mark.core
 def test_gradient_of_sigma_is_finite_at_the_ends_of_the_line(x64):
     net = chain(bs.GaussianDelay([0.0, 3.0, 0.1, 2.9, 1.0], 0.4))
     where = lambda net: (net.edges["SP"].delay.d, net.edges["SP"].delay.sigma)  # noqa: E731

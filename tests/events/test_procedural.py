@@ -56,8 +56,9 @@ def operands(topology, weight, value, inbox):
     return inbox, value, topology.theta(weight), *none, jnp.int32(0), topology.seed, tables
 
 
-@pytest.mark.core
-@shape
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.core) if n in ("p", "multapses") else n for n in SHAPES]
+)
 def test_kernel_and_twin_draw_the_matrix_of_to_csr(name):
     """Every unit alone: sums of ones are exact, so equality is that of the synapses."""
     topology, one = SHAPES[name](SEED), array(1.0)
