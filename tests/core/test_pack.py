@@ -396,7 +396,6 @@ def arguments():
     return net, (jnp.asarray(6.0), net.edges["E0E2"].weight, jnp.asarray(18.0), e_v_th, jnp.asarray(-54.0))
 
 
-@pytest.mark.core
 def test_gradients_through_pack_are_those_of_the_unpacked_network():
     net, args = arguments()
     a, b = (
@@ -426,7 +425,6 @@ def test_a_gradient_after_packing_has_the_shape_of_the_merged_parameters():
     np.testing.assert_allclose(np.sum(merged), jax.grad(of_unpacked)(jnp.asarray(20.0)), rtol=RTOL)
 
 
-@pytest.mark.core
 def test_spikes_of_a_batch_of_packed_runs_are_those_of_single_ones(both):
     packed = both[1]
 

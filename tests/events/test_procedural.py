@@ -291,7 +291,6 @@ def test_parts_words_and_many_steps():
     np.testing.assert_array_equal(*grads)
 
 
-@pytest.mark.core
 def test_the_backward_pass_is_confined_to_the_support():
     topology, rng = SHAPES["p"](SEED), np.random.default_rng(0)
     value, support = array(rng.normal(size=17) * (np.arange(17) % 3 == 0)), jnp.asarray(np.arange(17) % 4 == 1)
@@ -357,7 +356,6 @@ def small(weight=None, **change):
     return bs.Network({"P": cells}, edges, key=jax.random.key(0))
 
 
-@pytest.mark.core
 def test_a_network_runs_as_with_the_stored_graph():
     net = small()
     stored = net

@@ -88,7 +88,7 @@ def close(a, b, rtol=RTOL):
     assert total > 0
 
 
-@pytest.mark.parametrize("make", [pytest.param(recurrent, marks=pytest.mark.core), rich])
+@pytest.mark.parametrize("make", [recurrent, rich])
 def test_equals_plain_differentiation(x64, make):
     net = make()
     wanted, before = gradient(plain(net), bs.DirectAdjoint())
