@@ -10,7 +10,6 @@ import pytest
 import brainsim as bs
 from tests.nets import balanced
 
-pytestmark = pytest.mark.core
 FD_RTOL = 1e-5  # central differences in float64 with a relative step of 1e-6
 ADJOINT_RTOL = 1e-10  # the same operations in float64, summed in another order
 
@@ -109,6 +108,7 @@ def test_gradient_equals_finite_differences(x64, leaf, solver):
     np.testing.assert_allclose(tangent, jnp.sum(g), rtol=1e-9)
 
 
+@pytest.mark.core
 def test_gradient_of_inputs_and_initial_state(x64):
     net = smooth_net()
     drive = jnp.linspace(0.0, 1.0, 300).reshape(100, 3)
@@ -150,6 +150,7 @@ def test_checkpointed_equals_direct_through_spikes(x64, segments):
     assert norm > 0
 
 
+@pytest.mark.core
 def test_vmap_of_grad_equals_the_loop():
     net = smooth_net()
     drive = jnp.linspace(0.0, 1.0, 300).reshape(100, 3)
@@ -158,6 +159,7 @@ def test_vmap_of_grad_equals_the_loop():
     np.testing.assert_allclose(jax.vmap(g)(taus), jnp.stack([g(t) for t in taus]), rtol=1e-4)
 
 
+@pytest.mark.core
 def test_compact_spikes_refuse_to_be_differentiated():
     net = balanced(20)
 
