@@ -98,7 +98,7 @@ class AbstractEdge(eqx.Module):
 
     def deposits(self, sent: Events) -> list[Deposit]:
         """The deposits of what is sent, one for each of `weights`; `sent` has a first axis of steps for `add_all`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has `weights`, so it needs `deposits` too.")
 
     @abc.abstractmethod
     def resolve(self, where: str, nodes: dict[str, AbstractNode], key: Key | None) -> "AbstractEdge":

@@ -7,38 +7,15 @@ import numpy as np
 import pytest
 
 import brainsim as bs
+from experiments.benchmarks.gradient import StepByStep
 from tests.nets import balanced, same
 
 RTOL = 1e-10  # float64: the same terms, summed in another order
 
 
-class Plain(bs.AbstractEdge):
-    """A projection that does not say that its weights are constant: differentiated step by step."""
-
-    edge: bs.Projection
-
-    reads = property(lambda self: self.edge.reads)
-    writes = property(lambda self: self.edge.writes)
-    instant = property(lambda self: self.edge.instant)
-
-    def resolve(self, where, nodes, key):
-        return Plain(self.edge.resolve(where, nodes, key))
-
-    def at(self, where, dt):
-        return Plain(self.edge.at(where, dt))
-
-    def depth(self, dt):
-        return self.edge.depth(dt)
-
-    def init(self, clock):
-        return self.edge.init(clock)
-
-    def send(self, z, views, clock):
-        return self.edge.send(z, views, clock)
-
-
 def plain(net):
-    return eqx.tree_at(lambda net: net.edges, net, {name: Plain(edge) for name, edge in net.edges.items()})
+    """The network differentiated step by step: its edges do not say that their weights are constant."""
+    return eqx.tree_at(lambda net: net.edges, net, {name: StepByStep(edge) for name, edge in net.edges.items()})
 
 
 def recurrent():
