@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 3
+VERSION = 4
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = (
@@ -21,6 +21,7 @@ TARGETS = (
     "append",
     "tally",
     "fused",
+    "scan",
     "bits",
     "normals",
     "drawn_scatter",

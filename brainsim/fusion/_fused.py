@@ -40,7 +40,7 @@ class Program(NamedTuple):
 
     @property
     def loop(self) -> Loop:
-        return Loop(self.jaxpr, self.n_scalars, self.n, self.watched)
+        return Loop(self.jaxpr, self.n_scalars, self.n, self.watched, self.n_rings)
 
     # by identity: a jaxpr is made once per trace
     def __hash__(self) -> int:

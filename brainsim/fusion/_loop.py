@@ -24,13 +24,14 @@ class Loop(NamedTuple):
     """What a kernel computes: `jaxpr` takes `n_scalars` scalars, then vectors of `n` units, and returns vectors.
 
     The last output is the event value: its non-zero lanes are packed into words and counted. `watched` are the outputs
-    looked at for NaN and infinity.
+    looked at for NaN and infinity. The last `n_rings` vectors are rows of rings, which are cleared.
     """
 
     jaxpr: ClosedJaxpr
     n_scalars: int
     n: int
     watched: tuple[int, ...]
+    n_rings: int = 0
 
 
 @cache
@@ -129,6 +130,20 @@ def _memory(dtype: Any) -> str:
     return "i8" if base == "i1" else base
 
 
+def _pointer(w: Writer, array: str, k: int) -> str:
+    """Entry `k` of an array of pointers."""
+    at = w.write(f"getelementptr ptr, ptr %{array}, i64 {k}", 0)
+    return w.write(f"load ptr, ptr {at}", 0)
+
+
+def _scalar(w: Writer, array: str, k: int, dtype: Any) -> Value:
+    """What entry `k` of an array of pointers points to."""
+    kind = _memory(dtype)
+    ref = w.write(f"load {kind}, ptr {_pointer(w, array, k)}", 0)
+    ref = w.write(f"icmp ne i8 {ref}, 0", 0) if kind == "i8" else ref
+    return Value(ref, np.dtype(dtype), 0)
+
+
 class _Block:
     """The instructions for one vector of units: load, compute, store, pack the events, look for NaN."""
 
@@ -140,10 +155,10 @@ class _Block:
         for aval in (*ins[loop.n_scalars :], *outs):
             check_shape(aval, (loop.n,), "a state or operand")
         self.vectors = ins[loop.n_scalars :]
-        self.scalars = [self._scalar(k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
+        self.scalars = [_scalar(w, "scalars", k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
         self.consts = [constant_of(w, c, loop.n) for c in loop.jaxpr.consts]
-        self.sources = [self._pointer("in", k) for k in range(len(self.vectors))]
-        self.sinks = [self._pointer("out", k) for k in range(len(outs))]
+        self.sources = [_pointer(w, "in", k) for k in range(len(self.vectors))]
+        self.sinks = [_pointer(w, "out", k) for k in range(len(outs))]
         self.mask_type = f"<{w.lanes} x i1>"
         self.bad_dtype = np.result_type(np.float32, *(outs[k].dtype for k in loop.watched))
         self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
@@ -157,6 +172,8 @@ class _Block:
         loaded = [self._load(at, a.dtype, mask) for at, a in zip(self.sources, self.vectors, strict=True)]
         values = translate(w, self.jaxpr, self.consts, [*self.scalars, *loaded], self.loop.n)
         outs = [w.vector(v) for v in values]
+        for k in range(len(self.vectors) - self.loop.n_rings, len(self.vectors)):
+            self._store(self.sources[k], w.constant(0, self.vectors[k].dtype, w.lanes), mask)
         for at, out in zip(self.sinks, outs, strict=True):
             self._store(at, out, mask)
         hit = convert(w, outs[-1], np.dtype(bool))
@@ -174,17 +191,6 @@ class _Block:
             bad = w.fused(convert(w, outs[k], self.bad_dtype), w.like(0, bad), bad)
         bad = w.select(used, bad, w.like(0, bad)) if mask else bad
         return count, bad.ref, w.body
-
-    def _pointer(self, array: str, k: int) -> str:
-        """Entry `k` of an array of pointers."""
-        at = self.w.write(f"getelementptr ptr, ptr %{array}, i64 {k}", 0)
-        return self.w.write(f"load ptr, ptr {at}", 0)
-
-    def _scalar(self, k: int, dtype: Any) -> Value:
-        kind = _memory(dtype)
-        ref = self.w.write(f"load {kind}, ptr {self._pointer('scalars', k)}", 0)
-        ref = self.w.write(f"icmp ne i8 {ref}, 0", 0) if kind == "i8" else ref
-        return Value(ref, np.dtype(dtype), 0)
 
     def _load(self, pointer: str, dtype: Any, mask: str) -> Value:
         w, kind, align = self.w, _memory(dtype), np.dtype(dtype).itemsize
@@ -216,10 +222,31 @@ _compiled: dict[int, tuple[Any, int]] = {}  # id -> (engine, address); engines o
 _lock = threading.Lock()
 
 
+def scalar_code(jaxpr: Any) -> str:
+    """The text of a program of scalars: a function of an array of pointers, to its operands and then to its results."""
+    w = Writer(0, target()[1])
+    args = [_scalar(w, "cells", k, v.aval.dtype) for k, v in enumerate(jaxpr.invars)]
+    outs = [w.computed(v) for v in translate(w, jaxpr, [], args, -1)]
+    for k, v in enumerate(outs, len(args)):
+        ref = w.write(f"zext i1 {v.ref} to i8", 0) if v.dtype == np.bool_ else v.ref
+        w.head.append(f"  store {_memory(v.dtype)} {ref}, ptr {_pointer(w, 'cells', k)}")
+    return f"""{_lines(sorted(w.declared))}
+
+define void @kernel(ptr %cells) {{
+{_lines(w.head)}
+  ret void
+}}
+"""
+
+
 def compile_loop(loop: Loop) -> tuple[int, int]:
+    """`(id, address)` of the kernel."""
+    return compile_text(emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), target()[1]))
+
+
+def compile_text(text: str) -> tuple[int, int]:
     """`(id, address)` of the kernel; the id is a hash of its text and the processor, the same in every process."""
-    cpu, fma = target()
-    text = emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), fma)
+    cpu, _ = target()
     number = int.from_bytes(hashlib.sha256(f"{cpu}\n{text}".encode()).digest()[:8], "little") >> 1
     with _lock:
         if number not in _compiled:

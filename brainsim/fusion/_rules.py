@@ -120,6 +120,12 @@ def _div(w, p, a, b):
     return w.div(a, b)
 
 
+def _rem(w, p, a, b):
+    if a.floating or not b.constant:
+        raise Unsupported("a remainder by anything but a whole constant")
+    return w.op("urem" if a.dtype.name in UNSIGNED else "srem", a, b)
+
+
 def _pow(w, p, x, y):
     return MATH["pow"](w, x, convert(w, y, x.dtype))
 
@@ -142,6 +148,7 @@ RULES = {
     "sub": _binary("sub"),
     "mul": _binary("mul"),
     "div": _div,
+    "rem": _rem,
     "max": lambda w, p, a, b: w.extreme(a, b, True),
     "min": lambda w, p, a, b: w.extreme(a, b, False),
     "neg": lambda w, p, a: w.neg(w.computed(a)),

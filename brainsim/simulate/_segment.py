@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
+from .. import fusion
 from ..core import Network
 
 Body = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, Any]]]
@@ -64,7 +65,13 @@ def segment(body: Body, params: tuple[Network, Any], carry: Any, xs: Any, length
 
     @jax.custom_jvp
     def run(*leaves):
-        return scan(leaves, {})[0]
+        params, carry, xs = whole(leaves)
+
+        def step(carry, x):
+            carry, (ys, _) = body(params, carry, x, {})
+            return carry, ys
+
+        return fusion.scan(step, carry, xs, length)
 
     def rule(leaves, tangents):
         live = {k for k, t in enumerate(tangents) if type(t) is not SymbolicZero and eqx.is_inexact_array(leaves[k])}

@@ -1,6 +1,5 @@
 // Append the indices of the non-zero values to a list, in place; what does not fit is counted, not written.
 #include <cstring>
-#include <limits>
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
@@ -27,13 +26,7 @@ ffi::Error append(ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer va
     keep(list, list_in);
     keep(length, length_in);
     batch.each([&](const Axes& b) {
-      int32_t* at = list.at(b);
-      int64_t n = *length.at(b);
-      Active<T>{v.at(b), packed.at(b), 0}.each(0, v.size(), [&](int64_t i) {
-        if (n >= 0 && n < list.size()) at[n] = static_cast<int32_t>(i);
-        ++n;
-      });
-      *length.at(b) = static_cast<int32_t>(std::min<int64_t>(n, std::numeric_limits<int32_t>::max()));
+      append_active(Active<T>{v.at(b), packed.at(b), 0}, v.size(), list.at(b), list.size(), length.at(b));
     });
     return ffi::Error::Success();
   });

@@ -9,53 +9,17 @@
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
+#include "brainsim/operands.h"
 #include "brainsim/parallel.h"
+#include "brainsim/units.h"
 
 namespace brainsim {
 namespace {
 
-// Of units begin..end: reads scalars and vectors, writes vectors, one bit per unit of the last of them into `words`,
-// and into `tally` the number of bits set and whether anything is not finite. `begin` is a multiple of 64.
-using Kernel = void (*)(void* const* scalars, void* const* in, void* const* out, void* words, int64_t begin,
-                        int64_t end, int32_t* tally);
-
 std::mutex kernels_mutex;
-std::unordered_map<int64_t, Kernel> kernels;
+std::unordered_map<int64_t, void*> kernels;
 
-Kernel find(int64_t id) {
-  std::lock_guard<std::mutex> lock(kernels_mutex);
-  auto found = kernels.find(id);
-  return found == kernels.end() ? nullptr : found->second;
-}
-
-constexpr int64_t kChunk = 4096;  // units at a time: what a chunk writes is still in the cache when it is cleared
 constexpr int64_t kUnitsWorthSharing = 1 << 17;
-
-// An operand of any type, seen element by element of the batch.
-struct Operand {
-  char* data;
-  int64_t size;   // entries of one batch element
-  int64_t width;  // bytes of an entry
-  std::vector<int64_t> stride;
-
-  template <typename Buffer>
-  Operand(const Buffer& buffer, int64_t rank) : data(static_cast<char*>(buffer.untyped_data())), size(1), stride(rank) {
-    auto dims = buffer.dimensions();
-    width = static_cast<int64_t>(ffi::ByteWidth(buffer.element_type()));
-    for (size_t a = rank; a < dims.size(); ++a) size *= dims[a];
-    int64_t step = size * width;
-    for (int64_t a = rank; a-- > 0;) {
-      stride[a] = dims[a] == 1 ? 0 : step;
-      step *= dims[a];
-    }
-  }
-
-  char* at(const Axes& coordinates) const {
-    char* to = data;
-    for (size_t a = 0; a < stride.size(); ++a) to += coordinates[a] * stride[a];
-    return to;
-  }
-};
 
 // The operands of a call, kept from call to call: there are tens of them, many times a millisecond.
 struct Operands {
@@ -70,7 +34,7 @@ struct Pointers {
 // args: scalars, vectors, then (slot, ring) pairs. rets: vectors, rings, words, count, bad.
 ffi::Error fused(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t id, int64_t n,
                  int64_t n_scalars, int64_t n_rings, int64_t rank) {
-  const Kernel kernel = find(id);
+  const auto kernel = reinterpret_cast<Kernel>(find_kernel(id));
   if (kernel == nullptr) {
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
                       "brainsim: this program was compiled in another process and its fused kernel is not here; "
@@ -135,14 +99,10 @@ ffi::Error fused(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
     for (int64_t k = 0; k < n_rings; ++k) {
       const Operand &slot = in[n_scalars + n_vectors + 2 * k], &ring = out[n_out + k];
       const int64_t depth = n == 0 ? 1 : ring.size / n;
-      const int64_t row = *reinterpret_cast<const int32_t*>(slot.at(b)) % depth;
-      p.from.push_back(ring.at(b) + (row < 0 ? row + depth : row) * n * ring.width);
+      const int64_t row = ring_row(*reinterpret_cast<const int32_t*>(slot.at(b)), depth);
+      p.from.push_back(ring.at(b) + row * n * ring.width);
     }
     kernel(p.scalars.data(), p.from.data(), p.to.data(), words->at(b), begin, end, tallies[item].data());
-    for (int64_t k = 0; k < n_rings; ++k) {  // what has arrived is taken out of the ring
-      const int64_t width = out[n_out + k].width;
-      std::memset(static_cast<char*>(p.from[n_vectors + k]) + begin * width, 0, (end - begin) * width);
-    }
   };
   const int64_t items = static_cast<int64_t>(tallies.size());
   if (n * static_cast<int64_t>(elements.size()) < kUnitsWorthSharing) {
@@ -163,11 +123,18 @@ ffi::Error fused(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
 }
 
 }  // namespace
+
+void* find_kernel(int64_t id) {
+  std::lock_guard<std::mutex> lock(kernels_mutex);
+  auto found = kernels.find(id);
+  return found == kernels.end() ? nullptr : found->second;
+}
+
 }  // namespace brainsim
 
 BRAINSIM_EXPORT void brainsim_fused_register(int64_t id, void* kernel) {
   std::lock_guard<std::mutex> lock(brainsim::kernels_mutex);
-  brainsim::kernels[id] = reinterpret_cast<brainsim::Kernel>(kernel);
+  brainsim::kernels[id] = kernel;
 }
 
 BRAINSIM_HANDLER(brainsim_fused, brainsim::fused,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -81,6 +82,17 @@ struct Active {
     }
   }
 };
+
+// Appends the rows 0..n-1 with a value to `list`, which has room for so many; what does not fit is counted only.
+template <typename T>
+inline void append_active(const Active<T>& active, int64_t n, int32_t* list, int64_t room, int32_t* length) {
+  int64_t m = *length;
+  active.each(0, n, [&](int64_t i) {
+    if (m >= 0 && m < room) list[m] = static_cast<int32_t>(i);
+    ++m;
+  });
+  *length = static_cast<int32_t>(std::min<int64_t>(m, std::numeric_limits<int32_t>::max()));
+}
 
 // A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
 // rest of the way is shorter to go than to search. Looked for from `guess` on.

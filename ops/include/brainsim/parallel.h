@@ -18,6 +18,11 @@ namespace brainsim {
 #endif
 constexpr int64_t kWorthSharing = BRAINSIM_WORTH_SHARING;
 
+template <typename Pool>
+int64_t worth_sharing(const Pool&) {
+  return kWorthSharing;
+}
+
 // Rows in a block, for rows of about this length: worth sharing, its synapses within the cache, and the same whatever
 // the number of threads.
 inline int64_t row_block(int64_t length) { return std::clamp<int64_t>(kWorthSharing / length, 1, 4096); }

@@ -75,48 +75,73 @@ void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_
   }
 }
 
-// All elements of a batch over `n_pre` rows. `one`: weights are one number; `sorted`: the targets of each row ascend;
-// `apart`: no two elements share `out`.
+// The synapses of `rows`, `work` in number, as one part of `n_parts` of the targets.
+template <typename T>
+void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t work, bool one, int64_t part,
+                  int64_t n_parts) {
+  const bool delay = s.graph.delay != nullptr;
+  const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), 8);
+  if (one && delay) scatter_range<true, true>(s, rows, distance, part, n_parts);
+  if (one && !delay) scatter_range<true, false>(s, rows, distance, part, n_parts);
+  if (!one && delay) scatter_range<false, true>(s, rows, distance, part, n_parts);
+  if (!one && !delay) scatter_range<false, false>(s, rows, distance, part, n_parts);
+}
+
+// The rows with a value in `rows`, and the number of their synapses.
+template <typename T>
+int64_t active_rows(const Scatter<T>& s, int64_t n_pre, std::vector<int32_t>& rows) {
+  int64_t work = 0;
+  rows.clear();
+  s.active.each(0, n_pre, [&](int64_t i) {
+    rows.push_back(static_cast<int32_t>(i));
+    work += s.graph.length(i);
+  });
+  return work;
+}
+
+// Parts of the targets to share among `threads`, for `work` synapses in `n_rows` rows.
+inline int64_t parts_of(int64_t work, int64_t n_rows, bool sorted, int64_t threads) {
+  const int64_t worth = sorted ? work / std::max<int64_t>(n_rows * kPartLength, 1) : 1;
+  return std::clamp<int64_t>(worth, 1, std::max<int64_t>(threads, 1));
+}
+
+// One element over `n_pre` rows; `rows` is room for a list. `one`: weights are one number; `sorted`: the targets of
+// each row ascend.
+template <typename Pool, typename T>
+void scatter_one(Pool& pool, const Scatter<T>& s, int64_t n_pre, bool one, bool sorted, std::vector<int32_t>& rows) {
+  const int64_t work = active_rows(s, n_pre, rows);
+  const int64_t threads = work < worth_sharing(pool) ? 1 : pool.num_threads();
+  const int64_t n_parts = parts_of(work, rows.size(), sorted, threads);
+  parallel_for(pool, n_parts, [&](int64_t part) { scatter_part(s, rows, work, one, part, n_parts); });
+}
+
+// All elements of a batch over `n_pre` rows, as `scatter_one`. `apart`: no two elements share `out`.
 template <typename Pool, typename T>
 void scatter(Pool& pool, const std::vector<Scatter<T>>& batch, int64_t n_pre, bool one, bool sorted, bool apart) {
   const int64_t n = batch.size();
   if (n == 0) return;
   std::vector<std::vector<int32_t>> rows(n);
+  if (n == 1) return scatter_one(pool, batch[0], n_pre, one, sorted, rows[0]);
   std::vector<int64_t> work(n);
-  auto list = [&](int64_t b) {
-    batch[b].active.each(0, n_pre, [&](int64_t i) {
-      rows[b].push_back(static_cast<int32_t>(i));
-      work[b] += batch[b].graph.length(i);
-    });
-  };
+  auto list = [&](int64_t b) { work[b] = active_rows(batch[b], n_pre, rows[b]); };
   if (n * n_pre < kWorthSharing) {
     for (int64_t b = 0; b < n; ++b) list(b);
   } else {
     parallel_for(pool, n, list);
   }
-  int64_t total = 0;
-  for (int64_t w : work) total += w;
-  auto send = [&](int64_t b, int64_t part, int64_t n_parts) {
-    const Scatter<T>& s = batch[b];
-    const bool delay = s.graph.delay != nullptr;
-    const int64_t distance = std::min<int64_t>(1 + rows[b].size() * kAhead / std::max<int64_t>(work[b], 1), 8);
-    if (one && delay) scatter_range<true, true>(s, rows[b], distance, part, n_parts);
-    if (one && !delay) scatter_range<true, false>(s, rows[b], distance, part, n_parts);
-    if (!one && delay) scatter_range<false, true>(s, rows[b], distance, part, n_parts);
-    if (!one && !delay) scatter_range<false, false>(s, rows[b], distance, part, n_parts);
-  };
-  const int64_t threads = total < kWorthSharing ? 1 : pool.num_threads();
-  const bool by_element = apart && (n >= threads || !sorted);
-  if (threads > 1 && by_element) {
-    parallel_for(pool, n, [&](int64_t b) { send(b, 0, 1); });
+  int64_t total = 0, n_rows = 0;
+  for (int64_t b = 0; b < n; ++b) {
+    total += work[b];
+    n_rows += rows[b].size();
+  }
+  const int64_t threads = total < worth_sharing(pool) ? 1 : pool.num_threads();
+  if (threads > 1 && apart && (n >= threads || !sorted)) {
+    parallel_for(pool, n, [&](int64_t b) { scatter_part(batch[b], rows[b], work[b], one, 0, 1); });
     return;
   }
-  int64_t n_rows = 0;
-  for (const auto& list : rows) n_rows += list.size();
-  const int64_t worth = sorted ? total / std::max<int64_t>(n_rows * kPartLength, 1) : 1;
-  const int64_t n_parts = std::clamp<int64_t>(worth, 1, std::max<int64_t>(threads, 1));
+  const int64_t n_parts = parts_of(total, n_rows, sorted, threads);
   parallel_for(pool, n_parts, [&](int64_t part) {
-    for (int64_t b = 0; b < n; ++b) send(b, part, n_parts);
+    for (int64_t b = 0; b < n; ++b) scatter_part(batch[b], rows[b], work[b], one, part, n_parts);
   });
 }
 

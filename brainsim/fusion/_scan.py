@@ -1,0 +1,437 @@
+"""`scan`: `jax.lax.scan`, as one call where its body consists of kernels and of arithmetic on scalars.
+
+XLA pays about 0.3 us for every operation of a loop, and that is more than a kernel takes for a thousand units. So the
+body is written down as a tape: which kernel runs on which arrays, in which order, and what is computed from scalars
+between them, as machine code. A C++ loop plays it, step after step, each array changed where it lies (the values of a
+jaxpr never change, so one whose last reader overwrites it gives its memory away; otherwise it is copied). Anything
+else in the body, and the whole scan stays with XLA.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
+from jax.interpreters import batching, mlir, partial_eval as pe
+
+from ..events import _ffi
+from ..events._primitives import append_p, scatter_p
+from ._fused import fused_p, over, unavailable, why_not
+from ._loop import compile_loop, compile_text, scalar_code
+from ._writer import Unsupported
+
+scan_p = Primitive("brainsim_scan")
+scan_p.multiple_results = True
+
+
+class Body(NamedTuple):
+    """One step: `jaxpr(constants, carry, rows) -> (carry, rows)`."""
+
+    jaxpr: ClosedJaxpr
+    n_consts: int
+    n_carry: int
+
+    # by identity: a jaxpr is made once per trace
+    def __hash__(self) -> int:
+        return hash((id(self.jaxpr), self.n_consts, self.n_carry))
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (isinstance(other, Body) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
+
+
+def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
+    """`jax.lax.scan(f, init, xs, length)`."""
+    if unavailable():
+        return lax.scan(f, init, xs, length)
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    closed, (carry, ys) = jax.make_jaxpr(f, return_shape=True)(init, rows)
+    flat, tree = jax.tree.flatten(init)
+    if jax.tree.structure(carry) != tree or [v.aval for v in closed.jaxpr.outvars[: len(flat)]] != [
+        v.aval for v in closed.jaxpr.invars[: len(flat)]
+    ]:
+        return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
+    body, kept, operands = _body(closed, flat, jax.tree.leaves(xs))
+    if refusal(body):
+        call = jaxpr_as_fun(closed)
+
+        def again(carry, x):
+            out = call(*carry, *jax.tree.leaves(x))
+            return out[: len(flat)], out[len(flat) :]
+
+        out, ys_flat = lax.scan(again, flat, xs, length)
+        return jax.tree.unflatten(tree, out), jax.tree.unflatten(jax.tree.structure(ys), ys_flat)
+    outs = iter(scan_p.bind(*operands, body=body, length=length, rank=0))
+    final = [x if k else next(outs) for x, k in zip(flat, kept, strict=True)]
+    return jax.tree.unflatten(tree, final), jax.tree.unflatten(jax.tree.structure(ys), list(outs))
+
+
+def _body(closed: ClosedJaxpr, carry: list[Any], xs: list[Any]) -> tuple[Body, list[bool], list[Any]]:
+    """The body without what nothing depends on, which parts of the carry it leaves alone, and the operands."""
+    jaxpr, n = closed.jaxpr, len(carry)
+    kept = [jaxpr.outvars[k] is jaxpr.invars[k] for k in range(n)]
+    still, moving = [k for k in range(n) if kept[k]], [k for k in range(n) if not kept[k]]
+    invars = [*jaxpr.constvars, *(jaxpr.invars[k] for k in (*still, *moving)), *jaxpr.invars[n:]]
+    outvars = [*(jaxpr.outvars[k] for k in moving), *jaxpr.outvars[n:]]
+    operands = [*closed.consts, *(carry[k] for k in (*still, *moving)), *xs]
+    first = len(closed.consts) + len(still)
+    info = jaxpr.debug_info.with_unknown_names()
+    eqns = [_forward(eqn) for eqn in jaxpr.eqns]
+    jaxpr = jaxpr.replace(constvars=[], invars=invars, outvars=outvars, eqns=eqns, debug_info=info)
+    carried = [first <= i < first + len(moving) for i in range(len(invars))]
+    jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(outvars), carried)
+    operands = [x for x, u in zip(operands, used, strict=True) if u]
+    return Body(ClosedJaxpr(jaxpr, []), sum(used[:first]), len(moving)), kept, operands
+
+
+def _forward(eqn: Any) -> Any:
+    """The equation without the support of events, which only a derivative reads: so what computes it is left out."""
+    if eqn.primitive is not scatter_p:
+        return eqn
+    base, value, weight, _, *rest = eqn.invars
+    return eqn.replace(invars=[base, value, weight, value, *rest])
+
+
+# --- the tape ---------------------------------------------------------------------------------------------------------
+
+
+class Tape(NamedTuple):
+    """What `ops/cpu/scan.cc` plays, less the numbers of the compiled kernels: those of instruction i come from
+    `kernels[i]`, which compiles one."""
+
+    head: list[int]
+    instructions: list[tuple[int, list[int], list[int]]]  # operation, cells, numbers
+    kernels: dict[int, Callable[[], tuple[int, int]]]
+    work: int  # units and synapses of a step, about
+
+    def compiled(self) -> list[int]:
+        """The whole tape; its kernels are compiled and made known."""
+        code = list(self.head)
+        for i, (operation, cells, numbers) in enumerate(self.instructions):
+            if i in self.kernels:
+                number, address = self.kernels[i]()
+                _ffi.register_fused(number, address)
+                numbers = [number, *numbers]
+            code += [operation, len(cells), len(numbers), *cells, *numbers]
+        return code
+
+
+SCALARS, UNITS, SCATTER, APPEND, COPY = range(5)
+_RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient")
+
+
+@lru_cache(maxsize=256)
+def refusal(body: Body) -> str:
+    """Empty where the body can be played, else the reason why not."""
+    try:
+        _Assembler(body).tape()
+    except Unsupported as e:
+        return str(e)
+    return ""
+
+
+def _bytes(aval: Any) -> int:
+    return prod(aval.shape) * np.dtype(aval.dtype).itemsize
+
+
+def _same_memory(eqn: Any) -> bool:
+    """Whether an equation only gives another shape to what it reads."""
+    name, (out,) = eqn.primitive.name, eqn.outvars[:1]
+    return name in _RENAMED and prod(out.aval.shape) == prod(eqn.invars[0].aval.shape)
+
+
+def _is_kernel(eqn: Any) -> bool:
+    return eqn.primitive in (fused_p, scatter_p, append_p)
+
+
+def _schedule(jaxpr: Any) -> list[Any]:
+    """The equations in an order they can run in: a kernel alone, arithmetic on scalars in lists as long as can be."""
+    items: list[Any] = []
+    known, left = set(jaxpr.invars), list(jaxpr.eqns)
+    for eqn in left:
+        if not (_is_kernel(eqn) or _same_memory(eqn) or all(v.aval.size == 0 for v in eqn.outvars)) and any(
+            v.aval.shape != () for v in (*eqn.invars, *eqn.outvars)
+        ):
+            raise Unsupported(f"the operation '{eqn.primitive.name}' on arrays")
+    while left:
+        block, later = [], []
+        for kernels in (False, True):
+            later = []
+            for eqn in left:
+                ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
+                if not ready or _is_kernel(eqn) != kernels:
+                    later.append(eqn)
+                    continue
+                known.update(eqn.outvars)
+                if kernels:
+                    items.append(eqn)
+                else:
+                    block.append(eqn)
+            if block and not kernels:
+                items.append(block)
+            left = later
+    return items
+
+
+class _Assembler:
+    """Gives every value of a body a cell, and writes the instructions."""
+
+    def __init__(self, body: Body) -> None:
+        self.body, self.jaxpr = body, body.jaxpr.jaxpr
+        n_xs = len(self.jaxpr.invars) - body.n_consts - body.n_carry
+        n_ys = len(self.jaxpr.outvars) - body.n_carry
+        self.counts = [body.n_consts, body.n_carry, n_xs, n_ys]
+        self.first_literal = sum(self.counts)
+        self.literals: list[int] = []
+        self.scratch: list[int] = []  # bytes; cell ~k while the number of literals is not known
+        self.cell: dict[Any, int] = {v: i for i, v in enumerate(self.jaxpr.invars)}
+        self.instructions: list[tuple[int, list[int], list[int]]] = []
+        self.kernels: dict[int, Callable] = {}
+        self.work = 0
+        self.root: dict[Any, Any] = {}  # of a value that is another one in another shape
+        self.last: dict[Any, int] = {}  # the item that reads a value last
+        self.items = _schedule(self.jaxpr)
+
+    def tape(self) -> Tape:
+        for i, item in enumerate(self.items):
+            for eqn in item if isinstance(item, list) else [item]:
+                if _same_memory(eqn):
+                    self.root[eqn.outvars[0]] = self._origin(eqn.invars[0])
+                self._note(eqn.invars, i)
+        self._note(self.jaxpr.outvars, len(self.items))
+        for i, item in enumerate(self.items):
+            if isinstance(item, list):
+                self._scalars(item)
+            elif item.primitive is fused_p:
+                self._units(item, i)
+            elif item.primitive is scatter_p:
+                self._scatter(item, i)
+            else:
+                self._append(item, i)
+        self._finish()
+        places, end = [], 0
+        for size in self.scratch:
+            places.append(end)
+            end += -(-size // 64) * 64
+        first = self.first_literal + len(self.literals)
+        code = [
+            (operation, [first + ~c if c < 0 else c for c in cells], numbers)
+            for operation, cells, numbers in self.instructions
+        ]
+        head = [*self.counts, len(self.literals), len(places), end, *self.literals, *places]
+        return Tape(head, code, self.kernels, self.work)
+
+    # --- values and cells ---
+
+    def _origin(self, v: Any) -> Any:
+        return v if isinstance(v, Literal) else self.root.get(v, v)
+
+    def _note(self, values: Sequence[Any], i: int) -> None:
+        for v in values:
+            if not isinstance(v := self._origin(v), Literal):
+                self.last[v] = i
+
+    def _read(self, v: Any) -> int:
+        v = self._origin(v)
+        if isinstance(v, Literal):
+            aval: Any = v.aval
+            data = np.asarray(v.val, aval.dtype).tobytes().ljust(8, b"\0")
+            self.literals.append(int.from_bytes(data, "little", signed=True))
+            return self.first_literal + len(self.literals) - 1
+        if v.aval.size == 0:
+            return 0
+        return self.cell[v]
+
+    def _new(self, v: Any) -> int:
+        self.scratch.append(_bytes(v.aval))
+        self.cell[v] = ~(len(self.scratch) - 1)
+        return self.cell[v]
+
+    def _take(self, v: Any, out: Any, i: int, copy: bool) -> int:
+        """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more, else a new
+        one, with what is in `v` if `copy`."""
+        v = self._origin(v)
+        if not isinstance(v, Literal) and self.last[v] == i and v.aval.size:
+            cell = self.cell[v]
+            carried = self.body.n_consts <= cell < self.body.n_consts + self.body.n_carry
+            if cell < 0 or carried:
+                self.cell[out] = cell
+                return cell
+        old = self._read(v)
+        new = self._new(out)
+        if copy:
+            self._write(COPY, [new, old], [_bytes(out.aval)])
+        return new
+
+    def _write(self, operation: int, cells: list[int], numbers: list[int], kernel: Callable | None = None) -> None:
+        if kernel is not None:
+            self.kernels[len(self.instructions)] = kernel
+        self.instructions.append((operation, cells, numbers))
+
+    # --- instructions ---
+
+    def _scalars(self, eqns: list[Any]) -> None:
+        eqns = [e for e in eqns if not _same_memory(e) and e.outvars[0].aval.size]
+        made = [v for e in eqns for v in e.outvars]
+        outs = [v for v in made if v in self.last]
+        if not outs:
+            return
+        ins = []
+        for e in eqns:
+            for v in map(self._origin, e.invars):
+                if not isinstance(v, Literal) and v not in made and v not in ins:
+                    ins.append(v)
+        info = self.jaxpr.debug_info.with_unknown_names()
+        own = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=eqns, debug_info=info)
+        text = scalar_code(own)
+        self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
+
+    def _units(self, eqn: Any, i: int) -> None:
+        program, rank = eqn.params["program"], eqn.params["rank"]
+        if rank or (reason := why_not(program)):
+            raise Unsupported(reason if not rank else "a batch of units")
+        n_rings, n_scalars = program.n_rings, program.n_scalars
+        n_vectors = len(eqn.invars) - n_scalars - 2 * n_rings
+        n_out = len(program.alias)
+        vectors = eqn.invars[n_scalars : n_scalars + n_vectors]
+        pairs = eqn.invars[n_scalars + n_vectors :]
+        ins = [*map(self._read, eqn.invars[: n_scalars + n_vectors])]
+        slots = [*map(self._read, pairs[::2])]
+        outs, ends, numbers = [], [], [program.n, n_scalars, n_vectors, n_out, n_rings]
+        for k, out in enumerate(eqn.outvars[:n_out]):
+            a = program.alias[k]
+            fits = a >= 0 and vectors[a].aval == out.aval
+            outs.append(self._take(vectors[a], out, i, False) if fits else self._new(out))
+        for slot, ring, out in zip(slots, pairs[1::2], eqn.outvars[n_out : n_out + n_rings], strict=True):
+            ends += [slot, self._take(ring, out, i, True)]
+            numbers += [out.aval.shape[0], _bytes(out.aval) // out.aval.shape[0]]
+        ends += [self._new(v) for v in eqn.outvars[n_out + n_rings :]]
+        self.work += program.n
+        self._write(UNITS, [*ins, *outs, *ends], numbers, partial(compile_loop, program.loop))
+
+    def _scatter(self, eqn: Any, i: int) -> None:
+        base, value, weight, _, words, slot, delay, indptr, indices = eqn.invars
+        if base.aval.ndim != 2:
+            raise Unsupported("a batch of arrivals")
+        kind, p = np.dtype(base.aval.dtype), eqn.params
+        if kind not in (np.float32, np.float64):
+            raise Unsupported(f"arrivals of type {kind}")
+        depth, n_post = base.aval.shape
+        numbers = [
+            kind.itemsize,
+            p["n_pre"],
+            p["fanout"],
+            p["first"],
+            int(p["sorted_rows"]),
+            int(weight.aval.size == 1),
+        ]
+        numbers += [depth, n_post, indices.aval.size, int(words.aval.size > 0), int(delay.aval.size > 0)]
+        if base.aval.size == 0:
+            raise Unsupported("no post units")
+        rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
+        self._write(SCATTER, [self._take(base, eqn.outvars[0], i, True), *rest], numbers)
+
+    def _append(self, eqn: Any, i: int) -> None:
+        buffer, count, value, words = eqn.invars
+        if buffer.aval.ndim != 1:
+            raise Unsupported("a batch of lists")
+        kind = np.dtype(value.aval.dtype)
+        if kind not in (np.float32, np.float64):
+            raise Unsupported(f"events of type {kind}")
+        rest = [self._read(value), self._read(words)]
+        lists = [self._take(v, out, i, True) for v, out in zip((buffer, count), eqn.outvars, strict=True)]
+        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, int(words.aval.size > 0)]
+        self._write(APPEND, [*lists, *rest], numbers)
+
+    def _finish(self) -> None:
+        """Rows out, and the carry to where the next step looks for it."""
+        n_consts, n_carry, n_xs, _ = self.counts
+        outvars = self.jaxpr.outvars
+        for k, v in enumerate(outvars[n_carry:]):
+            self._write(COPY, [n_consts + n_carry + n_xs + k, self._read(v)], [_bytes(v.aval)])
+        moves = [(n_consts + k, self._read(v), _bytes(v.aval)) for k, v in enumerate(outvars[:n_carry])]
+        moves = [(to, at, size) for to, at, size in moves if to != at and size]
+        written = {to for to, *_ in moves}
+        for j, (to, at, size) in enumerate(moves):
+            if at in written:  # by an earlier or later copy: aside first
+                self.scratch.append(size)
+                aside = ~(len(self.scratch) - 1)
+                self._write(COPY, [aside, at], [size])
+                moves[j] = to, aside, size
+        for to, at, size in moves:
+            self._write(COPY, [to, at], [size])
+
+
+# --- the primitive ----------------------------------------------------------------------------------------------------
+
+
+def reference(*operands: Any, body: Body, length: int, rank: int) -> list[Any]:
+    """What `scan_p` computes, in JAX."""
+    call = jaxpr_as_fun(body.jaxpr)
+
+    def one(*operands):
+        consts, carry = operands[: body.n_consts], operands[body.n_consts : body.n_consts + body.n_carry]
+
+        def f(carry, x):
+            out = call(*consts, *carry, *x)
+            return out[: body.n_carry], out[body.n_carry :]
+
+        carry, ys = lax.scan(f, [*carry], [*operands[body.n_consts + body.n_carry :]], length)
+        return [*carry, *ys]
+
+    return over(one, rank, operands)
+
+
+@scan_p.def_abstract_eval
+def _(*operands, body, length, rank):
+    batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
+    avals = [v.aval for v in body.jaxpr.jaxpr.outvars]
+    outs = [ShapedArray((*batch, *a.shape), a.dtype) for a in avals[: body.n_carry]]
+    return outs + [ShapedArray((*batch, length, *a.shape), a.dtype) for a in avals[body.n_carry :]]
+
+
+def _batch_rule(operands, dims, *, body, length, rank):
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    front = []
+    for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
+        if d is not batching.not_mapped:
+            front.append(jnp.moveaxis(x, d, 0))
+        elif body.n_consts <= i < body.n_consts + body.n_carry:  # what is written to must exist for every element
+            front.append(jnp.broadcast_to(x, (size, *x.shape)))
+        else:
+            front.append(jnp.expand_dims(x, 0))
+    outs = scan_p.bind(*front, body=body, length=length, rank=rank + 1)
+    return outs, [0] * len(outs)
+
+
+batching.primitive_batchers[scan_p] = _batch_rule
+
+
+@lru_cache(maxsize=256)
+def _jitted(**params: Any) -> Callable:
+    return jax.jit(partial(scan_p.bind, **params))
+
+
+scan_p.def_impl(lambda *operands, **params: _jitted(**params)(*operands))
+_fallback = mlir.lower_fun(reference, multiple_results=True)
+
+
+def _lower(ctx, *operands, body, length, rank):
+    if unavailable():
+        return _fallback(ctx, *operands, body=body, length=length, rank=rank)
+    tape = _Assembler(body).tape()
+    in_place = ((body.n_consts + k, k) for k in range(body.n_carry))
+    alias = {i: k for i, k in in_place if ctx.avals_in[i] == ctx.avals_out[k]}
+    call = jax.ffi.ffi_lowering(_ffi.target("scan"), operand_output_aliases=alias)
+    code = np.asarray(tape.compiled(), np.int64)
+    numbers = {"length": length, "rank": rank, "work": tape.work}
+    return call(ctx, *operands, tape=code, **{name: np.int64(x) for name, x in numbers.items()})
+
+
+mlir.register_lowering(scan_p, _fallback)
+mlir.register_lowering(scan_p, _lower, platform="cpu")

@@ -1,0 +1,259 @@
+// Many steps of a body of kernels and scalars as one call: runs the tape that brainsim/fusion/_scan.py wrote. Every
+// value of the body has a cell, which is a pointer; state is changed where it lies.
+#include <array>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "brainsim/batch.h"
+#include "brainsim/handler.h"
+#include "brainsim/operands.h"
+#include "brainsim/scatter.h"
+#include "brainsim/team.h"
+#include "brainsim/units.h"
+
+namespace brainsim {
+namespace {
+
+enum Op : int64_t { kScalars = 0, kUnits = 1, kScatter = 2, kAppend = 3, kCopy = 4 };
+
+struct Instruction {
+  int64_t op;
+  std::vector<int64_t> cells, numbers;
+  void* kernel = nullptr;
+};
+
+// The tape: numbers of constants, carried arrays, rows per step in and out, literals, scratch cells; bytes of scratch;
+// the literals, 8 bytes each; the places of the scratch cells; then instructions, each its operation, its numbers of
+// cells and of numbers, the cells, the numbers.
+struct Tape {
+  int64_t n_consts, n_carry, n_xs, n_ys, scratch_bytes;
+  const int64_t* literals;
+  int64_t n_literals;
+  std::vector<int64_t> places;
+  std::vector<Instruction> instructions;
+
+  // Whether the tape is complete and its kernels are in this process.
+  bool read(ffi::Span<const int64_t> tape) {
+    const int64_t* at = tape.begin();
+    n_consts = *at++;
+    n_carry = *at++;
+    n_xs = *at++;
+    n_ys = *at++;
+    n_literals = *at++;
+    const int64_t n_scratch = *at++;
+    scratch_bytes = *at++;
+    literals = at;
+    at += n_literals;
+    places.assign(at, at + n_scratch);
+    at += n_scratch;
+    while (at < tape.end()) {
+      Instruction next{at[0], {}, {}};
+      const int64_t n_cells = at[1], n_numbers = at[2];
+      at += 3;
+      next.cells.assign(at, at + n_cells);
+      at += n_cells;
+      next.numbers.assign(at, at + n_numbers);
+      at += n_numbers;
+      if (next.op == kScalars || next.op == kUnits) {
+        next.kernel = find_kernel(next.numbers[0]);
+        if (next.kernel == nullptr) return false;
+      }
+      instructions.push_back(std::move(next));
+    }
+    return true;
+  }
+};
+
+// What one batch element needs while it runs.
+struct Element {
+  std::vector<char*> cell;
+  std::vector<void*> scalars, from, to;
+  std::vector<std::array<int32_t, 2>> tallies;
+  std::vector<int32_t> rows;
+
+  template <typename T>
+  T* at(int64_t k) const {
+    return reinterpret_cast<T*>(cell[k]);
+  }
+};
+
+void scalars(const Instruction& does, Element& e) {
+  e.scalars.clear();
+  for (int64_t k : does.cells) e.scalars.push_back(e.cell[k]);
+  reinterpret_cast<void (*)(void* const*)>(does.kernel)(e.scalars.data());
+}
+
+// cells: scalars, vectors, outputs, slots and rings by turns, words, count, bad.
+// numbers: kernel, units, how many scalars, vectors, outputs, rings, then depth and bytes of a row of each ring.
+void units(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const int64_t n = x[1], n_rings = x[5], n_words = (n + 31) / 32;
+  e.scalars.clear();
+  e.from.clear();
+  e.to.clear();
+  for (int64_t k = 0; k < x[2]; ++k) e.scalars.push_back(e.cell[*c++]);
+  for (int64_t k = 0; k < x[3]; ++k) e.from.push_back(e.cell[*c++]);
+  for (int64_t k = 0; k < x[4]; ++k) e.to.push_back(e.cell[*c++]);
+  for (int64_t k = 0; k < n_rings; ++k, c += 2) {
+    e.from.push_back(e.cell[c[1]] + ring_row(*e.at<int32_t>(c[0]), x[6 + 2 * k]) * x[7 + 2 * k]);
+  }
+  auto* words = e.at<uint32_t>(c[0]);
+  if (n_words > 0) words[n_words - 1] = 0;
+  const auto kernel = reinterpret_cast<Kernel>(does.kernel);
+  const int64_t size =
+      team.num_threads() > 1 ? std::clamp<int64_t>(n / (4 * team.num_threads()) & -64, 1024, kChunk) : kChunk;
+  const int64_t chunks = std::max<int64_t>((n + size - 1) / size, 1);
+  e.tallies.resize(chunks);
+  parallel_for(team, chunks, [&](int64_t k) {
+    kernel(e.scalars.data(), e.from.data(), e.to.data(), words, k * size, std::min((k + 1) * size, n),
+           e.tallies[k].data());
+  });
+  int32_t total = 0, any = 0;
+  for (const auto& tally : e.tallies) {
+    total += tally[0];
+    any |= tally[1];
+  }
+  *e.at<int32_t>(c[1]) = total;
+  *e.at<int32_t>(c[2]) = any;
+}
+
+// cells: base, value, weight, words, slot, delay, indptr, indices.
+// numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one weight, depth, post
+// units, synapses, whether there are words, whether there are delays.
+template <typename T>
+void scatter_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const int64_t n_pre = x[1], first = x[3];
+  Graph graph;
+  graph.fanout = x[2];
+  graph.indptr = graph.fanout >= 0 ? nullptr : e.at<int32_t>(c[6]);
+  graph.indices = e.at<int32_t>(c[7]);
+  graph.delay = x[10] ? e.at<int32_t>(c[5]) : nullptr;
+  graph.n_syn = x[8];
+  graph.depth = x[6];
+  graph.slot = ring_row(*e.at<int32_t>(c[4]), x[6]);
+  graph.n_post = static_cast<uint32_t>(x[7]);
+  const T* value = e.at<T>(c[1]) + first;
+  const Scatter<T> one{
+      e.at<T>(c[0]), value, {value, x[9] ? e.at<uint32_t>(c[3]) : nullptr, first}, e.at<T>(c[2]), graph};
+  scatter_one(team, one, n_pre, x[5] != 0, x[4] != 0, e.rows);
+}
+
+// cells: list, length, value, words. numbers: bytes of a float, room, units, whether there are words.
+template <typename T>
+void append_step(const Instruction& does, Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const Active<T> active{e.at<T>(c[2]), x[3] ? e.at<uint32_t>(c[3]) : nullptr, 0};
+  append_active(active, x[2], e.at<int32_t>(c[0]), x[1], e.at<int32_t>(c[1]));
+}
+
+void step(const Tape& tape, Element& e, Team& team) {
+  for (const Instruction& does : tape.instructions) {
+    const bool wide = does.numbers[0] == 8;
+    switch (does.op) {
+      case kScalars:
+        scalars(does, e);
+        break;
+      case kUnits:
+        units(does, e, team);
+        break;
+      case kScatter:
+        wide ? scatter_step<double>(does, e, team) : scatter_step<float>(does, e, team);
+        break;
+      case kAppend:
+        wide ? append_step<double>(does, e) : append_step<float>(does, e);
+        break;
+      case kCopy:
+        std::memcpy(e.cell[does.cells[0]], e.cell[does.cells[1]], does.numbers[0]);
+        break;
+    }
+  }
+}
+
+// args: constants, carried arrays, rows in. rets: carried arrays, in place, rows out. `work`: units and synapses a
+// step.
+ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, ffi::Span<const int64_t> code,
+                int64_t length, int64_t rank, int64_t work) {
+  Tape tape;
+  if (!tape.read(code)) {
+    return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
+                      "brainsim: this program was compiled in another process and its kernels are not here; trace it "
+                      "again");
+  }
+  Batch batch(rank);
+  std::vector<Operand> in, out;
+  for (size_t k = 0; k < args.size(); ++k) {
+    auto buffer = args.get<ffi::AnyBuffer>(k);
+    if (buffer.has_error()) return buffer.error();
+    batch.with(*buffer);
+    if (batch.ok()) in.emplace_back(*buffer, rank);
+  }
+  for (size_t k = 0; k < rets.size(); ++k) {
+    auto buffer = rets.get<ffi::AnyBuffer>(k);
+    if (buffer.has_error()) return buffer.error();
+    batch.with(**buffer);
+    if (batch.ok()) out.emplace_back(**buffer, rank);
+  }
+  const auto n_in = static_cast<int64_t>(in.size()), n_out = static_cast<int64_t>(out.size());
+  if (!batch.ok() || n_in != tape.n_consts + tape.n_carry + tape.n_xs || n_out != tape.n_carry + tape.n_ys) {
+    return ffi::Error::InvalidArgument("scan: operands do not fit the tape");
+  }
+  std::vector<Axes> elements;
+  batch.each([&](const Axes& b) { elements.push_back(b); });
+  auto run = [&](int64_t item, Team& team) {
+    const Axes& b = elements[item];
+    Element e;
+    for (int64_t k = 0; k < tape.n_consts; ++k) e.cell.push_back(in[k].at(b));
+    for (int64_t k = 0; k < tape.n_carry; ++k) {
+      const Operand &from = in[tape.n_consts + k], &to = out[k];
+      if (from.at(b) != to.at(b)) std::memcpy(to.at(b), from.at(b), to.bytes());
+      e.cell.push_back(to.at(b));
+    }
+    std::vector<int64_t> row;  // bytes of a row of what changes from step to step
+    auto rows = [&](const Operand& x) {
+      e.cell.push_back(x.at(b));
+      row.push_back(x.bytes() / std::max<int64_t>(length, 1));
+    };
+    for (int64_t k = 0; k < tape.n_xs; ++k) rows(in[tape.n_consts + tape.n_carry + k]);
+    for (int64_t k = 0; k < tape.n_ys; ++k) rows(out[tape.n_carry + k]);
+    const int64_t first_row = tape.n_consts + tape.n_carry;
+    for (int64_t k = 0; k < tape.n_literals; ++k) {
+      e.cell.push_back(const_cast<char*>(reinterpret_cast<const char*>(tape.literals + k)));
+    }
+    std::unique_ptr<char[]> scratch(new char[tape.scratch_bytes + 64]);
+    char* aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);
+    for (int64_t place : tape.places) e.cell.push_back(aligned + place);
+    for (int64_t t = 0; t < length; ++t) {
+      step(tape, e, team);
+      for (size_t k = 0; k < row.size(); ++k) e.cell[first_row + k] += row[k];
+    }
+  };
+  const auto n = static_cast<int64_t>(elements.size());
+  if (n == 1) {
+    Team team(pool, work >= kWorkWorthATeam);
+    run(0, team);
+  } else if (n * length * work < kWorthSharing) {
+    Team alone(pool, false);
+    for (int64_t item = 0; item < n; ++item) run(item, alone);
+  } else {
+    parallel_for(pool, n, [&](int64_t item) {
+      Team alone(pool, false);
+      run(item, alone);
+    });
+  }
+  return ffi::Error::Success();
+}
+
+}  // namespace
+}  // namespace brainsim
+
+BRAINSIM_HANDLER(brainsim_scan, brainsim::scan,
+                 xla::ffi::Ffi::Bind()
+                     .Ctx<xla::ffi::ThreadPool>()
+                     .RemainingArgs()
+                     .RemainingRets()
+                     .Attr<xla::ffi::Span<const int64_t>>("tape")
+                     .Attr<int64_t>("length")
+                     .Attr<int64_t>("rank")
+                     .Attr<int64_t>("work"));
