@@ -1,0 +1,153 @@
+"""`fusion.scan` against `jax.lax.scan`: the same bits, whatever is read or overwritten in which order."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainsim as bs
+from brainsim import fusion
+from brainsim.events import append, deposit
+from brainsim.fusion import _scan, unavailable
+
+pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
+N, DEPTH, ROOM, T = 70, 3, 40, 7
+
+
+@pytest.fixture
+def graph():
+    return bs.FixedFanout(jnp.asarray(np.random.default_rng(0).integers(0, N, (N, 4)), jnp.int32), N)
+
+
+def start():
+    rng = np.random.default_rng(1)
+    value = jnp.asarray(rng.random(N) < 0.1, float)
+    ring = jnp.asarray(rng.normal(size=(DEPTH, N)))
+    return value, ring, jnp.zeros(ROOM, jnp.int32), jnp.int32(0), jnp.int32(0)
+
+
+def sends(graph, c, x):
+    """Scatter and append in place; the length of the list is read after it has changed."""
+    value, ring, ids, used, n = c
+    ring = deposit(ring, graph, x, value, slot=jax.lax.rem(n, jnp.int32(DEPTH)))
+    ids, now = append(ids, used, value)
+    return (value, ring, ids, now, n + 1), (now - used, n)
+
+
+def keeps_old(graph, c, x):
+    """What is overwritten is also an output of the step."""
+    value, ring, ids, used, n = c
+    new = deposit(ring, graph, x, value, slot=jax.lax.rem(n, jnp.int32(2)))
+    return (value, new, ids, used, n + 2), (ring, used)
+
+
+def twice(graph, c, x):
+    """Two results from one array, which is carried on as well."""
+    value, ring, ids, used, n = c
+    a, b = deposit(ring, graph, x, value), deposit(ring, graph, -x, value, slot=1)
+    return (value, b, ids, used, n), (a, ring)
+
+
+def swaps(graph, c, x):
+    """A carry that goes round: none may be written before it has been read."""
+    value, ring, ids, used, n = c
+    ids, _ = append(ids, used, value)
+    return (value, ring, ids, n, used + 3), (used, n)
+
+
+def constants(graph, c, x):
+    """Carries that become constants, and a row out that is the row in."""
+    value, ring, ids, used, n = c
+    ring = deposit(ring, graph, x, value)
+    return (value, ring, ids, jnp.int32(5), n), (x, used)
+
+
+@pytest.mark.parametrize("body", [sends, keeps_old, twice, swaps, constants])
+@pytest.mark.parametrize("batch", [0, 1, 2])
+def test_as_lax_scan(graph, body, batch):
+    xs = jnp.linspace(0.5, 1.5, T)
+    init = start()
+
+    def f(c, x):
+        return body(graph, c, x)
+
+    def runs(scan):
+        def run(ring, xs):
+            return scan(f, (init[0], ring, *init[2:]), xs, length=T)
+
+        for _ in range(batch):
+            run = jax.vmap(run, in_axes=(0, None if batch == 1 else 0))
+        return jax.jit(run)
+
+    shape = (2, 3)[:batch]
+    ring = jnp.tile(init[1], (*shape, 1, 1)) * jnp.linspace(1.0, 2.0, 6)[: np.prod(shape, dtype=int)].reshape(
+        *shape, 1, 1
+    )
+    if batch == 2:
+        xs = jnp.broadcast_to(xs, (*shape, T)) * 2
+    jaxpr = str(jax.make_jaxpr(runs(fusion.scan))(ring, xs))
+    assert "brainsim_scan" in jaxpr, "played, not left to XLA"
+    mine, theirs = runs(fusion.scan)(ring, xs), runs(jax.lax.scan)(ring, xs)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_it_leaves_to_xla(graph):
+    def sums(c, x):
+        return c + jnp.sum(jnp.arange(3.0)) * x, c
+
+    def f(c, x):
+        return sends(graph, c, x)[0], jax.lax.cumsum(c[0])
+
+    for body, init in ((sums, jnp.asarray(0.0)), (f, start())):
+        xs = jnp.ones(T)
+        mine, theirs = fusion.scan(body, init, xs, T), jax.lax.scan(body, init, xs, length=T)
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+    closed = jax.make_jaxpr(f)(start(), jnp.float32(1) if jnp.asarray(0.0).dtype == jnp.float32 else 1.0)
+    body, *_ = _scan._body(closed, list(start()), [jnp.ones(T)])
+    assert "cumsum" in _scan.refusal(body)
+
+
+def cells(n, **kw):
+    ports = {"exc": bs.ExpCond(), "inh": bs.ExpCond(tau=10.0, e_rev=-80.0)}
+    return bs.Population(bs.LIF(), n, ports, i_e=230.0, init={"v": bs.Uniform(-60.0, -50.0)}, **kw)
+
+
+def delays_and_parts():
+    p = bs.FixedProbability(0.1)
+    edges = dict(
+        exc=bs.Projection("A", "B.exc", p, weight=bs.Uniform(0.5, 2.0), delay=bs.Uniform(0.1, 2.0)),
+        inh=bs.Projection("B[10:]", "A.inh", p, weight=3.0, delay=0.4),
+        own=bs.Projection("A[:40]", "A.exc", bs.FixedOutDegree(5), weight=1.0),
+    )
+    return bs.Network({"A": cells(100), "B": cells(77)}, edges, key=jax.random.key(3)), {}
+
+
+def instant():
+    now = bs.Projection("A", "B.exc", bs.FixedProbability(0.1), weight=1.0, delay=bs.INSTANT)
+    net = bs.Network({"A": cells(64), "B": cells(40)}, {"now": now}, key=jax.random.key(3))
+    return net, {"A": jnp.tile(jnp.linspace(0.0, 300.0, 400)[:, None], (1, 64))}
+
+
+@pytest.mark.parametrize("made", [delays_and_parts, instant])
+def test_a_run_is_the_same(made, monkeypatch):
+    """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
+    net, inputs = made()
+    kw = dict(t1=40.0, dt=0.1, solver=diffrax.Euler(), key=jax.random.key(0), inputs=inputs)
+    kw |= dict(saveat=[bs.Spikes("A", 500.0), bs.Spikes("B", 500.0)])
+    said = []
+    asked = _scan.refusal
+    monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])
+    mine = bs.simulate(net, **kw)
+    assert said == [""]
+    monkeypatch.setattr(_scan, "unavailable", lambda: "as asked")
+    jax.clear_caches()
+    theirs = bs.simulate(net, **kw)
+    assert sum(int(x) for x in mine.n_events.values()) > 20
+    for a, b in zip(jax.tree.leaves(_data(mine)), jax.tree.leaves(_data(theirs)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _data(sol):
+    return sol.recordings, sol.n_events, sol.state.nodes, sol.state.inbox, sol.state.flags
