@@ -13,6 +13,7 @@
 #include "brainsim/gather.h"
 #include "brainsim/outer.h"
 #include "brainsim/scatter.h"
+#include "brainsim/team.h"
 
 namespace {
 
@@ -240,12 +241,38 @@ void check_busy_pool() {
   require(sum == 8 * 4950, "a busy pool lost chunks", 0);
 }
 
+// Jobs of a team follow each other at once: every piece of each is done once, before the next begins, even where the
+// pool has no thread to spare.
+void check_team(const std::vector<Pool*>& pools) {
+  for (Pool* pool : pools) {
+    Pool busy(1);
+    std::atomic<bool> go{false};
+    busy.Schedule([&] {
+      while (!go) std::this_thread::yield();
+    });
+    for (Pool* lender : {pool, &busy}) {
+      Team team(*lender, true);
+      std::vector<int64_t> done(50);  // plain: whoever writes an entry is followed by the caller who reads it
+      for (int64_t job = 0; job < 2000; ++job) {
+        const int64_t n = job % 50;
+        parallel_for(team, n, [&](int64_t k) { done[k] += k + 1; });
+        for (int64_t k = 0; k < n; ++k) {
+          require(done[k] == k + 1, "a team lost or repeated a piece", job);
+          done[k] = 0;
+        }
+      }
+    }
+    go = true;
+  }
+}
+
 }  // namespace
 
 int main() {
   Pool one(1), two(2), three(3);
   const std::vector<Pool*> pools = {&one, &two, &three};
   check_busy_pool();
+  check_team(pools);
   for (unsigned seed = 0; seed < 300; ++seed) {
     check<float>(seed, false, pools);
     check<double>(seed, false, pools);
