@@ -46,7 +46,8 @@ class Deposit(eqx.Module):
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)
         value = self.value
         if self.topology is not None:
-            value = propagate(self.topology, self.weight, value, **rows)
+            # without the support: a dense backward pass gains nothing by it, and would keep it for every step
+            value = propagate(self.topology, self.weight, value, first=self.first)
         row = jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False)
         row = row.at[slice(*self.part)].add(value) if self.part else row + value
         return jax.lax.dynamic_update_index_in_dim(ring, row, slot, 0)
@@ -224,7 +225,8 @@ class Projection(AbstractEdge):
 
     @property
     def weights(self):
-        return tuple(weight for weight, _ in self.parts)
+        # a dense product costs as much as the addition of its cotangent: nothing to be saved, and events to be kept
+        return () if isinstance(self.connect, Dense) else tuple(weight for weight, _ in self.parts)
 
     def deposits(self, sent):
         units, node, port, part = self.route[:4]

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
-from . import _ffi
+from . import _ffi, _pure
 from ._formats import CSR, AbstractTopology, Dense, FixedFanout
-from ._primitives import DRAWN, append_p, collect_p, scatter_p
+from ._primitives import DRAWN, append_p, collect_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
 
@@ -139,20 +139,8 @@ def tally(value: Float[Array, " n"], others: Sequence[Float[Array, "..."]]) -> t
     """
     value, others = lax.stop_gradient((value, list(others)))
 
-    def kernel(value, *others):
-        scalar = jax.ShapeDtypeStruct((), jnp.int32)
-        call = jax.ffi.ffi_call(_ffi.target("tally"), (scalar, scalar), vmap_method="broadcast_all")
-        return call(value, *others)
-
-    def pure(value, *others):
-        bad = sum((jnp.any(~jnp.isfinite(x)).astype(jnp.int32) for x in others), start=jnp.zeros((), jnp.int32))
-        return jnp.sum(value != 0, dtype=jnp.int32), bad
-
-    one_type = all(x.dtype == value.dtype and value.dtype in (jnp.float32, jnp.float64) for x in others)
-    if _ffi.loaded() and one_type:
-        counted, bad = lax.platform_dependent(value, *others, cpu=kernel, default=pure)
-    else:
-        counted, bad = pure(value, *others)
+    one_type = all(x.dtype == value.dtype for x in others)
+    counted, bad = tally_p.bind(value, *others, rank=0) if one_type else _pure.tally(value, *others, rank=0)
     return counted, bad > 0
 
 

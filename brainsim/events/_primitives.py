@@ -1,4 +1,6 @@
-"""Three primitives, each the transpose of the others, `collect` and `append`; only this file speaks to JAX's internals.
+"""Three primitives, each the transpose of the others, and `collect`, `append` and `tally`.
+
+Only this file and its neighbours in `fusion` speak to JAX's internals.
 
 The three exist for stored synapses (`_pure`) and for drawn ones (`_draws`), under the same rules.
 
@@ -41,6 +43,8 @@ collect_p = Primitive("brainsim_collect")
 collect_p.multiple_results = True
 append_p = Primitive("brainsim_append")
 append_p.multiple_results = True
+tally_p = Primitive("brainsim_tally")
+tally_p.multiple_results = True
 
 
 def _batch(nb: int, *operands: Any) -> tuple[int, ...]:
@@ -116,6 +120,12 @@ def _(inbox, slot):
 def _(buffer, count, value, words):
     del value, words
     return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
+
+
+@tally_p.def_abstract_eval
+def _(value, *others, rank):
+    del others
+    return (ShapedArray(value.shape[:rank], np.dtype(np.int32)),) * 2
 
 
 # --- forward derivatives ----------------------------------------------------------------------------------------------
@@ -280,7 +290,13 @@ def _append_batch(operands, dims):
     return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
 
 
+def _tally_batch(operands, dims, *, rank):
+    front, size = _to_front(operands, dims)
+    return tally_p.bind(*(_fill(x, size) for x in front), rank=rank + 1), (0, 0)
+
+
 batching.primitive_batchers[collect_p] = _collect_batch
+batching.primitive_batchers[tally_p] = _tally_batch
 batching.primitive_batchers[append_p] = _append_batch
 
 
@@ -355,3 +371,4 @@ _register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
 _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
 _register(append_p, "append", _pure.append, alias={0: 0, 1: 1})
+_register(tally_p, "tally", _pure.tally, attributes=lambda rank: {})

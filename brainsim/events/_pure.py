@@ -159,6 +159,17 @@ def append(buffer, count, value, words):
     return _each(count.ndim, one)(buffer, count, value)
 
 
+def tally(value, *others, rank: int):
+    """How many entries of `value` are not zero, and 1 if anything in `others` is NaN or infinite, else 0."""
+
+    def of(x, what, combine):
+        return combine(what(x), axis=tuple(range(rank, x.ndim)))
+
+    bad = [of(x, lambda x: ~jnp.isfinite(x), jnp.any) for x in others]
+    bad = sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(value.shape[:rank], jnp.int32))
+    return of(value, lambda x: (x != 0).astype(jnp.int32), jnp.sum).astype(jnp.int32), jnp.minimum(bad, 1)
+
+
 def _batch(nb: int, *operands) -> tuple[int, ...]:
     return np.broadcast_shapes(*(x.shape[:nb] for x in operands))
 

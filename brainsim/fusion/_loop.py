@@ -24,7 +24,8 @@ class Loop(NamedTuple):
     """What a kernel computes: `jaxpr` takes `n_scalars` scalars, then vectors of `n` units, and returns vectors.
 
     The last output is the event value: its non-zero lanes are packed into words and counted. `watched` are the outputs
-    looked at for NaN and infinity. The last `n_rings` vectors are rows of rings, which are cleared.
+    looked at for NaN and infinity. The last `n_rings` vectors are rows of rings, which are cleared. `silent`: the event
+    value itself is not stored.
     """
 
     jaxpr: ClosedJaxpr
@@ -32,6 +33,7 @@ class Loop(NamedTuple):
     n: int
     watched: tuple[int, ...]
     n_rings: int = 0
+    silent: bool = False
 
 
 @cache
@@ -158,7 +160,7 @@ class _Block:
         self.scalars = [_scalar(w, "scalars", k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
         self.consts = [constant_of(w, c, loop.n) for c in loop.jaxpr.consts]
         self.sources = [_pointer(w, "in", k) for k in range(len(self.vectors))]
-        self.sinks = [_pointer(w, "out", k) for k in range(len(outs))]
+        self.sinks = [_pointer(w, "out", k) for k in range(len(outs) - loop.silent)]
         self.mask_type = f"<{w.lanes} x i1>"
         self.bad_dtype = np.result_type(np.float32, *(outs[k].dtype for k in loop.watched))
         self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
@@ -174,7 +176,7 @@ class _Block:
         outs = [w.vector(v) for v in values]
         for k in range(len(self.vectors) - self.loop.n_rings, len(self.vectors)):
             self._store(self.sources[k], w.constant(0, self.vectors[k].dtype, w.lanes), mask)
-        for at, out in zip(self.sinks, outs, strict=True):
+        for at, out in zip(self.sinks, outs):
             self._store(at, out, mask)
         hit = convert(w, outs[-1], np.dtype(bool))
         hit = w.op("and", hit, used) if mask else hit

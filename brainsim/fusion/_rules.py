@@ -182,8 +182,8 @@ RULES = {
 } | {name: _function(name) for name in MATH if name != "pow"}
 
 
-_INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
-_INLINED |= {"custom_vjp_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
+INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
+INLINED |= {"custom_vjp_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
 _UNROLLED = 16  # turns of a loop that are written out: those of a few substeps
 _SHAPE_ONLY = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims")
 
@@ -212,8 +212,8 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
         for v in eqn.outvars:
             if v.aval.shape not in ((), (n,)):
                 raise Unsupported(f"{name} gives a value of shape {v.aval.shape}, not one number or one per unit")
-        if name in _INLINED:
-            inner = eqn.params[_INLINED[name]]
+        if name in INLINED:
+            inner = eqn.params[INLINED[name]]
             inner, consts_ = (inner.jaxpr, inner.consts) if hasattr(inner, "consts") else (inner, [])
             folded = [constant_of(w, c, n) for c in consts_]
             outs = translate(w, inner, folded, [w.computed(v) for v in values], n)

@@ -21,9 +21,10 @@ from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..events import _ffi
-from ..events._primitives import append_p, scatter_p
+from ..events._primitives import append_p, scatter_p, tally_p
 from ._fused import fused_p, over, unavailable, why_not
 from ._loop import compile_loop, compile_text, scalar_code
+from ._rules import INLINED
 from ._writer import Unsupported
 
 scan_p = Primitive("brainsim_scan")
@@ -121,7 +122,7 @@ class Tape(NamedTuple):
         return code
 
 
-SCALARS, UNITS, SCATTER, APPEND, COPY = range(5)
+SCALARS, UNITS, SCATTER, APPEND, TALLY, COPY = range(6)
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient")
 
 
@@ -146,7 +147,7 @@ def _same_memory(eqn: Any) -> bool:
 
 
 def _is_kernel(eqn: Any) -> bool:
-    return eqn.primitive in (fused_p, scatter_p, append_p)
+    return eqn.primitive in (fused_p, scatter_p, append_p, tally_p)
 
 
 def _schedule(jaxpr: Any) -> list[Any]:
@@ -178,6 +179,36 @@ def _schedule(jaxpr: Any) -> list[Any]:
     return items
 
 
+def _spikes(jaxpr: Any) -> set[Any]:
+    """The event values of units that are 0 or 1 and read by those only who have them as packed words."""
+    values = {e.outvars[-4 - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
+    for eqn in jaxpr.eqns:
+        at = {scatter_p: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
+        for i, v in enumerate(eqn.invars):
+            if not isinstance(v, Literal) and v in values and not (at and i in at and eqn.invars[at[2]] is values[v]):
+                del values[v]
+    return set(values) - {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+
+
+def _spiking(eqn: Any) -> bool:
+    if eqn.primitive is not fused_p or eqn.params["rank"]:
+        return False
+    inner = eqn.params["program"].jaxpr.jaxpr
+    return _is_truth(inner, inner.outvars[-1])
+
+
+def _is_truth(jaxpr: Any, value: Any) -> bool:
+    """Whether a value of a program is a truth value, 0 or 1, converted."""
+    made = next((e for e in jaxpr.eqns if value in e.outvars), None)
+    if made is None:
+        return False
+    if made.primitive.name in INLINED:
+        inner = made.params[INLINED[made.primitive.name]]
+        inner = getattr(inner, "jaxpr", inner)
+        return _is_truth(inner, inner.outvars[made.outvars.index(value)])
+    return made.primitive.name == "convert_element_type" and made.invars[0].aval.dtype == np.bool_
+
+
 class _Assembler:
     """Gives every value of a body a cell, and writes the instructions."""
 
@@ -196,6 +227,7 @@ class _Assembler:
         self.root: dict[Any, Any] = {}  # of a value that is another one in another shape
         self.last: dict[Any, int] = {}  # the item that reads a value last
         self.items = _schedule(self.jaxpr)
+        self.silent = _spikes(self.jaxpr)  # event values that nobody needs
 
     def tape(self) -> Tape:
         for i, item in enumerate(self.items):
@@ -211,8 +243,10 @@ class _Assembler:
                 self._units(item, i)
             elif item.primitive is scatter_p:
                 self._scatter(item, i)
-            else:
+            elif item.primitive is append_p:
                 self._append(item, i)
+            else:
+                self._tally(item)
         self._finish()
         places, end = [], 0
         for size in self.scratch:
@@ -243,7 +277,7 @@ class _Assembler:
             data = np.asarray(v.val, aval.dtype).tobytes().ljust(8, b"\0")
             self.literals.append(int.from_bytes(data, "little", signed=True))
             return self.first_literal + len(self.literals) - 1
-        if v.aval.size == 0:
+        if v.aval.size == 0 or v in self.silent:
             return 0
         return self.cell[v]
 
@@ -302,17 +336,21 @@ class _Assembler:
         pairs = eqn.invars[n_scalars + n_vectors :]
         ins = [*map(self._read, eqn.invars[: n_scalars + n_vectors])]
         slots = [*map(self._read, pairs[::2])]
+        silent = eqn.outvars[n_out - 1] in self.silent
+        n_out -= silent
         outs, ends, numbers = [], [], [program.n, n_scalars, n_vectors, n_out, n_rings]
         for k, out in enumerate(eqn.outvars[:n_out]):
             a = program.alias[k]
             fits = a >= 0 and vectors[a].aval == out.aval
             outs.append(self._take(vectors[a], out, i, False) if fits else self._new(out))
-        for slot, ring, out in zip(slots, pairs[1::2], eqn.outvars[n_out : n_out + n_rings], strict=True):
+        rings = eqn.outvars[n_out + silent : n_out + silent + n_rings]
+        for slot, ring, out in zip(slots, pairs[1::2], rings, strict=True):
             ends += [slot, self._take(ring, out, i, True)]
             numbers += [out.aval.shape[0], _bytes(out.aval) // out.aval.shape[0]]
-        ends += [self._new(v) for v in eqn.outvars[n_out + n_rings :]]
+        ends += [self._new(v) for v in eqn.outvars[-3:]]
         self.work += program.n
-        self._write(UNITS, [*ins, *outs, *ends], numbers, partial(compile_loop, program.loop))
+        loop = program.loop._replace(silent=silent)
+        self._write(UNITS, [*ins, *outs, *ends], numbers, partial(compile_loop, loop))
 
     def _scatter(self, eqn: Any, i: int) -> None:
         base, value, weight, _, words, slot, delay, indptr, indices = eqn.invars
@@ -322,15 +360,9 @@ class _Assembler:
         if kind not in (np.float32, np.float64):
             raise Unsupported(f"arrivals of type {kind}")
         depth, n_post = base.aval.shape
-        numbers = [
-            kind.itemsize,
-            p["n_pre"],
-            p["fanout"],
-            p["first"],
-            int(p["sorted_rows"]),
-            int(weight.aval.size == 1),
-        ]
-        numbers += [depth, n_post, indices.aval.size, int(words.aval.size > 0), int(delay.aval.size > 0)]
+        rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
+        given = [words.aval.size > 0, delay.aval.size > 0, value not in self.silent]
+        numbers = [kind.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, given)]
         if base.aval.size == 0:
             raise Unsupported("no post units")
         rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
@@ -347,6 +379,13 @@ class _Assembler:
         lists = [self._take(v, out, i, True) for v, out in zip((buffer, count), eqn.outvars, strict=True)]
         numbers = [kind.itemsize, buffer.aval.size, value.aval.size, int(words.aval.size > 0)]
         self._write(APPEND, [*lists, *rest], numbers)
+
+    def _tally(self, eqn: Any) -> None:
+        kind = np.dtype(eqn.invars[0].aval.dtype)
+        if eqn.params["rank"] or kind not in (np.float32, np.float64):
+            raise Unsupported(f"a batch, or events of type {kind}")
+        cells = [*map(self._read, eqn.invars), *map(self._new, eqn.outvars)]
+        self._write(TALLY, cells, [kind.itemsize, *(v.aval.size for v in eqn.invars)])
 
     def _finish(self) -> None:
         """Rows out, and the carry to where the next step looks for it."""

@@ -78,13 +78,15 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     key = jax.eval_shape(lambda: jax.random.key(0))
     closed, (state, _, support) = jax.make_jaxpr(whole, return_shape=True)(shapes, rows, key)
     avals, n_args, n_state = closed.in_avals, len(jax.tree.leaves(args)), len(jax.tree.leaves(state))
-    place = {v: i for i, v in enumerate(closed.jaxpr.invars)}
+    place: dict[Any, int] = {v: i for i, v in enumerate(closed.jaxpr.invars)}
     # what the step leaves alone does not go through the kernel
     kept = [place.get(v, n_args) if not isinstance(v, Literal) else n_args for v in closed.jaxpr.outvars[:n_state]]
     computed = [k for k, i in enumerate(kept) if i >= n_args]
     jaxpr, used = _only(closed, [*computed, n_state])
     if n_args + len(ports) in used:
         return "it draws random numbers"
+    if place.get(closed.jaxpr.outvars[n_state], n_args) < n_args and not computed:
+        return "its events are its input"
     unread = [port for k, port in enumerate(ports) if n_args + k not in used]
     if unread:
         return f"port {unread[0]!r} is not read"

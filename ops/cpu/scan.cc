@@ -9,13 +9,14 @@
 #include "brainsim/handler.h"
 #include "brainsim/operands.h"
 #include "brainsim/scatter.h"
+#include "brainsim/tally.h"
 #include "brainsim/team.h"
 #include "brainsim/units.h"
 
 namespace brainsim {
 namespace {
 
-enum Op : int64_t { kScalars = 0, kUnits = 1, kScatter = 2, kAppend = 3, kCopy = 4 };
+enum Op : int64_t { kScalars = 0, kUnits = 1, kScatter = 2, kAppend = 3, kTally = 4, kCopy = 5 };
 
 struct Instruction {
   int64_t op;
@@ -120,7 +121,7 @@ void units(const Instruction& does, Element& e, Team& team) {
 
 // cells: base, value, weight, words, slot, delay, indptr, indices.
 // numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one weight, depth, post
-// units, synapses, whether there are words, whether there are delays.
+// units, synapses, whether there are words, delays, values (else every row with a word has the value 1).
 template <typename T>
 void scatter_step(const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
@@ -134,7 +135,7 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
   graph.depth = x[6];
   graph.slot = ring_row(*e.at<int32_t>(c[4]), x[6]);
   graph.n_post = static_cast<uint32_t>(x[7]);
-  const T* value = e.at<T>(c[1]) + first;
+  const T* value = x[11] ? e.at<T>(c[1]) + first : nullptr;
   const Scatter<T> one{
       e.at<T>(c[0]), value, {value, x[9] ? e.at<uint32_t>(c[3]) : nullptr, first}, e.at<T>(c[2]), graph};
   scatter_one(team, one, n_pre, x[5] != 0, x[4] != 0, e.rows);
@@ -146,6 +147,18 @@ void append_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   const Active<T> active{e.at<T>(c[2]), x[3] ? e.at<uint32_t>(c[3]) : nullptr, 0};
   append_active(active, x[2], e.at<int32_t>(c[0]), x[1], e.at<int32_t>(c[1]));
+}
+
+// cells: values, other arrays, number of values, whether anything is not finite. numbers: bytes of a float, then
+// entries of each array.
+template <typename T>
+void tally_step(const Instruction& does, Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const int64_t n_others = does.cells.size() - 3;
+  *e.at<int32_t>(c[1 + n_others]) = count_values(e.at<T>(c[0]), x[1]);
+  bool any = false;
+  for (int64_t k = 1; k <= n_others; ++k) any |= any_not_finite(e.at<T>(c[k]), x[1 + k]);
+  *e.at<int32_t>(c[2 + n_others]) = any;
 }
 
 void step(const Tape& tape, Element& e, Team& team) {
@@ -163,6 +176,9 @@ void step(const Tape& tape, Element& e, Team& team) {
         break;
       case kAppend:
         wide ? append_step<double>(does, e) : append_step<float>(does, e);
+        break;
+      case kTally:
+        wide ? tally_step<double>(does, e) : tally_step<float>(does, e);
         break;
       case kCopy:
         std::memcpy(e.cell[does.cells[0]], e.cell[does.cells[1]], does.numbers[0]);

@@ -1,45 +1,10 @@
 // Count the non-zero values and look for NaN or infinity in any number of arrays, in one pass over each.
-#include <cstring>
+#include "brainsim/tally.h"
 
 #include "brainsim/handler.h"
 
 namespace brainsim {
 namespace {
-
-template <typename T>
-struct Bits;
-template <>
-struct Bits<float> {
-  using type = uint32_t;
-  static constexpr type exponent = 0x7f800000u;
-};
-template <>
-struct Bits<double> {
-  using type = uint64_t;
-  static constexpr type exponent = 0x7ff0000000000000u;
-};
-
-template <typename T>
-typename Bits<T>::type bits_of(T x) {
-  typename Bits<T>::type bits;
-  std::memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-// Integer arithmetic on the bits, as only that vectorises without fast-math.
-template <typename T>
-int32_t count(const T* x, int64_t n) {
-  typename Bits<T>::type found = 0;
-  for (int64_t i = 0; i < n; ++i) found += (bits_of(x[i]) << 1) != 0;
-  return static_cast<int32_t>(found);
-}
-
-template <typename T>
-bool not_finite(const T* x, int64_t n) {
-  typename Bits<T>::type found = 0;
-  for (int64_t i = 0; i < n; ++i) found |= (bits_of(x[i]) & Bits<T>::exponent) == Bits<T>::exponent;
-  return found != 0;
-}
 
 // `value` and the other arrays (..., n) share their leading axes; so do the results.
 ffi::Error tally(ffi::AnyBuffer value, ffi::RemainingArgs others, ffi::Result<ffi::Buffer<ffi::S32>> counted,
@@ -49,7 +14,7 @@ ffi::Error tally(ffi::AnyBuffer value, ffi::RemainingArgs others, ffi::Result<ff
     const int64_t batch = counted->element_count();
     const int64_t n = batch ? value.element_count() / batch : 0;
     for (int64_t b = 0; b < batch; ++b) {
-      counted->typed_data()[b] = count(static_cast<const T*>(value.untyped_data()) + b * n, n);
+      counted->typed_data()[b] = count_values(static_cast<const T*>(value.untyped_data()) + b * n, n);
       bad->typed_data()[b] = 0;
     }
     for (size_t k = 0; k < others.size(); ++k) {
@@ -59,7 +24,7 @@ ffi::Error tally(ffi::AnyBuffer value, ffi::RemainingArgs others, ffi::Result<ff
       }
       const int64_t m = batch ? other->element_count() / batch : 0;
       for (int64_t b = 0; b < batch; ++b) {
-        bad->typed_data()[b] |= not_finite(static_cast<const T*>(other->untyped_data()) + b * m, m);
+        bad->typed_data()[b] |= any_not_finite(static_cast<const T*>(other->untyped_data()) + b * m, m);
       }
     }
     return ffi::Error::Success();

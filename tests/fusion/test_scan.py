@@ -130,12 +130,20 @@ def instant():
     return net, {"A": jnp.tile(jnp.linspace(0.0, 300.0, 400)[:, None], (1, 64))}
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant])
+def a_recording():
+    """A source whose events are its input goes through no kernel of its own."""
+    p = bs.FixedProbability(0.1)
+    edges = {"in": bs.Projection("S", "A.exc", p, weight=2.0), "own": bs.Projection("A", "A.inh", p, weight=1.0)}
+    net = bs.Network({"S": bs.Source(bs.External(), 50), "A": cells(64)}, edges, key=jax.random.key(3))
+    return net, {"S": (jax.random.uniform(jax.random.key(5), (400, 50)) < 0.02).astype(float)}
+
+
+@pytest.mark.parametrize("made", [delays_and_parts, instant, a_recording])
 def test_a_run_is_the_same(made, monkeypatch):
     """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
     net, inputs = made()
     kw = dict(t1=40.0, dt=0.1, solver=diffrax.Euler(), key=jax.random.key(0), inputs=inputs)
-    kw |= dict(saveat=[bs.Spikes("A", 500.0), bs.Spikes("B", 500.0)])
+    kw |= dict(saveat=[bs.Spikes(name, 500.0) for name in net.nodes])
     said = []
     asked = _scan.refusal
     monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])

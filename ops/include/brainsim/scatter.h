@@ -21,7 +21,7 @@ constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targ
 template <typename T>
 struct Scatter {
   T* out;
-  const T* value;  // of row 0
+  const T* value;  // of row 0; null where it is 1 for every active row
   Active<T> active;
   const T* weight;
   Graph graph;
@@ -43,7 +43,8 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     const int64_t row = rows[k], last = graph.end(row);
     int64_t j = graph.begin(row);
     if (kPart && low > 0) j = not_after(graph.indices, j, last, low, guess(row));
-    const T amount = kOne ? s.value[row] * s.weight[0] : s.value[row];
+    const T value = s.value == nullptr ? T(1) : s.value[row];
+    const T amount = kOne ? value * s.weight[0] : value;
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
     // row to come is asked for
     const int64_t next = k + distance < n ? rows[k + distance] : row;

@@ -1,0 +1,47 @@
+// Values that are not zero, and values that are not finite.
+#ifndef BRAINSIM_TALLY_H_
+#define BRAINSIM_TALLY_H_
+
+#include <cstdint>
+#include <cstring>
+
+namespace brainsim {
+
+template <typename T>
+struct Bits;
+template <>
+struct Bits<float> {
+  using type = uint32_t;
+  static constexpr type exponent = 0x7f800000u;
+};
+template <>
+struct Bits<double> {
+  using type = uint64_t;
+  static constexpr type exponent = 0x7ff0000000000000u;
+};
+
+template <typename T>
+typename Bits<T>::type bits_of(T x) {
+  typename Bits<T>::type bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// Integer arithmetic on the bits, as only that vectorises without fast-math.
+template <typename T>
+int32_t count_values(const T* x, int64_t n) {
+  typename Bits<T>::type found = 0;
+  for (int64_t i = 0; i < n; ++i) found += (bits_of(x[i]) << 1) != 0;
+  return static_cast<int32_t>(found);
+}
+
+template <typename T>
+bool any_not_finite(const T* x, int64_t n) {
+  typename Bits<T>::type found = 0;
+  for (int64_t i = 0; i < n; ++i) found |= (bits_of(x[i]) & Bits<T>::exponent) == Bits<T>::exponent;
+  return found != 0;
+}
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_TALLY_H_
