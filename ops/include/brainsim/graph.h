@@ -61,7 +61,10 @@ inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
 // The rows with a value: found in packed words where there are any (bit k of word w for unit 32 w + k), else by
 // looking.
 template <typename T>
-struct Active {
+class Active {
+ public:
+  Active(const T* value, const uint32_t* words, int64_t first) : value(value), words(words), first(first) {}
+
   const T* value;         // of row 0, which is unit `first`
   const uint32_t* words;  // of unit 0; null if not given
   int64_t first;
@@ -77,9 +80,21 @@ struct Active {
         bits = pack(value + (from - first), to - from);
       } else {
         bits = words[from >> 5] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from));
+        if (bits == 0) to = silent(to, high);
       }
       for (; bits != 0; bits &= bits - 1) f(from - first + __builtin_ctz(bits));
     }
+  }
+
+ private:
+  // The end of the words without an event from `from` on, 128 units at a time.
+  int64_t silent(int64_t from, int64_t end) const {
+    for (; from + 128 <= end; from += 128) {
+      uint64_t four[2];
+      std::memcpy(four, words + (from >> 5), sizeof(four));
+      if ((four[0] | four[1]) != 0) break;
+    }
+    return from;
   }
 };
 

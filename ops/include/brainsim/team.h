@@ -49,9 +49,10 @@ class Team {
     s.call = [](const void* f, int64_t k) { (*static_cast<const std::remove_reference_t<F>*>(f))(k); };
     s.what = &f;
     s.done.store(0, std::memory_order_relaxed);
-    // number of the job, number of pieces, next piece: in one word, so that nobody takes a piece of a job that is over
+    // number of the job, end and begin of the pieces left: in one word, so that nobody takes a piece of a job that is
+    // over
     s.state.store(++job_ << 32 | static_cast<uint64_t>(n) << 16, std::memory_order_release);
-    while (take(s)) {
+    while (take<true>(s)) {
     }
     while (s.done.load(std::memory_order_acquire) < n) relax();
   }
@@ -68,20 +69,25 @@ class Team {
     const void* what = nullptr;
   };
 
+  // The caller takes pieces from the front and the others from the back: in job after job over the same arrays, each
+  // finds in its own cache what it has left there.
+  template <bool kFront>
   static bool take(Shared& s) {
     uint64_t state = s.state.load(std::memory_order_acquire);
-    while ((state & 0xffff) < (state >> 16 & 0xffff)) {
-      if (!s.state.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
-      s.call(s.what, state & 0xffff);  // not over before this piece is: they are those of its job
+    for (;;) {
+      const uint64_t begin = state & 0xffff, end = state >> 16 & 0xffff;
+      if (begin >= end) return false;
+      const uint64_t left = kFront ? state + 1 : state - (1 << 16);
+      if (!s.state.compare_exchange_weak(state, left, std::memory_order_acq_rel)) continue;
+      s.call(s.what, kFront ? begin : end - 1);  // not over before this piece is: they are those of its job
       s.done.fetch_add(1, std::memory_order_release);
       return true;
     }
-    return false;
   }
 
   static void help(Shared& s) {
     for (int looks = 0; !s.over.load(std::memory_order_acquire); ++looks) {
-      if (take(s)) {
+      if (take<false>(s)) {
         looks = 0;
       } else if (looks < kPatience) {
         relax();
