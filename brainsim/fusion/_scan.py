@@ -50,12 +50,10 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
     """`jax.lax.scan(f, init, xs, length)`."""
     if unavailable():
         return lax.scan(f, init, xs, length)
-    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
-    closed, (carry, ys) = jax.make_jaxpr(f, return_shape=True)(init, rows)
+    closed, carry, ys = _traced(f, init, xs)
     flat, tree = jax.tree.flatten(init)
-    if jax.tree.structure(carry) != tree or [v.aval for v in closed.jaxpr.outvars[: len(flat)]] != [
-        v.aval for v in closed.jaxpr.invars[: len(flat)]
-    ]:
+    n = len(flat)
+    if carry != tree or [v.aval for v in closed.jaxpr.outvars[:n]] != closed.in_avals[:n]:
         return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
     body, kept, operands = _body(closed, flat, jax.tree.leaves(xs))
     if refusal(body):
@@ -63,13 +61,28 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
 
         def again(carry, x):
             out = call(*carry, *jax.tree.leaves(x))
-            return out[: len(flat)], out[len(flat) :]
+            return out[:n], out[n:]
 
-        out, ys_flat = lax.scan(again, flat, xs, length)
-        return jax.tree.unflatten(tree, out), jax.tree.unflatten(jax.tree.structure(ys), ys_flat)
-    outs = iter(scan_p.bind(*operands, body=body, length=length, rank=0))
-    final = [x if k else next(outs) for x, k in zip(flat, kept, strict=True)]
-    return jax.tree.unflatten(tree, final), jax.tree.unflatten(jax.tree.structure(ys), list(outs))
+        final, rows = lax.scan(again, flat, xs, length)
+    else:
+        outs = iter(scan_p.bind(*operands, body=body, length=length, rank=0))
+        final = [x if k else next(outs) for x, k in zip(flat, kept, strict=True)]
+        rows = list(outs)
+    return jax.tree.unflatten(tree, final), jax.tree.unflatten(ys, rows)
+
+
+def why_no_scan(f: Callable, init: Any, xs: Any) -> str:
+    """Empty where `scan` of these (arrays or their shapes) is one call, else the reason why not."""
+    if unavailable():
+        return unavailable()
+    return refusal(_body(_traced(f, init, xs)[0], jax.tree.leaves(init), jax.tree.leaves(xs))[0])
+
+
+def _traced(f: Callable, init: Any, xs: Any) -> tuple[ClosedJaxpr, Any, Any]:
+    """The body, and the structures of the carry and the row that it returns."""
+    rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    closed, (carry, ys) = jax.make_jaxpr(f, return_shape=True)(init, rows)
+    return closed, jax.tree.structure(carry), jax.tree.structure(ys)
 
 
 def _body(closed: ClosedJaxpr, carry: list[Any], xs: list[Any]) -> tuple[Body, list[bool], list[Any]]:

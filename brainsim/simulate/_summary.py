@@ -12,9 +12,11 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from ..base import is_traced
-from ..core import Network, Source, initial_state
+from ..core import Network, Source, State, initial_state
+from ..fusion import why_no_scan
 from ..solvers import fusion
 from ._checks import checked_solvers
+from ._step import step_core
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
 
@@ -28,6 +30,7 @@ class Summary:
     state_bytes: int
     network_bytes: int
     warnings: list[str]
+    steps: str
 
     def __rich__(self) -> Group:
         nodes, edges = Table(title="nodes"), Table(title="edges")
@@ -37,9 +40,8 @@ class Summary:
             for row in rows:
                 table.add_row(*(f"{x:,}" if isinstance(x, int) else str(x) for x in row.values()))
         total = f"network {_size(self.network_bytes)}, state {_size(self.state_bytes)}"
-        return Group(
-            nodes, *([edges] if self.edges else []), total, *(f"[yellow]warning:[/] {w}" for w in self.warnings)
-        )
+        warned = [f"[yellow]warning:[/] {w}" for w in self.warnings]
+        return Group(nodes, *([edges] if self.edges else []), total, f"steps: {self.steps}", *warned)
 
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=120, force_jupyter=False)
@@ -53,7 +55,8 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
     """Units, synapses, bytes and doubtful choices of `net` at step `dt` (ms); allocates nothing.
 
     The column `step` says how a node is advanced with `solver` (as in `simulate`): `fused`, in one pass of machine code
-    made from its equations, or `XLA` and why.
+    made from its equations, or `XLA` and why. The line `steps` says how they follow one another in a run without inputs
+    and recordings: many in `one call`, or each by `XLA` and why.
 
     Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide,
     ports
@@ -94,7 +97,17 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
             warnings.simplefilter("always")
             edge.at(f"edge {name!r}", dt)
         warned += [str(w.message) for w in caught]
-    return Summary(nodes, edges, _bytes(state), _bytes(net), warned)
+    return Summary(nodes, edges, _bytes(state), _bytes(net), warned, _steps(net, state, solvers))
+
+
+def _steps(net: Network, state: State, solvers: Any) -> str:
+    def step(state, _):
+        return step_core(net.at(state.dt), state, {}, solvers)[0], None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are among those of the edges
+        reason = why_no_scan(step, state, None)
+    return f"XLA ({reason})" if reason else "one call"
 
 
 def _coarse(name: str, node: Any, dt: float) -> list[str]:
