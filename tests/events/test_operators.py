@@ -39,6 +39,9 @@ SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the
     dict(n_pre=17, n_post=5, n_syn=40, first=33, rest=14),
     dict(n_pre=40, n_post=6, fanout=3, scalar=True, first=7, rest=150),
     dict(n_pre=0, n_post=4, n_syn=0, first=2),
+    dict(n_pre=18, n_post=7, fanin=3, first=5),
+    dict(n_pre=3, n_post=1, fanin=1, scalar=True),
+    dict(n_pre=6, n_post=5, fanin=0),
 )
 graphs = given(st.integers(0, 2**32 - 1), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.3, 1.0]))
 twins = given(
