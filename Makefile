@@ -77,7 +77,7 @@ sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and 
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	for s in thread address,undefined; do echo "-- $$s"; \
 	  $$cxx -std=c++17 -O1 -g -ffp-contract=off -Wall -Wextra -fsanitize=$$s -fno-sanitize-recover=all \
-	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc -o "$$out/driver" -pthread; \
+	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc ops/cpu/draws.cc -o "$$out/driver" -pthread; \
 	  "$$out/driver"; done
 
 suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32
