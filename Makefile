@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 OPS := $(wildcard ops/CMakeLists.txt ops/cpu/* ops/cuda/* ops/include/brainsim/*)
-CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/include/brainsim/*.h ops/tests/*.cc \
+CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/cuda/*.h ops/include/brainsim/*.h ops/tests/*.cc ops/tests/*.h \
   experiments/benchmarks/*.cc)
 SAY_BACKEND := $(BIN)/python -c 'from brainsim.events import backend; print("event operators:", backend())'
 PYTEST := $(BIN)/python -m pytest -q

@@ -156,9 +156,11 @@ def tally(value: Float[Array, " n"], others: Sequence[Float[Array, "..."]]) -> t
     return counted, bad > 0
 
 
-def backend() -> str:
-    """Which path the operators take on a CPU: `kernels`, or `pure (reason)`."""
-    return _ffi.status()
+def backend(platform: str = "cpu") -> str:
+    """Which path the operators take on a platform, `"cpu"` or `"cuda"`: `kernels`, or `pure (reason)`."""
+    if platform not in ("cpu", "cuda"):
+        raise ValueError(f"backend: platform is {platform!r}; expected 'cpu' or 'cuda'. All others take the pure path.")
+    return _ffi.status(platform)
 
 
 def _deposit(owner, steps, inbox, topology, weight, value, support, words, first, slot, delay):

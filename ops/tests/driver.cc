@@ -12,8 +12,13 @@
 
 #include "brainsim/drawn.h"
 #include "brainsim/gather.h"
+#include "brainsim/operands.h"
 #include "brainsim/outer.h"
 #include "brainsim/scatter.h"
+#include "warp.h"
+
+#define BRAINSIM_CUDA_THREADS 64
+#include "../cuda/kernels.h"
 
 namespace {
 
@@ -229,6 +234,73 @@ void check(unsigned seed, bool broken, std::vector<Pool*> pools) {
   }
 }
 
+struct Array {
+  void* data;
+  std::vector<int64_t> dims;
+  const std::vector<int64_t>& dimensions() const { return dims; }
+  void* untyped_data() const { return data; }
+};
+
+// The kernels of a GPU, run by threads of the host.
+template <typename T>
+void check_warps(unsigned seed, bool broken) {
+  Case<T> k(seed, broken);
+  if (k.n_pre > 64) return;  // a lane that waits for others is slow
+  const int64_t n_syn = k.indices.size(), ring = k.depth * k.n_post, n_words = (k.n + 31) / 32;
+  std::vector<int32_t> slots;
+  for (int64_t b = 0; b < k.elements; ++b) slots.push_back(static_cast<int32_t>(b));
+  const Array value{k.value.data(), {k.elements, k.n}}, weight{k.weight.data(), {1, k.one ? 1 : n_syn}};
+  const Array words{k.words.data(), {k.packed ? k.elements : 1, k.packed ? n_words : 0}};
+  const Array slot{slots.data(), {k.elements}}, delay{k.delay.data(), {1, k.delays ? n_syn : 0}};
+  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}}, indices{k.indices.data(), {1, n_syn}};
+  const Array c{k.c.data(), {k.elements, k.depth, k.n_post}}, mask{k.mask.data(), {k.elements, k.n}};
+  Batch batch(1);
+  batch.with(value).with(slot);
+  int64_t b = 0;
+  batch.each([&](const Axes& at) { require(at == batch.at(b++), "a batch element is elsewhere", seed); });
+  for (b = 0; b < k.elements; ++b) {
+    std::vector<char> listed(k.n_pre);
+    k.active(b).each(0, k.n_pre, [&](int64_t i) { listed[i] = 1; });
+    for (int64_t i = 0; i < k.n_pre; ++i) require(listed[i] == k.active(b).has(i), "a row is active or not", seed);
+  }
+  const Graphs graphs(slot, delay, indptr, indices, batch, k.graph(0).fanout, k.depth, k.n_post);
+  require(graphs.fit(k.n_pre), "lengths do not fit", seed);
+  const View<const T> v(value, batch), w(weight, batch), from(c, batch);
+  const View<const bool> rows(mask, batch);
+  const cuda::Sent<T> sent{batch, graphs, v, Words(words, batch, k.n), k.n_pre, k.first};
+  auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
+  for (int64_t outs : {int64_t{1}, k.elements}) {
+    std::vector<T> scattered(outs * ring), each(outs * n_syn), sum(outs);
+    const View<T> to(Array{scattered.data(), {outs, k.depth, k.n_post}}, batch);
+    if (ring > 0) run(k.delays ? cuda::scatter_rows<true, T> : cuda::scatter_rows<false, T>, sent, w, to);
+    auto outer = k.delays ? cuda::outer_rows<true, T> : cuda::outer_rows<false, T>;
+    run(outer, sent, from, View<T>(Array{each.data(), {outs, n_syn}}, batch));
+    run(outer, sent, from, View<T>(Array{sum.data(), {outs, 1}}, batch));
+    if (broken) continue;
+    std::vector<double> s(outs * ring), o(outs * n_syn), t(outs);
+    k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {
+      const double value = k.values(b)[i];
+      s[b % outs * ring + at] += value * k.w(j);
+      o[b % outs * n_syn + j] += value * k.ring(b)[at];
+      t[b % outs] += value * k.ring(b)[at];
+    });
+    compare(scattered, s, "a GPU's scatter is wrong", seed);
+    if (n_syn != 1) compare(each, o, "a GPU's outer is wrong", seed);
+    compare(sum, t, "a GPU's sum is wrong", seed);
+  }
+  std::vector<T> gathered(k.elements * k.n);
+  const View<T> to(Array{gathered.data(), {k.elements, k.n}}, batch);
+  run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to, k.n_pre,
+      k.first);
+  if (broken) return;
+  std::vector<double> g(k.elements * k.n);
+  k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {
+    const int64_t unit = b * k.n + k.first + i;
+    if (k.mask[unit]) g[unit] += double(k.w(j)) * k.ring(b)[at];
+  });
+  compare(gathered, g, "a GPU's gather is wrong", seed);
+}
+
 // The operators on drawn rows. Any tables do: what is drawn of them is compared with the Python twin elsewhere.
 template <typename T>
 void check_drawn(unsigned seed, const std::vector<Pool*>& pools) {
@@ -357,5 +429,10 @@ int main() {
     check_drawn<float>(seed, pools);
     check_drawn<double>(seed, pools);
   }
-  std::puts("driver: scatter, gather and outer, stored and drawn, agree with plain sums, whatever the threads");
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    seed % 2 ? check_warps<float>(seed, seed % 3 == 0) : check_warps<double>(seed, seed % 3 == 0);
+  }
+  std::puts(
+      "driver: scatter, gather and outer, stored and drawn, agree with plain sums, whatever the threads; so do a "
+      "GPU's");
 }

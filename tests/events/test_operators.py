@@ -281,10 +281,26 @@ def test_the_reason_for_the_pure_path_is_kept(monkeypatch, tmp_path):
         _ffi._load()
     monkeypatch.setenv("BRAINSIM_KERNELS", "auto")
     broken = tmp_path / "libbrainsim_ops.so"
-    monkeypatch.setattr(_ffi, "_library", lambda: broken)
+    monkeypatch.setattr(_ffi, "_library", lambda name: broken)
     assert "no kernel library" in _ffi._load()
+    assert "BRAINSIM_CUDA=ON" in _ffi._load_cuda()
     broken.write_text("not a library")
     assert "cannot be used" in _ffi._load()
+    assert "cannot be used" in _ffi._load_cuda()
+    with pytest.raises(ValueError, match="platform is 'tpu'"):
+        backend("tpu")
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_gpu_gets_the_kernels_if_their_library_is_there(monkeypatch, built):
+    """Lowered for a GPU, which nothing here has; forward and backward."""
+    monkeypatch.setitem(_ffi._reasons, "cuda", "" if built else "not built")
+    assert backend("cuda") == ("kernels" if built else "pure (not built)")
+    both = jax.jit(jax.grad(lambda w, v: jnp.sum(propagate(GRAPH, w, v) ** 2), (0, 1)))
+    text = both.trace(jnp.ones((2, 2), FLOAT), VALUE).lower(lowering_platforms=("cuda",)).as_text()
+    for name in ("scatter", "gather", "outer"):
+        assert (_ffi.target(name) in text) == built
+    assert ("stablehlo.while" in text) != built
 
 
 def test_oracles_agree():

@@ -16,7 +16,9 @@ class Words {
   Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
 
   bool fit() const { return words_.size() == 0 || words_.size() == n_; }
-  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
+  BRAINSIM_BOTH const uint32_t* at(const Axes& coordinates) const {
+    return words_.size() == 0 ? nullptr : words_.at(coordinates);
+  }
 
  private:
   View<const uint32_t> words_;
@@ -36,7 +38,7 @@ class Graphs {
     graph_.n_post = static_cast<uint32_t>(n_post);
   }
 
-  bool delays() const { return delay_.size() != 0; }
+  BRAINSIM_BOTH bool delays() const { return delay_.size() != 0; }
 
   // Whether the arrays have the lengths that `n_pre` rows need.
   bool fit(int64_t n_pre) const {
@@ -44,7 +46,7 @@ class Graphs {
     return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
   }
 
-  Graph at(const Axes& coordinates) const {
+  BRAINSIM_BOTH Graph at(const Axes& coordinates) const {
     Graph graph = graph_;
     graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
     graph.indices = indices_.at(coordinates);
