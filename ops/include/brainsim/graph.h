@@ -139,21 +139,22 @@ struct Graph {
     return s < 0 ? s + depth : s;
   }
 
-  // Where synapse j delivers, ring row * n_post + target; -1 for a target out of range.
-  template <bool kDelay>
-  BRAINSIM_BOTH int64_t place(int64_t j) const {
+  // Place of the first post unit in the ring, at the present slot.
+  BRAINSIM_BOTH int64_t now() const { return slot * static_cast<int64_t>(n_post); }
+
+  // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
+  template <bool kDelay, typename F>
+  BRAINSIM_BOTH void deliver(int64_t j, int64_t now, F&& f) const {
     const uint32_t post = static_cast<uint32_t>(indices[j]);
-    if (post >= n_post) return -1;
-    return (kDelay ? ring(delay[j]) : slot) * static_cast<int64_t>(n_post) + post;
+    if (post < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + post);
   }
 
   // Calls f(j, place) for the synapses of a row that have a target.
   template <bool kDelay, typename F>
   void for_row(int64_t row, F&& f) const {
-    const int64_t last = end(row);
+    const int64_t last = end(row), at = now();
     for (int64_t j = begin(row); j < last; ++j) {
-      const int64_t at = place<kDelay>(j);
-      if (at >= 0) f(j, at);
+      deliver<kDelay>(j, at, [&](int64_t place) { f(j, place); });
     }
   }
 
