@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 OPS := $(wildcard ops/CMakeLists.txt ops/cpu/* ops/cuda/* ops/include/brainsim/*)
-CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/include/brainsim/*.h ops/tests/*.cc \
+CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/cuda/*.h ops/include/brainsim/*.h ops/tests/*.cc ops/tests/*.h \
   experiments/benchmarks/*.cc)
 SAY_BACKEND := $(BIN)/python -c 'from brainsim.events import backend; print("event operators:", backend())'
 PYTEST := $(BIN)/python -m pytest -q
@@ -77,7 +77,7 @@ sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and 
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	for s in thread address,undefined; do echo "-- $$s"; \
 	  $$cxx -std=c++17 -O1 -g -ffp-contract=off -Wall -Wextra -fsanitize=$$s -fno-sanitize-recover=all \
-	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc -o "$$out/driver" -pthread; \
+	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc ops/cpu/draws.cc -o "$$out/driver" -pthread; \
 	  "$$out/driver"; done
 
 suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32

@@ -68,6 +68,7 @@ from .events import (
     CSR as CSR,
     Dense as Dense,
     DrawnRows as DrawnRows,
+    FixedFanin as FixedFanin,
     FixedFanout as FixedFanout,
     backend as backend,
 )

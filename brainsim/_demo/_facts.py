@@ -25,7 +25,8 @@ def installed(package: str) -> str:
 def kernels() -> str:
     """Which event operators a run on the default device uses, and why not the kernels."""
     device = jax.default_backend()
-    return backend() if device == "cpu" else f"pure (the kernels are for CPUs; the default device is {device})"
+    known = {"cpu": "cpu", "gpu": "cuda"}
+    return backend(known[device]) if device in known else f"pure (there are no kernels for a {device})"
 
 
 def facts() -> list[tuple[str, Any]]:

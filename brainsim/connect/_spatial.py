@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..base import Key
-from ..events import CSR, AbstractTopology, FixedFanout
+from ..events import CSR, AbstractTopology, FixedFanin, FixedFanout
 from ._cells import Leaves, leaves, lengths, tree
 from ._kernels import AbstractKernel
 from ._rule import AbstractRule, Built, Same, check_pairs, count, flag, generator, positive, twins
@@ -156,7 +156,7 @@ def synapse_lengths(
     For delays that grow with distance: build the topology, then give `delay = d_0 + synapse_lengths(...) / velocity`.
 
     **Arguments:** `topology`: what a rule built; positions and `extent` as in `DistanceDependent`.
-    **Returns** (n_syn,), or (n_pre, k) for a FixedFanout.
+    **Returns** (n_syn,), (n_pre, k) for a FixedFanout, or (n_post, k) for a FixedFanin.
     """
     pre_x, post_x, period = _space("synapse_lengths", positions_pre, positions_post, extent)
     if (len(pre_x), len(post_x)) != (topology.n_pre, topology.n_post):
@@ -167,7 +167,9 @@ def synapse_lengths(
     pre, post = topology.to_coo()  # pyright: ignore[reportAttributeAccessIssue]
     blocks = [slice(i, i + BLOCK) for i in range(0, pre.size, BLOCK)]
     flat = np.concatenate([np.empty(0), *(lengths((pre_x[pre[s]] - post_x[post[s]]).T, period) for s in blocks)])
-    return flat.reshape(topology.n_pre, -1) if isinstance(topology, FixedFanout) and topology.n_pre else flat
+    if isinstance(topology, FixedFanout):
+        return flat.reshape(topology.n_pre, topology.k)
+    return flat.reshape(topology.n_post, topology.k) if isinstance(topology, FixedFanin) else flat
 
 
 def _space(

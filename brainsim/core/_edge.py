@@ -163,9 +163,9 @@ class Projection(AbstractEdge):
     **Arguments:**
 
     - `pre`, `post`: `"P"`, `"P[:3200]"`, `"P.exc"`, `"P[3200:].inh"`; the port may be left out where there is only one.
-    - `connect`: a rule such as `bs.FixedProbability(0.02)`, or a topology (`CSR`, `FixedFanout`, `Dense`). In a
-      network it is
-      the topology, its post indices counted in the whole post population.
+    - `connect`: a rule such as `bs.FixedProbability(0.02)`, or a topology (`CSR`, `FixedFanout`, `FixedFanin`,
+      `Dense`). In a network it is the topology, its post indices counted in the whole post population; of a
+      `FixedFanin` its rows, a CSR.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
       delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
       Per-synapse arrays given with a rule made from arrays are in the order of those arrays.

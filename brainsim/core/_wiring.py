@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, unknown
-from ..events import CSR, AbstractTopology, Dense, DrawnRows
+from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
@@ -166,9 +166,10 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     if isinstance(topology, DrawnRows):
         topology = _drawn(where, edge, topology, channels)
     shape = weight_shape(topology)
+    listed = (edge.connect.n_post, edge.connect.k) if isinstance(edge.connect, FixedFanin) else shape
     weight = edge.weight
     if not isinstance(topology, DrawnRows) or topology.law == "one":
-        weight = _values(where, "weight", weight, shape, order, keys[1])
+        weight = _values(where, "weight", weight, shape, listed, order, keys[1])
     learnt = edge.delay if isinstance(edge.delay, AbstractDelay) else None
     delay: Any = edge.delay if learnt is None else learnt.d
     max_delay: Any = 0.0
@@ -181,7 +182,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         if not isinstance(delay, AbstractDistribution) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
             delay = _per_pre(where, topology, delay)
         else:
-            delay = _values(where, "delay", delay, shape, order, keys[2])
+            delay = _values(where, "delay", delay, shape, listed, order, keys[2])
         max_delay = _max_delay(where, delay, edge.max_delay)
     if isinstance(topology, Dense):
         weight = jnp.broadcast_to(weight, shape)
@@ -258,7 +259,8 @@ def _topology(where, edge, n_pre, n_post, same, key):
                 f"{where}: the topology is {connect.n_pre} x {connect.n_post} but {edge.pre} -> {edge.post} is "
                 f"{n_pre} x {n_post}. Build it for these sizes."
             )
-        return connect, None
+        # values in the order of the sources go along
+        return (connect.rows, np.asarray(connect.order)) if isinstance(connect, FixedFanin) else (connect, None)
     if isinstance(connect, type) or not callable(getattr(connect, "build", None)):
         raise TypeError(
             f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology. "
@@ -271,14 +273,17 @@ def _topology(where, edge, n_pre, n_post, same, key):
         raise type(e)(f"{where}: {e}{hint}") from e
 
 
-def _values(where, field, x, shape, order, key):
-    """A number, array in the caller's order or distribution as a number or an array in synapse order."""
+def _values(where, field, x, shape, listed, order, key):
+    """A number, array in the caller's order or distribution as a number or an array in synapse order.
+
+    `listed`: another shape in which the caller may give one value per synapse.
+    """
     if isinstance(x, AbstractDistribution):
         if key is None:
             raise ValueError(f"{where}.{field} is drawn from {x}; give Network(..., key=jax.random.key(0)).")
         return draw(x, key, shape)
     check_parameter(where, field, x)
-    if len(shape) == 2 and jnp.shape(x) == (math.prod(shape),):
+    if jnp.shape(x) in (listed, (math.prod(shape),)):
         x = x.reshape(shape)
     if jnp.shape(x) not in ((), shape):
         raise ValueError(

@@ -1,6 +1,12 @@
 """Connectivity formats and the event operators on them."""
 
-from ._formats import CSR as CSR, AbstractTopology as AbstractTopology, Dense as Dense, FixedFanout as FixedFanout
+from ._formats import (
+    CSR as CSR,
+    AbstractTopology as AbstractTopology,
+    Dense as Dense,
+    FixedFanin as FixedFanin,
+    FixedFanout as FixedFanout,
+)
 from ._ops import (
     append as append,
     backend as backend,

@@ -1,4 +1,4 @@
-"""The kernel library: find it, check it, register it.
+"""The kernel libraries, for CPUs and, where somebody has built it, for NVIDIA GPUs: find, check, register.
 
 Done once, at import, without touching a device. Whatever goes wrong leaves the pure path in use and its reason in
 `status`.
@@ -29,15 +29,17 @@ TARGETS = (
     "drawn_outer",
 )
 
+CUDA_TARGETS = ("scatter", "gather", "outer")
+
 
 def target(name: str) -> str:
     """The name under which XLA knows a kernel."""
     return f"brainsim_{name}_v{VERSION}"
 
 
-def _library() -> Path:
-    """Where the build puts the library."""
-    return Path(__file__).parent / "_lib" / "libbrainsim_ops.so"
+def _library(name: str) -> Path:
+    """Where the build puts a library."""
+    return Path(__file__).parent / "_lib" / f"libbrainsim_{name}.so"
 
 
 _libraries: list[ctypes.CDLL] = []
@@ -55,7 +57,7 @@ def _load() -> str:
         raise ValueError(f"BRAINSIM_KERNELS is {wish!r}; expected 'auto' (kernels if present) or 'off' (pure JAX).")
     if wish == "off":
         return "BRAINSIM_KERNELS=off"
-    path = _library()
+    path = _library("ops")
     if not path.exists():
         return "no kernel library: brainsim was installed without a C++ compiler"
     try:
@@ -73,14 +75,34 @@ def _load() -> str:
     return ""
 
 
-_reason = _load()
+def _load_cuda() -> str:
+    """The same for the kernels of NVIDIA GPUs, which need no GPU to be loaded."""
+    if os.environ.get("BRAINSIM_KERNELS") == "off":
+        return "BRAINSIM_KERNELS=off"
+    path = _library("cuda")
+    if not path.exists():
+        return "no CUDA library: brainsim was built without -DBRAINSIM_CUDA=ON"
+    try:
+        library = ctypes.CDLL(str(path))
+        version = int(library.brainsim_cuda_version())
+        if version != VERSION:
+            return f"CUDA library has interface {version}, this brainsim needs {VERSION}: build it again"
+        for name in CUDA_TARGETS:
+            handler = jax.ffi.pycapsule(getattr(library, f"brainsim_cuda_{name}"))
+            jax.ffi.register_ffi_target(target(name), handler, platform="CUDA")
+    except Exception as error:
+        return f"CUDA library cannot be used: {error}"
+    return ""
 
 
-def loaded() -> bool:
-    """Whether the kernels are in use."""
-    return not _reason
+_reasons = {"cpu": _load(), "cuda": _load_cuda()}
 
 
-def status() -> str:
+def loaded(platform: str = "cpu") -> bool:
+    """Whether the kernels of this platform are in use."""
+    return not _reasons[platform]
+
+
+def status(platform: str = "cpu") -> str:
     """Either `kernels` or `pure (reason)`."""
-    return f"pure ({_reason})" if _reason else "kernels"
+    return "kernels" if loaded(platform) else f"pure ({_reasons[platform]})"

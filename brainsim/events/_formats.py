@@ -120,6 +120,53 @@ class FixedFanout(AbstractTopology):
         return np.repeat(np.arange(self.n_pre, dtype=np.int32), self.k), np.asarray(self.indices).reshape(-1)
 
 
+class FixedFanin(AbstractTopology):
+    """Every post unit has exactly `k` sources: `indices[i]` (k,), repeats allowed.
+
+    Events travel along the rows of pre units, so these are sorted out once, here: synapse `j` of `rows` is entry
+    `order[j]` of the list of sources. Per-synapse arrays have the shape of that list, (n_post, k); an operator brings
+    them into the order of the rows whenever it is called, a `Projection` once and for all.
+    """
+
+    rows: CSR
+    order: Int32[Array, " n_syn"]
+    k: int = eqx.field(static=True)
+
+    def __init__(self, indices: Any, n_pre: int):
+        """Build from the sources `indices` (n_post, k); raises ValueError or TypeError on a bad or a traced array."""
+        n_pre = _size("FixedFanin", "n_pre", n_pre)
+        if is_traced(indices):
+            raise TypeError(
+                "FixedFanin.indices is traced, and its rows are sorted on the host; build it outside of jit."
+            )
+        sources = _host_integers("FixedFanin", "indices", indices, 2)
+        _check_range("FixedFanin", sources, n_pre, bound="n_pre")
+        n_post, self.k = sources.shape
+        self.rows, order = CSR.from_coo(sources.reshape(-1), np.repeat(np.arange(n_post), self.k), n_pre, n_post)
+        self.order = jnp.asarray(order.astype(np.int32))
+
+    @property
+    def n_pre(self) -> int:
+        """Number of pre units."""
+        return self.rows.n_pre
+
+    @property
+    def n_post(self) -> int:
+        """Number of post units."""
+        return self.rows.n_post
+
+    @property
+    def n_syn(self) -> int:
+        """Number of synapses."""
+        return self.rows.n_syn
+
+    def to_coo(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs (pre, post), each (n_syn,), in the order of the list of sources."""
+        back = np.argsort(np.asarray(self.order))
+        pre, post = self.rows.to_coo()
+        return pre[back], post[back]
+
+
 class Dense(AbstractTopology):
     """Every pair is connected; the weight is a matrix (n_pre, n_post)."""
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
-from ._formats import CSR, AbstractTopology, Dense, FixedFanout
+from ._formats import CSR, AbstractTopology, Dense, FixedFanin, FixedFanout
 from ._primitives import DRAWN, append_p, collect_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
@@ -33,9 +33,9 @@ def deposit(
     for every synapse `j` of the rows with a value other than zero; the cost follows their number.
 
     - `inbox`: (D, n_post), arrivals of the next D steps, a ring.
-    - `topology`: `CSR`, `FixedFanout`, `Dense` or `DrawnRows`.
-    - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) or, for `Dense`, (n_pre, n_post); for
-      `DrawnRows` that draw their weights the two parameters of the law, (2,).
+    - `topology`: `CSR`, `FixedFanout`, `FixedFanin`, `Dense` or `DrawnRows`.
+    - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) for a fan-out, (n_post, k) for a fan-in or,
+      for `Dense`, (n_pre, n_post); for `DrawnRows` that draw their weights the two parameters of the law, (2,).
     - `value`: (n,), 1 for a spike, 0 for silence, or graded; n >= first + n_pre.
     - `support`: (n,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
       `support | (value != 0)` and is 0 elsewhere; None means every row (a dense backward pass).
@@ -144,9 +144,11 @@ def tally(value: Float[Array, " n"], others: Sequence[Float[Array, "..."]]) -> t
     return counted, bad > 0
 
 
-def backend() -> str:
-    """Which path the operators take on a CPU: `kernels`, or `pure (reason)`."""
-    return _ffi.status()
+def backend(platform: str = "cpu") -> str:
+    """Which path the operators take on a platform, `"cpu"` or `"cuda"`: `kernels`, or `pure (reason)`."""
+    if platform not in ("cpu", "cuda"):
+        raise ValueError(f"backend: platform is {platform!r}; expected 'cpu' or 'cuda'. All others take the pure path.")
+    return _ffi.status(platform)
 
 
 def _deposit(owner, steps, inbox, topology, weight, value, support, words, first, slot, delay):
@@ -183,7 +185,6 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
         base, theta, seed, tables = (x.reshape(*lead, *x.shape) for x in shared)
         operands = (base, value, theta, support, words, slot, seed, tables)
         return DRAWN.scatter.bind(*operands, plan=topology.plan, first=first).reshape(inbox.shape)
-    indptr, indices, fanout = _arrays(topology)
     if delay is None:
         delay = jnp.zeros((0,), jnp.int32)
     else:
@@ -191,6 +192,10 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
         _shaped(owner, "delay", delay, *_per_synapse(topology))
         _typed(owner, "delay", delay, jnp.dtype(jnp.int32))
         delay = delay.reshape(-1)
+    if isinstance(topology, FixedFanin):
+        weight, delay = (x.reshape(-1)[topology.order] if x.size > 1 else x for x in (weight, delay))
+        topology = topology.rows
+    indptr, indices, fanout = _arrays(topology)
     if support is None:
         support = jnp.zeros((*steps, 0), bool)
     shared = (inbox, weight.reshape(-1), delay, indptr, indices)
@@ -214,7 +219,7 @@ def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
         return topology.indptr, topology.indices, -1
     if isinstance(topology, FixedFanout):
         return jnp.zeros((0,), jnp.int32), topology.indices.reshape(-1), topology.k
-    raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected CSR, FixedFanout, Dense or DrawnRows.")
+    raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected one of brainsim.events.")
 
 
 def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
@@ -223,6 +228,8 @@ def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
         return [(topology.n_pre, topology.n_post)]
     if isinstance(topology, FixedFanout):
         return [(topology.n_pre, topology.k), (topology.n_syn,)]
+    if isinstance(topology, FixedFanin):
+        return [(topology.n_post, topology.k), (topology.n_syn,)]
     return [(topology.n_syn,)]
 
 

@@ -323,7 +323,7 @@ def _register(
     attributes: Callable[..., dict[str, int]] = dict,
     alias: dict[int, int] | None = None,
 ) -> None:
-    """Lower to the kernel `name` on a CPU that has it, to `pure` elsewhere.
+    """Lower to the kernel `name` on a platform that has it, to `pure` elsewhere.
 
     `unused` is the operand the kernel does not need, `attributes` what it is told of the parameters, `alias` its
     in-place operands.
@@ -332,9 +332,9 @@ def _register(
     fallback = mlir.lower_fun(pure, multiple_results=primitive.multiple_results)
     kernel = jax.ffi.ffi_lowering(_ffi.target(name), operand_output_aliases=alias)
 
-    def lower(ctx, *operands, **params):
+    def lower(ctx, *operands, platform, **params):
         floats = [a.dtype for a in ctx.avals_in if jnp.issubdtype(a.dtype, jnp.floating)]
-        if not _ffi.loaded() or any(t not in (np.float32, np.float64) for t in floats):
+        if not _ffi.loaded(platform) or any(t not in (np.float32, np.float64) for t in floats):
             return fallback(ctx, *operands, **params)
         keep = [i for i in range(len(operands)) if i != unused]
         ctx = ctx.replace(avals_in=[ctx.avals_in[i] for i in keep])
@@ -342,7 +342,8 @@ def _register(
         return kernel(ctx, *(operands[i] for i in keep), **numbers)
 
     mlir.register_lowering(primitive, fallback)
-    mlir.register_lowering(primitive, lower, platform="cpu")
+    for platform in ("cpu", "cuda") if name in _ffi.CUDA_TARGETS else ("cpu",):
+        mlir.register_lowering(primitive, partial(lower, platform=platform), platform=platform)
 
 
 @cache

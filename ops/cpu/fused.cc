@@ -9,9 +9,9 @@
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
-#include "brainsim/operands.h"
 #include "brainsim/parallel.h"
 #include "brainsim/units.h"
+#include "brainsim/untyped.h"
 
 namespace brainsim {
 namespace {

@@ -1,20 +1,13 @@
 // The event operators on rows of synapses that are drawn when they are needed and never stored. What is drawn, and what
 // scatter, gather and outer are of it, is written down in brainsim/events/_draws.py; the integers agree bit for bit.
-//
-// Threads share the segments of the rows where these are ranges of targets, so that nobody writes where another does;
-// or the elements of a batch; or blocks of rows where every row has its own result. The numbers of threads change no
-// bit.
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <vector>
 
 #include "brainsim/batch.h"
-#include "brainsim/graph.h"
+#include "brainsim/drawn.h"
 #include "brainsim/handler.h"
 #include "brainsim/operands.h"
-#include "brainsim/parallel.h"
-#include "brainsim/rows.h"
 
 namespace brainsim {
 namespace {
@@ -43,8 +36,7 @@ class Plan {
            (rows_.n == 0 || last < n_post_) && rows_.bits >= 2 && rows_.bits <= 31;
   }
 
-  bool drawn() const { return rows_.law != kOne; }
-  int64_t n_weight() const { return drawn() ? 2 : 1; }
+  int64_t n_weight() const { return rows_.n_weight(); }
 
   Rows at(const Axes& coordinates) const {
     Rows rows = rows_;
@@ -64,56 +56,6 @@ class Plan {
   Rows rows_;
   bool ok_ = true;
 };
-
-// One batch element.
-template <typename T>
-struct Element {
-  T* out;
-  const T* value;  // of row 0
-  const T* c;
-  const T* weight;
-  Rows rows;
-  std::vector<int32_t> active;
-};
-
-template <typename T>
-std::vector<int32_t> active_rows(const T* values, const uint32_t* words, const Rows& rows) {
-  std::vector<int32_t> active;
-  Active<T>{values + rows.first, words, rows.first}.each(0, rows.n_pre,
-                                                         [&](int64_t i) { active.push_back(static_cast<int32_t>(i)); });
-  return active;
-}
-
-template <typename T>
-void scatter_segments(const Element<T>& e, uint32_t low, uint32_t high) {
-  const Rows& rows = e.rows;
-  T* out = e.out;
-  for (int32_t i : e.active) {
-    if (rows.law == kOne) {
-      const T amount = e.value[i] * e.weight[0];
-      rows.for_row<T, false>(i, low, high, [&](uint32_t to, T) { out[rows.place(to)] += amount; });
-    } else {
-      const T amount = e.value[i], w0 = e.weight[0], w1 = e.weight[1];
-      rows.for_row<T, true>(i, low, high, [&](uint32_t to, T x) { out[rows.place(to)] += amount * (w0 + w1 * x); });
-    }
-  }
-}
-
-// The sums of c and, where weights are drawn, of x c over the synapses of a row.
-template <typename T>
-std::array<T, 2> sums(uint32_t i, const T* c, const Rows& rows) {
-  T plain = 0, drawn = 0;
-  if (rows.law == kOne) {
-    rows.for_row<T, false>(i, 0, rows.segments, [&](uint32_t to, T) { plain += c[rows.place(to)]; });
-  } else {
-    rows.for_row<T, true>(i, 0, rows.segments, [&](uint32_t to, T x) {
-      const T arrived = c[rows.place(to)];
-      plain += arrived;
-      drawn += x * arrived;
-    });
-  }
-  return {plain, drawn};
-}
 
 ffi::Error scatter(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight,
                    ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::AnyBuffer seed, ffi::AnyBuffer tables,
@@ -136,26 +78,13 @@ ffi::Error scatter(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffer val
     }
     if (to.data() != from.data() && to.total() > 0) std::memcpy(to.data(), from.data(), to.total() * sizeof(T));
     if (to.size() == 0) return ffi::Error::Success();
-    std::vector<Element<T>> elements;
-    int64_t work = 0;
+    std::vector<DrawnScatter<T>> elements;
     batch.each([&](const Axes& b) {
       const Rows rows = plan.at(b);
-      auto active = active_rows(v.at(b), packed.at(b), rows);
-      work += active.size() * rows.length();
-      elements.push_back({to.at(b), v.at(b) + rows.first, nullptr, w.at(b), rows, std::move(active)});
+      const T* values = v.at(b) + rows.first;
+      elements.push_back({to.at(b), values, {values, packed.at(b), rows.first}, w.at(b), rows});
     });
-    if (elements.empty()) return ffi::Error::Success();
-    const int64_t threads = work < kWorthSharing ? 1 : pool.num_threads(), n = elements.size();
-    const int64_t segments = elements[0].rows.segments;
-    const bool apart = to.total() == to.size() * n;
-    if (threads > 1 && apart && (n >= threads || elements[0].rows.kind != kSome)) {
-      parallel_for(pool, n, [&](int64_t e) { scatter_segments<T>(elements[e], 0, segments); });
-      return ffi::Error::Success();
-    }
-    const int64_t parts = elements[0].rows.kind == kSome ? std::max<int64_t>(1, std::min(threads, segments)) : 1;
-    parallel_for(pool, parts, [&](int64_t part) {
-      for (const auto& e : elements) scatter_segments<T>(e, segments * part / parts, segments * (part + 1) / parts);
-    });
+    drawn_scatter(pool, elements, to.total() == to.size() * batch.size());
     return ffi::Error::Success();
   });
 }
@@ -180,18 +109,9 @@ ffi::Error gather(ffi::ThreadPool pool, ffi::AnyBuffer c, ffi::AnyBuffer weight,
     }
     batch.each([&](const Axes& b) {
       const Rows rows = plan.at(b);
-      const T *arrivals = from.at(b), *theta = w.at(b);
-      const bool* rows_wanted = wanted.size() == 0 ? nullptr : wanted.at(b);
-      T* result = to.at(b);
-      std::fill_n(result, to.size(), T(0));
-      const int64_t block = row_block(rows.length());
-      parallel_for(pool, (rows.n_pre + block - 1) / block, [&](int64_t k) {
-        for (int64_t i = k * block; i < std::min((k + 1) * block, rows.n_pre); ++i) {
-          if (rows_wanted != nullptr && !rows_wanted[rows.first + i]) continue;
-          const auto sum = sums<T>(i, arrivals, rows);
-          result[rows.first + i] = theta[0] * sum[0] + (plan.drawn() ? theta[1] * sum[1] : T(0));
-        }
-      });
+      std::fill_n(to.at(b), to.size(), T(0));
+      const bool* rows_wanted = wanted.size() == 0 ? nullptr : wanted.at(b) + rows.first;
+      drawn_gather(pool, DrawnGather<T>{to.at(b) + rows.first, from.at(b), w.at(b), rows_wanted, rows});
     });
     return ffi::Error::Success();
   });
@@ -218,21 +138,8 @@ ffi::Error outer(ffi::ThreadPool pool, ffi::AnyBuffer value, ffi::AnyBuffer c, f
     std::fill_n(to.data(), to.total(), T(0));
     batch.each([&](const Axes& b) {
       const Rows rows = plan.at(b);
-      const T *values = v.at(b) + rows.first, *arrivals = from.at(b);
-      const auto active = active_rows(v.at(b), packed.at(b), rows);
-      const int64_t block = row_block(rows.length()), n = active.size(), blocks = (n + block - 1) / block;
-      std::vector<std::array<T, 2>> partial(blocks);
-      parallel_for(pool, blocks, [&](int64_t k) {
-        std::array<T, 2> total = {};
-        for (int64_t a = k * block; a < std::min((k + 1) * block, n); ++a) {
-          const auto sum = sums<T>(active[a], arrivals, rows);
-          for (int p = 0; p < 2; ++p) total[p] += values[active[a]] * sum[p];
-        }
-        partial[k] = total;
-      });
-      for (const auto& total : partial) {
-        for (int p = 0; p < plan.n_weight(); ++p) to.at(b)[p] += total[p];
-      }
+      const T* values = v.at(b) + rows.first;
+      drawn_outer(pool, DrawnOuter<T>{to.at(b), values, {values, packed.at(b), rows.first}, from.at(b), rows});
     });
     return ffi::Error::Success();
   });

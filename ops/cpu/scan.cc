@@ -7,11 +7,11 @@
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
-#include "brainsim/operands.h"
 #include "brainsim/scatter.h"
 #include "brainsim/tally.h"
 #include "brainsim/team.h"
 #include "brainsim/units.h"
+#include "brainsim/untyped.h"
 
 namespace brainsim {
 namespace {

@@ -10,10 +10,16 @@
 #include <thread>
 #include <vector>
 
+#include "brainsim/drawn.h"
 #include "brainsim/gather.h"
+#include "brainsim/operands.h"
 #include "brainsim/outer.h"
 #include "brainsim/scatter.h"
 #include "brainsim/team.h"
+#include "warp.h"
+
+#define BRAINSIM_CUDA_THREADS 64
+#include "../cuda/kernels.h"
 
 namespace {
 
@@ -229,6 +235,176 @@ void check(unsigned seed, bool broken, std::vector<Pool*> pools) {
   }
 }
 
+struct Array {
+  void* data;
+  std::vector<int64_t> dims;
+  const std::vector<int64_t>& dimensions() const { return dims; }
+  void* untyped_data() const { return data; }
+};
+
+// The kernels of a GPU, run by threads of the host.
+template <typename T>
+void check_warps(unsigned seed, bool broken) {
+  Case<T> k(seed, broken);
+  if (k.n_pre > 64) return;  // a lane that waits for others is slow
+  const int64_t n_syn = k.indices.size(), ring = k.depth * k.n_post, n_words = (k.n + 31) / 32;
+  std::vector<int32_t> slots;
+  for (int64_t b = 0; b < k.elements; ++b) slots.push_back(static_cast<int32_t>(b));
+  const Array value{k.value.data(), {k.elements, k.n}}, weight{k.weight.data(), {1, k.one ? 1 : n_syn}};
+  const Array words{k.words.data(), {k.packed ? k.elements : 1, k.packed ? n_words : 0}};
+  const Array slot{slots.data(), {k.elements}}, delay{k.delay.data(), {1, k.delays ? n_syn : 0}};
+  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}}, indices{k.indices.data(), {1, n_syn}};
+  const Array c{k.c.data(), {k.elements, k.depth, k.n_post}}, mask{k.mask.data(), {k.elements, k.n}};
+  Batch batch(1);
+  batch.with(value).with(slot);
+  int64_t b = 0;
+  batch.each([&](const Axes& at) { require(at == batch.at(b++), "a batch element is elsewhere", seed); });
+  for (b = 0; b < k.elements; ++b) {
+    std::vector<char> listed(k.n_pre);
+    k.active(b).each(0, k.n_pre, [&](int64_t i) { listed[i] = 1; });
+    for (int64_t i = 0; i < k.n_pre; ++i) require(listed[i] == k.active(b).has(i), "a row is active or not", seed);
+  }
+  const Graphs graphs(slot, delay, indptr, indices, batch, k.graph(0).fanout, k.depth, k.n_post);
+  require(graphs.fit(k.n_pre), "lengths do not fit", seed);
+  const View<const T> v(value, batch), w(weight, batch), from(c, batch);
+  const View<const bool> rows(mask, batch);
+  const cuda::Sent<T> sent{batch, graphs, v, Words(words, batch, k.n), k.n_pre, k.first};
+  auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
+  for (int64_t outs : {int64_t{1}, k.elements}) {
+    std::vector<T> scattered(outs * ring), each(outs * n_syn), sum(outs);
+    const View<T> to(Array{scattered.data(), {outs, k.depth, k.n_post}}, batch);
+    if (ring > 0) run(k.delays ? cuda::scatter_rows<true, T> : cuda::scatter_rows<false, T>, sent, w, to);
+    auto outer = k.delays ? cuda::outer_rows<true, T> : cuda::outer_rows<false, T>;
+    run(outer, sent, from, View<T>(Array{each.data(), {outs, n_syn}}, batch));
+    run(outer, sent, from, View<T>(Array{sum.data(), {outs, 1}}, batch));
+    if (broken) continue;
+    std::vector<double> s(outs * ring), o(outs * n_syn), t(outs);
+    k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {
+      const double value = k.values(b)[i];
+      s[b % outs * ring + at] += value * k.w(j);
+      o[b % outs * n_syn + j] += value * k.ring(b)[at];
+      t[b % outs] += value * k.ring(b)[at];
+    });
+    compare(scattered, s, "a GPU's scatter is wrong", seed);
+    if (n_syn != 1) compare(each, o, "a GPU's outer is wrong", seed);
+    compare(sum, t, "a GPU's sum is wrong", seed);
+  }
+  std::vector<T> gathered(k.elements * k.n);
+  const View<T> to(Array{gathered.data(), {k.elements, k.n}}, batch);
+  run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to, k.n_pre,
+      k.first);
+  if (broken) return;
+  std::vector<double> g(k.elements * k.n);
+  k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {
+    const int64_t unit = b * k.n + k.first + i;
+    if (k.mask[unit]) g[unit] += double(k.w(j)) * k.ring(b)[at];
+  });
+  compare(gathered, g, "a GPU's gather is wrong", seed);
+}
+
+// The operators on drawn rows. Any tables do: what is drawn of them is compared with the Python twin elsewhere.
+template <typename T>
+void check_drawn(unsigned seed, const std::vector<Pool*>& pools) {
+  std::mt19937 rng(seed);
+  auto below = [&](int64_t n) { return static_cast<int64_t>(rng() % static_cast<uint64_t>(std::max<int64_t>(n, 1))); };
+  auto real = [&] { return static_cast<T>(static_cast<int64_t>(rng() % 2001) - 1000) / 512; };
+  const int64_t pres[] = {0, 1, 40}, targets[] = {2, 70, 900}, elements = 1 + below(4), depth = 1 + below(3);
+  std::vector<uint32_t> tables(kLogTable + kNormalTable);
+  for (auto& x : tables) x = rng();
+  Rows rows{};
+  rows.first = below(70), rows.n_pre = pres[below(3)], rows.n = targets[below(3)];
+  rows.kind = below(3), rows.law = below(3);
+  rows.twin = below(2) ? kNone : below(90) - 45;
+  rows.start = below(5), rows.step = 1 + below(3);
+  rows.k = rows.kind == kSome ? 0 : rows.kind == kDistinct ? below(rows.n) : below(300);
+  rows.span = rows.kind == kSome ? 1 + below(rows.n) : kDraws;
+  rows.segments = ((rows.kind == kSome ? rows.n : rows.k) + rows.span - 1) / rows.span;
+  rows.multiplier = rng(), rows.shift = 24 + below(9);
+  for (rows.bits = 6; rows.n > int64_t{1} << rows.bits;) ++rows.bits;
+  const int64_t n_post = rows.start + rows.step * (rows.n - 1) + 1 + below(9), ring = depth * n_post;
+  const int64_t n = rows.first + rows.n_pre + below(40), n_words = (n + 31) / 32, n_weight = rows.n_weight();
+  const bool packed = below(2);
+  std::vector<T> value(elements * n), c(elements * ring), weight = {real(), real()};
+  std::vector<uint32_t> words(elements * n_words);
+  std::vector<char> mask(n);
+  for (auto& m : mask) m = below(2);
+  for (auto& x : c) x = real();
+  for (int64_t k = 0; k < elements * n; ++k) {
+    value[k] = below(2) ? real() : T(0);
+    if (value[k] != T(0)) words[k / n * n_words + k % n / 32] |= uint32_t{1} << (k % n % 32);
+  }
+  std::vector<Rows> of;
+  for (int64_t b = 0; b < elements; ++b) {
+    of.push_back(rows);
+    of[b].seed = Seed{static_cast<uint32_t>(rng()), static_cast<uint32_t>(b)};
+    of[b].now = b % depth * n_post + rows.start;
+    of[b].logs = tables.data(), of[b].normals = tables.data() + kLogTable;
+  }
+  auto values = [&](int64_t b) { return value.data() + b * n + rows.first; };
+  auto active = [&](int64_t b) {
+    return Active<T>{values(b), packed ? words.data() + b * n_words : nullptr, rows.first};
+  };
+  // Calls f(b, i, place, x) for every synapse, whose targets are good ones.
+  auto each = [&](auto&& f) {
+    for (int64_t b = 0; b < elements; ++b) {
+      for (int64_t i = 0; i < rows.n_pre; ++i) {
+        std::vector<uint32_t> seen;
+        auto visit = [&](uint32_t to, T x) {
+          require(to < rows.n && (rows.twin == kNone || to != i + rows.twin), "a target is not allowed", seed);
+          seen.push_back(to);
+          f(b, i, of[b].place(to), x);
+        };
+        if (rows.law == kOne) of[b].for_row<T, false>(i, 0, rows.segments, visit);
+        if (rows.law != kOne) of[b].for_row<T, true>(i, 0, rows.segments, visit);
+        if (rows.kind != kSome) require(static_cast<int64_t>(seen.size()) == rows.k, "a row has another length", seed);
+        std::sort(seen.begin(), seen.end());
+        const bool twice = std::adjacent_find(seen.begin(), seen.end()) != seen.end();
+        require(rows.kind == kRepeated || !twice, "a target is drawn twice", seed);
+      }
+    }
+  };
+  auto w = [&](T x) { return rows.law == kOne ? double(weight[0]) : weight[0] + double(weight[1]) * x; };
+  for (int64_t outs : {int64_t{1}, elements}) {
+    auto sent = [&](Pool& pool) {
+      std::vector<T> out(outs * ring);
+      std::vector<DrawnScatter<T>> batch;
+      for (int64_t b = 0; b < elements; ++b) {
+        batch.push_back({out.data() + b % outs * ring, values(b), active(b), weight.data(), of[b]});
+      }
+      drawn_scatter(pool, batch, outs == elements);
+      return out;
+    };
+    std::vector<double> s(outs * ring);
+    each([&](int64_t b, int64_t i, int64_t at, T x) { s[b % outs * ring + at] += values(b)[i] * w(x); });
+    compare(same(sent, pools, "drawn scatter differs between threads", seed), s, "drawn scatter is wrong", seed);
+  }
+  auto multiplied = [&](Pool& pool) {
+    std::vector<T> out(n_weight);
+    for (int64_t b = 0; b < elements; ++b) {
+      drawn_outer(pool, DrawnOuter<T>{out.data(), values(b), active(b), c.data() + b * ring, of[b]});
+    }
+    return out;
+  };
+  auto gathered = [&](Pool& pool) {
+    std::vector<T> out(elements * rows.n_pre);
+    const bool* wanted = reinterpret_cast<const bool*>(mask.data()) + rows.first;
+    for (int64_t b = 0; b < elements; ++b) {
+      T* to = out.data() + b * rows.n_pre;
+      drawn_gather(pool, DrawnGather<T>{to, c.data() + b * ring, weight.data(), b % 2 ? wanted : nullptr, of[b]});
+    }
+    return out;
+  };
+  std::vector<double> o(n_weight), g(elements * rows.n_pre);
+  each([&](int64_t b, int64_t i, int64_t at, T x) {
+    const double arrived = c[b * ring + at];
+    o[0] += values(b)[i] * arrived;
+    if (n_weight == 2) o[1] += double(values(b)[i]) * x * arrived;
+    if (b % 2 == 0 || mask[rows.first + i]) g[b * rows.n_pre + i] += w(x) * arrived;
+  });
+  compare(same(multiplied, pools, "drawn outer differs between threads", seed), o, "drawn outer is wrong", seed);
+  compare(same(gathered, pools, "drawn gather differs between threads", seed), g, "drawn gather is wrong", seed);
+}
+
 // Every thread of a pool inside a call that shares work over that pool: nobody may wait for a queued task.
 void check_busy_pool() {
   std::atomic<int64_t> sum{0};
@@ -277,6 +453,13 @@ int main() {
     check<float>(seed, false, pools);
     check<double>(seed, false, pools);
     check<float>(seed, true, {&three});
+    check_drawn<float>(seed, pools);
+    check_drawn<double>(seed, pools);
   }
-  std::puts("driver: scatter, gather and outer agree with plain sums, whatever the threads");
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    seed % 2 ? check_warps<float>(seed, seed % 3 == 0) : check_warps<double>(seed, seed % 3 == 0);
+  }
+  std::puts(
+      "driver: scatter, gather and outer, stored and drawn, agree with plain sums, whatever the threads; so do a "
+      "GPU's");
 }

@@ -17,6 +17,7 @@ from brainsim.connect import (
     grid_positions,
     synapse_lengths,
 )
+from brainsim.events import FixedFanin
 
 P_MIN = 1e-4  # a fixed seed fails a right law with this probability, once, when the test is written
 KERNELS = [
@@ -180,6 +181,10 @@ def test_synapse_lengths_have_the_shape_of_the_weights():
         length = synapse_lengths(topology, x, y, extent=(1.0, 1.0))
         assert length.shape == topology.indices.shape
         np.testing.assert_allclose(length.ravel(), distances(x, y, (1.0, 1.0))[pre, post], rtol=1e-12)
+    fanin = FixedFanin(np.random.default_rng(1).integers(0, 30, (30, 3)), 30)
+    length = synapse_lengths(fanin, x, y, extent=(1.0, 1.0))
+    pre, post = fanin.to_coo()
+    np.testing.assert_allclose(length, distances(x, y, (1.0, 1.0))[pre, post].reshape(30, 3), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ rng = np.random.default_rng(3)
 EVENTS = sorted({(int(m), int(i)) for m, i in zip(rng.integers(0, N_STEPS, 60), rng.integers(0, 3, 60), strict=True)})
 PRE, POST = [2, 0, 1, 0, 2], [1, 0, 1, 1, 0]  # a list that is not sorted
 PER_PRE, PER_SYNAPSE = [0.0, 0.1, 0.7], [2.0, 0.3, 0.0, 1.1, 0.4]
+SOURCES, MATRIX = np.array([[2, 0], [1, 1]]), np.array([[1.0, 2.0], [4.0, 8.0]])  # by post unit
 POWERS = [1.0, 2.0, 4.0, 8.0, 16.0]  # sums of these are exact in float32
 
 
@@ -27,6 +28,7 @@ def edges():
         "per_pre": bs.Projection("S", "PerPre", coo, weight=POWERS, delay=PER_PRE),
         "fanout": bs.Projection("S", "Fanout", bs.AllToAll(), weight=POWERS[:4] + [32.0, 64.0], delay=PER_PRE),
         "per_synapse": bs.Projection("S", "PerSynapse", coo, weight=POWERS, delay=PER_SYNAPSE),
+        "fanin": bs.Projection("S", "Fanin", bs.FixedFanin(SOURCES, 3), weight=MATRIX, delay=0.1 * MATRIX),
         "drawn": bs.Projection("S", "Drawn", bs.AllToAll(), weight=2.0, delay=bs.Uniform(0.0, 2.0)),
         "long_line": bs.Projection("S", "LongLine", coo, weight=POWERS, delay=0.2, max_delay=1.0),
         "short": bs.Projection("S", "Two", coo, weight=POWERS, delay=0.3),
@@ -39,7 +41,7 @@ def edges():
 
 @pytest.fixture(scope="module")
 def case():
-    targets = ["Zero", "Scalar", "PerPre", "Fanout", "PerSynapse", "Drawn", "LongLine", "Two", "Dense", "Now"]
+    targets = ["Zero", "Scalar", "PerPre", "Fanout", "PerSynapse", "Fanin", "Drawn", "LongLine", "Two", "Dense", "Now"]
     nodes = {"S": replay(EVENTS, 3)} | {name: tally(2) for name in targets}
     nodes["Ramp"] = bs.Population(Tally(slope=1.0), 2, init={"v": [5.0, 7.0]})
     nodes["Coupled"] = bs.Population(Tally(), 2, {"gap": bs.GapPort()})
@@ -88,6 +90,12 @@ def test_a_delay_for_each_pre_unit(case):
 def test_a_delay_for_each_synapse_in_the_order_of_the_list(case):
     _, sol = case
     np.testing.assert_array_equal(arrived(sol["PerSynapse.v"]), by_list(PER_SYNAPSE, k=[21, 4, 1, 12, 5]))
+
+
+def test_weights_and_delays_in_the_order_of_fixed_sources(case):
+    _, sol = case
+    expected = arrivals(EVENTS, SOURCES.ravel(), [0, 0, 1, 1], MATRIX.ravel(), [2, 3, 5, 9], 2, N_STEPS)
+    np.testing.assert_array_equal(arrived(sol["Fanin.v"]), expected)
 
 
 def test_a_drawn_delay(case):

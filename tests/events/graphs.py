@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from brainsim.events import CSR, FixedFanout
+from brainsim.events import CSR, FixedFanin, FixedFanout
 
 FLOAT = np.dtype(jnp.zeros(()).dtype)
 EPS = float(np.finfo(FLOAT).eps)
@@ -48,14 +48,30 @@ def pack(value):
 
 
 def make(
-    seed, *, n_pre=17, n_post=5, n_syn=40, fanout=None, scalar=False, delays=True, depth=3, active=0.4, first=0, rest=0
+    seed,
+    *,
+    n_pre=17,
+    n_post=5,
+    n_syn=40,
+    fanout=None,
+    fanin=None,
+    scalar=False,
+    delays=True,
+    depth=3,
+    active=0.4,
+    first=0,
+    rest=0,
 ) -> Case:
-    """A random graph with empty rows, repeated targets, zero weights and silent units; `fanout` fixes row lengths.
+    """A random graph with empty rows, repeated targets, zero weights and silent units; `fanout` fixes row lengths,
+    `fanin` those of columns.
 
     It is sent over by units `first` to `first + n_pre` of those that have values; `rest` come after them.
     """
     rng = np.random.default_rng(seed)
-    if fanout is None:
+    if fanin is not None:
+        pre, post = rng.integers(0, n_pre, n_post * fanin), np.repeat(np.arange(n_post), fanin)
+        topology, like = FixedFanin(pre.reshape(n_post, fanin), n_pre), (n_post, fanin)
+    elif fanout is None:
         pre = (
             np.sort(rng.integers(0, max(n_pre, 1), n_syn) // 2 * 2)
             if n_pre > 2

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainsim.events import CSR, Dense, FixedFanout
+from brainsim.events import CSR, Dense, FixedFanin, FixedFanout
 
 I32 = np.int32
 
@@ -28,6 +28,10 @@ def test_sizes_and_pairs_of_every_format():
     fixed = FixedFanout(np.array([[1, 1], [0, 2]]), 3)
     assert (fixed.n_pre, fixed.k, fixed.n_syn, fixed.n_post) == (2, 2, 4, 3)
     np.testing.assert_array_equal(np.stack(fixed.to_coo()), [[0, 0, 1, 1], [1, 1, 0, 2]])
+    fanin = FixedFanin(np.array([[3, 0], [1, 1], [0, 3]]), 4)
+    assert (fanin.n_pre, fanin.k, fanin.n_syn, fanin.n_post, fanin.rows.sorted_rows) == (4, 2, 6, 3, True)
+    np.testing.assert_array_equal(np.stack(fanin.to_coo()), [[3, 0, 1, 1, 0, 3], [0, 0, 1, 1, 2, 2]])
+    np.testing.assert_array_equal(np.stack(fanin.rows.to_coo()), [[0, 0, 1, 1, 3, 3], [0, 2, 1, 1, 0, 2]])
     full = Dense(2, 3)
     assert full.n_syn == 6
     np.testing.assert_array_equal(np.stack(full.to_coo()), [[0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2]])
@@ -84,6 +88,12 @@ def test_wide_integers_become_int32_when_they_fit():
         (lambda: FixedFanout(np.array([[0, 1], [2, 3]]), 3), ValueError, r"indices\[1, 1\] is 3"),
         (lambda: FixedFanout(np.array([0, 1]), 3), ValueError, "indices has shape"),
         (lambda: FixedFanout(np.array([[True]]), 3), TypeError, "dtype bool"),
+        (
+            lambda: FixedFanin(np.array([[0], [3]]), 3),
+            ValueError,
+            r"indices\[1, 0\] is 3; expected 0 <= indices < n_pre",
+        ),
+        (lambda: jax.eval_shape(lambda i: FixedFanin(i, 3), np.zeros((2, 2), I32)), TypeError, "outside of jit"),
         (lambda: Dense(-1, 2), ValueError, "n_pre is -1"),
         (lambda: Dense(True, 2), TypeError, "n_pre is True"),
     ],

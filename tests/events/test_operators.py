@@ -39,6 +39,9 @@ SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the
     dict(n_pre=17, n_post=5, n_syn=40, first=33, rest=14),
     dict(n_pre=40, n_post=6, fanout=3, scalar=True, first=7, rest=150),
     dict(n_pre=0, n_post=4, n_syn=0, first=2),
+    dict(n_pre=18, n_post=7, fanin=3, first=5),
+    dict(n_pre=3, n_post=1, fanin=1, scalar=True),
+    dict(n_pre=6, n_post=5, fanin=0),
 )
 graphs = given(st.integers(0, 2**32 - 1), st.sampled_from(SHAPES), st.sampled_from([0.0, 0.3, 1.0]))
 twins = given(
@@ -278,10 +281,26 @@ def test_the_reason_for_the_pure_path_is_kept(monkeypatch, tmp_path):
         _ffi._load()
     monkeypatch.setenv("BRAINSIM_KERNELS", "auto")
     broken = tmp_path / "libbrainsim_ops.so"
-    monkeypatch.setattr(_ffi, "_library", lambda: broken)
+    monkeypatch.setattr(_ffi, "_library", lambda name: broken)
     assert "no kernel library" in _ffi._load()
+    assert "BRAINSIM_CUDA=ON" in _ffi._load_cuda()
     broken.write_text("not a library")
     assert "cannot be used" in _ffi._load()
+    assert "cannot be used" in _ffi._load_cuda()
+    with pytest.raises(ValueError, match="platform is 'tpu'"):
+        backend("tpu")
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_gpu_gets_the_kernels_if_their_library_is_there(monkeypatch, built):
+    """Lowered for a GPU, which nothing here has; forward and backward."""
+    monkeypatch.setitem(_ffi._reasons, "cuda", "" if built else "not built")
+    assert backend("cuda") == ("kernels" if built else "pure (not built)")
+    both = jax.jit(jax.grad(lambda w, v: jnp.sum(propagate(GRAPH, w, v) ** 2), (0, 1)))
+    text = both.trace(jnp.ones((2, 2), FLOAT), VALUE).lower(lowering_platforms=("cuda",)).as_text()
+    for name in ("scatter", "gather", "outer"):
+        assert (_ffi.target(name) in text) == built
+    assert ("stablehlo.while" in text) != built
 
 
 def test_oracles_agree():

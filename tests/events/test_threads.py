@@ -40,15 +40,51 @@ print(graph.sorted_rows, digest.hexdigest())
 """
 
 
+DRAWN = """
+import hashlib, jax, jax.numpy as jnp, numpy as np
+from brainsim.events import DrawnRows, deposit_all
+
+rng = np.random.default_rng(0)
+n, steps, depth = 1500, 6, 5
+digest = hashlib.sha256()
+seeds = jnp.asarray(rng.integers(0, 2**32, (3, 2)), "uint32")
+inbox = jnp.asarray(rng.normal(size=(depth, n)), "float32")
+values = jnp.asarray(rng.normal(size=(steps, n + 9)) * (rng.random((steps, n + 9)) < 0.5), "float32")
+slots = jnp.arange(steps, dtype="int32")
+for make, law, theta in (
+    (lambda seed: DrawnRows.fixed_probability(seed, n, n, 0.1, twin=0, law="normal"), "normal", [0.5, 2.0]),
+    (lambda seed: DrawnRows.fixed_probability(seed, n, n, 0.1), "one", 2.0),
+    (lambda seed: DrawnRows.fixed_out_degree(seed, n, n, 130, law="uniform"), "uniform", [0.5, 2.0]),
+):
+    weight = jnp.asarray(theta, "float32")
+
+    def send(inbox, weight, values, seed):
+        return deposit_all(inbox, make(seed), weight, values, slots=slots, first=9)
+
+    for seed, f in ((seeds[0], send), (seeds, jax.vmap(send, (None, None, None, 0)))):
+        out, back = jax.jit(lambda *a: jax.vjp(lambda *b: f(*b, seed), *a))(inbox, weight, values)
+        for x in (out, *jax.jit(back)(jnp.cos(out))):
+            digest.update(np.asarray(x).tobytes())
+print(law, digest.hexdigest())
+"""
+
+
 @pytest.mark.skipif(backend() != "kernels", reason="the pure path has no threads of its own")
-def test_results_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize(
+    "program, says",
+    [
+        pytest.param(PROGRAM, "False ", id="stored"),  # the second graph is one whose rows do not ascend
+        pytest.param(DRAWN, "uniform ", id="drawn"),
+    ],
+)
+def test_results_do_not_depend_on_the_number_of_threads(program, says):
     """NPROC is the size of XLA's pool, above the number of cores too."""
     seen = set()
     for threads in ("1", "2", "5"):
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=os.environ | {"NPROC": threads}, capture_output=True, text=True
+            [sys.executable, "-c", program], env=os.environ | {"NPROC": threads}, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         seen.add(done.stdout)
     assert len(seen) == 1
-    assert seen.pop().startswith("False ")  # the second graph is one whose rows do not ascend
+    assert seen.pop().startswith(says)

@@ -16,6 +16,7 @@ NEAR = 2e-5 if FLOAT.itemsize == 4 else 1e-12  # second derivatives of a few ten
 CASES = {
     "csr": make(11, delays=True),
     "fanout": make(12, n_pre=9, n_post=6, fanout=3, delays=False),
+    "fanin": make(15, n_pre=9, n_post=6, fanin=3),
     "scalar": make(13, scalar=True),
     "view": make(14, first=9, rest=8),
 }
@@ -101,7 +102,7 @@ COMBINATIONS = {
 
 SOME = ("grad", "jvp of grad", "grad of vmap")
 COMBINED = [(n, "csr", losses) for n in COMBINATIONS]
-COMBINED += [(n, case, losses) for n in SOME for case in ("scalar", "view")]
+COMBINED += [(n, case, losses) for n in SOME for case in ("scalar", "view", "fanin")]
 COMBINED += [(n, "csr", losses_of_all) for n in COMBINATIONS if "scan" not in n]
 COMBINED += [(n, case, losses_of_all) for n in SOME for case in ("scalar", "view")]
 

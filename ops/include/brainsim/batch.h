@@ -5,6 +5,13 @@
 #include <array>
 #include <cstdint>
 
+// What the kernels of a GPU use as it stands: the arithmetic of indices is written once, and tested on the host.
+#if defined(__CUDACC__)
+#define BRAINSIM_BOTH __host__ __device__
+#else
+#define BRAINSIM_BOTH
+#endif
+
 namespace brainsim {
 
 constexpr int kMaxAxes = 16;
@@ -33,6 +40,16 @@ class Batch {
     return *this;
   }
 
+  // Coordinates of element b.
+  BRAINSIM_BOTH Axes at(int64_t b) const {
+    Axes at{};
+    for (int a = rank_ - 1; a >= 0; --a) {
+      at[a] = b % shape_[a];
+      b /= shape_[a];
+    }
+    return at;
+  }
+
   // Calls f(coordinates) for every element of the batch.
   template <typename F>
   void each(F&& f) const {
@@ -44,7 +61,7 @@ class Batch {
   }
 
   int rank() const { return rank_; }
-  int64_t size() const {
+  BRAINSIM_BOTH int64_t size() const {
     int64_t size = 1;
     for (int a = 0; a < rank_; ++a) size *= shape_[a];
     return size;
@@ -74,15 +91,15 @@ class View {
   }
 
   // First entry of the batch element at these coordinates.
-  T* at(const Axes& coordinates) const {
+  BRAINSIM_BOTH T* at(const Axes& coordinates) const {
     int64_t offset = 0;
     for (int a = 0; a < rank_; ++a) offset += coordinates[a] * stride_[a];
     return data_ + offset;
   }
 
   T* data() const { return data_; }
-  int64_t size() const { return size_; }    // entries of one batch element
-  int64_t total() const { return total_; }  // entries of all of them
+  BRAINSIM_BOTH int64_t size() const { return size_; }  // entries of one batch element
+  int64_t total() const { return total_; }              // entries of all of them
 
  private:
   T* data_;

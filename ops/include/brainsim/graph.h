@@ -7,6 +7,8 @@
 #include <cstring>
 #include <limits>
 
+#include "brainsim/batch.h"
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -68,6 +70,11 @@ class Active {
   const T* value;         // of row 0, which is unit `first`
   const uint32_t* words;  // of unit 0; null if not given
   int64_t first;
+
+  BRAINSIM_BOTH bool has(int64_t row) const {
+    const int64_t unit = first + row;
+    return words == nullptr ? value[row] != T(0) : (words[unit >> 5] >> (unit & 31) & 1) != 0;
+  }
 
   // Calls f(i) for the rows i in begin..end-1 with a value, in order.
   template <typename F>
@@ -134,8 +141,8 @@ struct Graph {
   int64_t slot;   // 0 <= slot < depth
   uint32_t n_post;
 
-  int64_t begin(int64_t row) const { return indptr == nullptr ? row * fanout : cut(indptr[row]); }
-  int64_t end(int64_t row) const { return indptr == nullptr ? (row + 1) * fanout : cut(indptr[row + 1]); }
+  BRAINSIM_BOTH int64_t begin(int64_t row) const { return indptr == nullptr ? row * fanout : cut(indptr[row]); }
+  BRAINSIM_BOTH int64_t end(int64_t row) const { return indptr == nullptr ? (row + 1) * fanout : cut(indptr[row + 1]); }
 
   int64_t length(int64_t row) const { return std::max<int64_t>(end(row) - begin(row), 0); }
 
@@ -150,7 +157,7 @@ struct Graph {
   }
 
   // Row of the ring for a synapse with delay `d`, in 0..depth-1; the remainder is taken only for a delay out of range.
-  int64_t ring(int32_t d) const {
+  BRAINSIM_BOTH int64_t ring(int32_t d) const {
     int64_t s = slot + d;
     if (static_cast<uint64_t>(static_cast<int64_t>(d)) < static_cast<uint64_t>(depth)) {
       return s >= depth ? s - depth : s;
@@ -159,19 +166,22 @@ struct Graph {
     return s < 0 ? s + depth : s;
   }
 
-  // Calls f(j, place) for the synapses of a row, `place` being ring row * n_post + target.
+  // Place of the first post unit in the ring, at the present slot.
+  BRAINSIM_BOTH int64_t now() const { return slot * static_cast<int64_t>(n_post); }
+
+  // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
+  template <bool kDelay, typename F>
+  BRAINSIM_BOTH void deliver(int64_t j, int64_t now, F&& f) const {
+    const uint32_t post = static_cast<uint32_t>(indices[j]);
+    if (post < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + post);
+  }
+
+  // Calls f(j, place) for the synapses of a row that have a target.
   template <bool kDelay, typename F>
   void for_row(int64_t row, F&& f) const {
-    const int64_t last = end(row);
-    const int64_t now = slot * static_cast<int64_t>(n_post);
+    const int64_t last = end(row), at = now();
     for (int64_t j = begin(row); j < last; ++j) {
-      const uint32_t post = static_cast<uint32_t>(indices[j]);
-      if (post >= n_post) continue;
-      if constexpr (kDelay) {
-        f(j, ring(delay[j]) * static_cast<int64_t>(n_post) + post);
-      } else {
-        f(j, now + post);
-      }
+      deliver<kDelay>(j, at, [&](int64_t place) { f(j, place); });
     }
   }
 
@@ -185,7 +195,7 @@ struct Graph {
   }
 
  private:
-  int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, first_syn, n_syn); }
+  BRAINSIM_BOTH int64_t cut(int32_t j) const { return std::clamp<int64_t>(j, first_syn, n_syn); }
 };
 
 }  // namespace brainsim

@@ -3,41 +3,11 @@
 #define BRAINSIM_OPERANDS_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "brainsim/batch.h"
 #include "brainsim/graph.h"
-#include "xla/ffi/api/ffi.h"
 
 namespace brainsim {
-
-// An operand of any type, seen element by element of the batch.
-struct Operand {
-  char* data;
-  int64_t size;   // entries of one batch element
-  int64_t width;  // bytes of an entry
-  std::vector<int64_t> stride;
-
-  template <typename Buffer>
-  Operand(const Buffer& buffer, int64_t rank) : data(static_cast<char*>(buffer.untyped_data())), size(1), stride(rank) {
-    auto dims = buffer.dimensions();
-    width = static_cast<int64_t>(xla::ffi::ByteWidth(buffer.element_type()));
-    for (size_t a = rank; a < dims.size(); ++a) size *= dims[a];
-    int64_t step = size * width;
-    for (int64_t a = rank; a-- > 0;) {
-      stride[a] = dims[a] == 1 ? 0 : step;
-      step *= dims[a];
-    }
-  }
-
-  int64_t bytes() const { return size * width; }  // of one batch element
-
-  char* at(const Axes& coordinates) const {
-    char* to = data;
-    for (size_t a = 0; a < stride.size(); ++a) to += coordinates[a] * stride[a];
-    return to;
-  }
-};
 
 // The packed words of values over `n` units, if they are given.
 class Words {
@@ -46,7 +16,9 @@ class Words {
   Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
 
   bool fit() const { return words_.size() == 0 || words_.size() == n_; }
-  const uint32_t* at(const Axes& coordinates) const { return words_.size() == 0 ? nullptr : words_.at(coordinates); }
+  BRAINSIM_BOTH const uint32_t* at(const Axes& coordinates) const {
+    return words_.size() == 0 ? nullptr : words_.at(coordinates);
+  }
 
  private:
   View<const uint32_t> words_;
@@ -66,7 +38,7 @@ class Graphs {
     graph_.n_post = static_cast<uint32_t>(n_post);
   }
 
-  bool delays() const { return delay_.size() != 0; }
+  BRAINSIM_BOTH bool delays() const { return delay_.size() != 0; }
 
   // Whether the arrays have the lengths that `n_pre` rows need.
   bool fit(int64_t n_pre) const {
@@ -74,7 +46,7 @@ class Graphs {
     return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
   }
 
-  Graph at(const Axes& coordinates) const {
+  BRAINSIM_BOTH Graph at(const Axes& coordinates) const {
     Graph graph = graph_;
     graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
     graph.indices = indices_.at(coordinates);

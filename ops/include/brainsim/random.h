@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
-// Vector instructions where the machine has them; the integers are the same everywhere.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__)
+// Vector instructions where the machine has them; the integers are the same everywhere. Clones are chosen before the
+// sanitizer of threads has begun, which it does not survive.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && \
+    !defined(__SANITIZE_THREAD__)
 #define BRAINSIM_CLONES __attribute__((target_clones("avx2", "default")))
 #else
 #define BRAINSIM_CLONES

@@ -23,6 +23,8 @@ struct Rows {
   const uint32_t* logs;
   const uint32_t* normals;
 
+  int64_t n_weight() const { return law == kOne ? 1 : 2; }
+
   int64_t place(uint32_t target) const { return now + step * target; }
 
   int64_t length() const { return std::max<int64_t>(1, kind == kSome ? segments * kDraws * 3 / 4 : k); }  // about

@@ -1,0 +1,43 @@
+// Operands of any type, as the handlers see them whose kernels know the types.
+#ifndef BRAINSIM_UNTYPED_H_
+#define BRAINSIM_UNTYPED_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "brainsim/batch.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace brainsim {
+
+// An operand of any type, seen element by element of the batch.
+struct Operand {
+  char* data;
+  int64_t size;   // entries of one batch element
+  int64_t width;  // bytes of an entry
+  std::vector<int64_t> stride;
+
+  template <typename Buffer>
+  Operand(const Buffer& buffer, int64_t rank) : data(static_cast<char*>(buffer.untyped_data())), size(1), stride(rank) {
+    auto dims = buffer.dimensions();
+    width = static_cast<int64_t>(xla::ffi::ByteWidth(buffer.element_type()));
+    for (size_t a = rank; a < dims.size(); ++a) size *= dims[a];
+    int64_t step = size * width;
+    for (int64_t a = rank; a-- > 0;) {
+      stride[a] = dims[a] == 1 ? 0 : step;
+      step *= dims[a];
+    }
+  }
+
+  int64_t bytes() const { return size * width; }  // of one batch element
+
+  char* at(const Axes& coordinates) const {
+    char* to = data;
+    for (size_t a = 0; a < stride.size(); ++a) to += coordinates[a] * stride[a];
+    return to;
+  }
+};
+
+}  // namespace brainsim
+
+#endif  // BRAINSIM_UNTYPED_H_
