@@ -7,6 +7,7 @@ from ._formats import (
     FixedFanin as FixedFanin,
     FixedFanout as FixedFanout,
 )
+from ._noise import normals as normals, uniform_bits as uniform_bits
 from ._ops import (
     append as append,
     backend as backend,
@@ -17,4 +18,4 @@ from ._ops import (
     tally as tally,
 )
 from ._procedural import DrawnRows as DrawnRows
-from ._random import normals as normals, seed_of as seed_of, uniform_bits as uniform_bits
+from ._random import seed_of as seed_of

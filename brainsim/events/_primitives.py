@@ -1,4 +1,4 @@
-"""Three primitives, each the transpose of the others, and `collect`, `append` and `tally`.
+"""Three primitives, each the transpose of the others, and `collect`, `append`, `tally`, `bits` and `normals`.
 
 Only this file and its neighbours in `fusion` speak to JAX's internals.
 
@@ -45,6 +45,8 @@ append_p = Primitive("brainsim_append")
 append_p.multiple_results = True
 tally_p = Primitive("brainsim_tally")
 tally_p.multiple_results = True
+bits_p = Primitive("brainsim_bits")
+normals_p = Primitive("brainsim_normals")
 
 
 def _batch(nb: int, *operands: Any) -> tuple[int, ...]:
@@ -126,6 +128,17 @@ def _(buffer, count, value, words):
 def _(value, *others, rank):
     del others
     return (ShapedArray(value.shape[:rank], np.dtype(np.int32)),) * 2
+
+
+@bits_p.def_abstract_eval
+def _(seed, *, n, rank):
+    return ShapedArray((*seed.shape[:rank], n), np.dtype(np.uint32))
+
+
+@normals_p.def_abstract_eval
+def _(seed, table, *, n, dtype, rank):
+    del table
+    return ShapedArray((*seed.shape[:rank], n), dtype)
 
 
 # --- forward derivatives ----------------------------------------------------------------------------------------------
@@ -295,6 +308,16 @@ def _tally_batch(operands, dims, *, rank):
     return tally_p.bind(*(_fill(x, size) for x in front), rank=rank + 1), (0, 0)
 
 
+def _noise_batch(primitive, operands, dims, *, rank, **params):
+    """Of the seed: the table is the same for all."""
+    (seed, *table), (dim, *others) = operands, dims
+    if dim is batching.not_mapped or any(d is not batching.not_mapped for d in others):
+        raise NotImplementedError(f"{primitive}: only the seed can be mapped over")
+    return primitive.bind(jnp.moveaxis(seed, dim, 0), *table, rank=rank + 1, **params), 0
+
+
+batching.primitive_batchers[bits_p] = partial(_noise_batch, bits_p)
+batching.primitive_batchers[normals_p] = partial(_noise_batch, normals_p)
 batching.primitive_batchers[collect_p] = _collect_batch
 batching.primitive_batchers[tally_p] = _tally_batch
 batching.primitive_batchers[append_p] = _append_batch
@@ -373,3 +396,5 @@ _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
 _register(append_p, "append", _pure.append, alias={0: 0, 1: 1})
 _register(tally_p, "tally", _pure.tally, attributes=lambda rank: {})
+_register(bits_p, "bits", _pure.bits, attributes=lambda n, rank: {})
+_register(normals_p, "normals", _pure.normals, attributes=lambda n, dtype, rank: {})

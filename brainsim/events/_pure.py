@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ._random import bulk_bits, bulk_normals
+
 _BLOCK = 1024  # lanes of a block: enough to amortise an iteration, few enough not to waste lanes on a handful of spikes
 _MOST_BLOCKS = 256  # blocks of a fully active graph; beyond, blocks grow, which accelerators need
 
@@ -168,6 +170,16 @@ def tally(value, *others, rank: int):
     bad = [of(x, lambda x: ~jnp.isfinite(x), jnp.any) for x in others]
     bad = sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(value.shape[:rank], jnp.int32))
     return of(value, lambda x: (x != 0).astype(jnp.int32), jnp.sum).astype(jnp.int32), jnp.minimum(bad, 1)
+
+
+def bits(seed, *, n: int, rank: int):
+    """`n` random words of every seed."""
+    return _each(rank, partial(bulk_bits, n=n))(seed)
+
+
+def normals(seed, table, *, n: int, dtype, rank: int):
+    """`n` standard normal numbers of every seed."""
+    return _each(rank, lambda seed: bulk_normals(seed, table, n, dtype))(seed)
 
 
 def _batch(nb: int, *operands) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The counter-based generator, bit for bit that of ops/include/brainsim/random.h, and bulk noise made of it.
+"""The counter-based generator, bit for bit that of ops/include/brainsim/random.h.
 
 Philox4x32-10 (Salmon, Moraes, Dror and Shaw 2011, doi:10.1145/2063384.2063405): a word is a function of a key (the
 seed) and a counter, so nothing is stored, nothing is in order, and whoever knows the counter draws the same number. All
@@ -17,7 +17,6 @@ from jax import lax
 from jaxtyping import Array, Float, UInt32
 
 from ..base import Key
-from . import _ffi
 
 DRAWS = 64
 """Words of a batch: sixteen calls of four words, call l giving the words l, l + 16, l + 32, l + 48."""
@@ -123,42 +122,12 @@ def seed_of(key: Key) -> UInt32[Array, "2"]:
     return data if data.shape[-1:] == (2,) else jax.random.bits(key, (2,), jnp.uint32)
 
 
-def uniform_bits(seed: UInt32[Array, "2"], n: int) -> UInt32[Array, " n"]:
-    """`n` independent random words; word i depends on the seed and on i only, never on `n`, on every backend."""
-
-    def kernel(seed):
-        return jax.ffi.ffi_call(_ffi.target("bits"), _words(n), vmap_method="broadcast_all")(seed)
-
-    return _on_cpu(kernel, lambda seed: _bulk(seed, n), lax.stop_gradient(seed))
-
-
-def normals(seed: UInt32[Array, "2"], n: int, dtype: Any = jnp.float32) -> Float[Array, " n"]:
-    """`n` independent standard normal numbers made of `uniform_bits`: multiples of 2^-28 up to 6.34, before rounding.
-
-    The quantile function of the word in fixed point, so that all backends agree bit for bit.
-    """
-    dtype = jnp.dtype(dtype)
-
-    def kernel(seed, table):
-        out = jax.ShapeDtypeStruct((n,), dtype)
-        return jax.ffi.ffi_call(_ffi.target("normals"), out, vmap_method="broadcast_all")(seed, table)
-
-    def pure(seed, table):
-        return fixed_normal(_bulk(seed, n), table).astype(dtype) * jnp.asarray(2.0**-NORMAL_POINT, dtype)
-
-    args = lax.stop_gradient(seed), jnp.asarray(normal_table())
-    return _on_cpu(kernel, pure, *args) if dtype in (jnp.float32, jnp.float64) else pure(*args)
-
-
-def _words(n: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((n,), jnp.uint32)
-
-
-def _bulk(seed: Array, n: int) -> Array:
+def bulk_bits(seed: UInt32[Array, "2"], n: int) -> UInt32[Array, " n"]:
+    """`n` independent random words; word i depends on the seed and on i only."""
     batch = jnp.arange(-(-n // DRAWS), dtype=jnp.uint32)
     return draws(seed, batch, np.uint32(0), np.uint32(0), BULK).reshape(-1)[:n]
 
 
-def _on_cpu(kernel: Any, pure: Any, *args: Any) -> Any:
-    """The kernel where there is one."""
-    return lax.platform_dependent(*args, cpu=kernel, default=pure) if _ffi.loaded() else pure(*args)
+def bulk_normals(seed: UInt32[Array, "2"], table: Array, n: int, dtype: Any) -> Float[Array, " n"]:
+    """`n` independent standard normal numbers made of `bulk_bits`."""
+    return fixed_normal(bulk_bits(seed, n), table).astype(dtype) * jnp.asarray(2.0**-NORMAL_POINT, dtype)

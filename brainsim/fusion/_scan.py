@@ -21,9 +21,9 @@ from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..events import _ffi
-from ..events._primitives import append_p, scatter_p, tally_p
+from ..events._primitives import append_p, bits_p, normals_p, scatter_p, tally_p
 from ._fused import fused_p, over, unavailable, why_not
-from ._loop import compile_loop, compile_text, scalar_code
+from ._loop import Loop, compile_loop, compile_text, refusal as loop_refusal, scalar_code
 from ._rules import INLINED
 from ._writer import Unsupported
 
@@ -65,6 +65,7 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
 
         final, rows = lax.scan(again, flat, xs, length)
     else:
+        operands = [jax.random.key_data(x) if _is_key(x) else x for x in operands]  # kernels know keys as words
         outs = iter(scan_p.bind(*operands, body=body, length=length, rank=0))
         final = [x if k else next(outs) for x, k in zip(flat, kept, strict=True)]
         rows = list(outs)
@@ -103,6 +104,10 @@ def _body(closed: ClosedJaxpr, carry: list[Any], xs: list[Any]) -> tuple[Body, l
     return Body(ClosedJaxpr(jaxpr, []), sum(used[:first]), len(moving)), kept, operands
 
 
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 def _forward(eqn: Any) -> Any:
     """The equation without the support of events, which only a derivative reads: so what computes it is left out."""
     if eqn.primitive is not scatter_p:
@@ -135,8 +140,8 @@ class Tape(NamedTuple):
         return code
 
 
-SCALARS, UNITS, SCATTER, APPEND, TALLY, COPY = range(6)
-_RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient")
+SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY = range(9)
+_RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
 @lru_cache(maxsize=256)
@@ -150,45 +155,60 @@ def refusal(body: Body) -> str:
 
 
 def _bytes(aval: Any) -> int:
-    return prod(aval.shape) * np.dtype(aval.dtype).itemsize
+    return prod(aval.shape) * (8 if _is_key(aval) else np.dtype(aval.dtype).itemsize)
 
 
 def _same_memory(eqn: Any) -> bool:
     """Whether an equation only gives another shape to what it reads."""
-    name, (out,) = eqn.primitive.name, eqn.outvars[:1]
-    return name in _RENAMED and prod(out.aval.shape) == prod(eqn.invars[0].aval.shape)
+    return eqn.primitive.name in _RENAMED and _bytes(eqn.outvars[0].aval) == _bytes(eqn.invars[0].aval)
 
 
-def _is_kernel(eqn: Any) -> bool:
-    return eqn.primitive in (fused_p, scatter_p, append_p, tally_p)
+class Item(NamedTuple):
+    """What is done at once: one kernel (`length` None), or arithmetic on scalars (()) or on arrays of a length."""
+
+    length: tuple[int, ...] | None
+    eqns: list[Any]
 
 
-def _schedule(jaxpr: Any) -> list[Any]:
-    """The equations in an order they can run in: a kernel alone, arithmetic on scalars in lists as long as can be."""
-    items: list[Any] = []
-    known, left = set(jaxpr.invars), list(jaxpr.eqns)
-    for eqn in left:
-        if not (_is_kernel(eqn) or _same_memory(eqn) or all(v.aval.size == 0 for v in eqn.outvars)) and any(
-            v.aval.shape != () for v in (*eqn.invars, *eqn.outvars)
-        ):
-            raise Unsupported(f"the operation '{eqn.primitive.name}' on arrays")
-    while left:
-        block, later = [], []
-        for kernels in (False, True):
-            later = []
-            for eqn in left:
-                ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
-                if not ready or _is_kernel(eqn) != kernels:
-                    later.append(eqn)
-                    continue
+def _length(eqn: Any) -> tuple[int, ...] | None:
+    """The length of the item that an equation belongs to."""
+    if eqn.primitive in (fused_p, scatter_p, append_p, tally_p, bits_p, normals_p) or (
+        eqn.primitive.name == "random_fold_in" and str(eqn.outvars[0].aval) == "key<fry>[]"
+    ):
+        return None
+    avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    shapes = {a.shape for a in avals} - {()}
+    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or any(map(_is_key, avals)):
+        raise Unsupported(f"the operation '{eqn.primitive.name}' on arrays")
+    return shapes.pop() if shapes else ()
+
+
+def _schedule(jaxpr: Any) -> list[Item]:
+    """The equations in an order they can run in, what can be done at once together."""
+    anywhere = [_same_memory(e) or all(v.aval.size == 0 for v in e.outvars) for e in jaxpr.eqns]
+    left = [(e, "any" if free else _length(e)) for e, free in zip(jaxpr.eqns, anywhere, strict=True)]
+    items: list[Item] = []
+    known = set(jaxpr.invars)
+
+    def take(length):
+        """What is ready, and becomes so by that, of one length (None: the first kernel)."""
+        nonlocal left
+        taken, later = [], []
+        for eqn, of in left:
+            ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
+            if ready and of in (length, "any") and not (length is None and taken):
                 known.update(eqn.outvars)
-                if kernels:
-                    items.append(eqn)
-                else:
-                    block.append(eqn)
-            if block and not kernels:
-                items.append(block)
-            left = later
+                taken.append(eqn)
+            else:
+                later.append((eqn, of))
+        left = later
+        return taken
+
+    while left:
+        lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
+        for length in ((), *lengths, None):
+            while taken := take(length):
+                items.append(Item(length, taken))
     return items
 
 
@@ -243,23 +263,23 @@ class _Assembler:
         self.silent = _spikes(self.jaxpr)  # event values that nobody needs
 
     def tape(self) -> Tape:
+        if any(_is_key(v.aval) for v in (*self.jaxpr.outvars, *self.jaxpr.invars[self.body.n_consts :])):
+            raise Unsupported("a random key that changes")
         for i, item in enumerate(self.items):
-            for eqn in item if isinstance(item, list) else [item]:
+            for eqn in item.eqns:
                 if _same_memory(eqn):
                     self.root[eqn.outvars[0]] = self._origin(eqn.invars[0])
                 self._note(eqn.invars, i)
         self._note(self.jaxpr.outvars, len(self.items))
-        for i, item in enumerate(self.items):
-            if isinstance(item, list):
-                self._scalars(item)
-            elif item.primitive is fused_p:
-                self._units(item, i)
-            elif item.primitive is scatter_p:
-                self._scatter(item, i)
-            elif item.primitive is append_p:
-                self._append(item, i)
+        kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
+        kernels |= {bits_p: self._noise, normals_p: self._noise}
+        for i, (length, eqns) in enumerate(self.items):
+            if length is None:
+                for eqn in eqns:
+                    if not _same_memory(eqn) and eqn.outvars[0].aval.size:
+                        kernels.get(eqn.primitive, self._fold)(eqn, i)
             else:
-                self._tally(item)
+                self._arithmetic(length, eqns, i)
         self._finish()
         places, end = [], 0
         for size in self.scratch:
@@ -294,21 +314,27 @@ class _Assembler:
             return 0
         return self.cell[v]
 
+    def _room(self, size: int) -> int:
+        self.scratch.append(size)
+        return ~(len(self.scratch) - 1)
+
     def _new(self, v: Any) -> int:
-        self.scratch.append(_bytes(v.aval))
-        self.cell[v] = ~(len(self.scratch) - 1)
+        self.cell[v] = self._room(_bytes(v.aval))
         return self.cell[v]
+
+    def _mine(self, v: Any, i: int) -> bool:
+        """Whether item i is the last to read `v`, and may write where it lies."""
+        v = self._origin(v)
+        if isinstance(v, Literal) or self.last[v] != i or not v.aval.size or v in self.silent:
+            return False
+        return self.cell[v] < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
 
     def _take(self, v: Any, out: Any, i: int, copy: bool) -> int:
         """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more, else a new
         one, with what is in `v` if `copy`."""
-        v = self._origin(v)
-        if not isinstance(v, Literal) and self.last[v] == i and v.aval.size:
-            cell = self.cell[v]
-            carried = self.body.n_consts <= cell < self.body.n_consts + self.body.n_carry
-            if cell < 0 or carried:
-                self.cell[out] = cell
-                return cell
+        if self._mine(v, i):
+            self.cell[out] = self.cell[self._origin(v)]
+            return self.cell[out]
         old = self._read(v)
         new = self._new(out)
         if copy:
@@ -322,21 +348,56 @@ class _Assembler:
 
     # --- instructions ---
 
-    def _scalars(self, eqns: list[Any]) -> None:
-        eqns = [e for e in eqns if not _same_memory(e) and e.outvars[0].aval.size]
-        made = [v for e in eqns for v in e.outvars]
-        outs = [v for v in made if v in self.last]
-        if not outs:
-            return
-        ins = []
+    def _arithmetic(self, length: tuple[int, ...], eqns: list[Any], i: int) -> None:
+        """A program of its own: of scalars, or one pass over arrays of a length."""
+        made: set[Any] = set()
+        own, ins = [], []
         for e in eqns:
-            for v in map(self._origin, e.invars):
+            if e.outvars[0].aval.size == 0:
+                continue
+            if _same_memory(e):  # of what is made here it is a step of the program, of all else a name
+                of = self._origin(e.invars[0])
+                if isinstance(of, Literal) or of not in made or e.outvars[0].aval.shape not in ((), length):
+                    continue
+            own.append(e)
+            for v in e.invars:
                 if not isinstance(v, Literal) and v not in made and v not in ins:
                     ins.append(v)
+            made.update(e.outvars)
+        outs = [v for e in own for v in e.outvars if v not in self.root and self.last.get(v, i) > i]
+        if not outs:
+            return
+        ins.sort(key=lambda v: v.aval.shape)  # scalars first
         info = self.jaxpr.debug_info.with_unknown_names()
-        own = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=eqns, debug_info=info)
-        text = scalar_code(own)
-        self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
+        jaxpr = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=own, debug_info=info)
+        if not length:
+            text = scalar_code(jaxpr)
+            self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
+            return
+        n_scalars = sum(v.aval.shape == () for v in ins)
+        loop = Loop(ClosedJaxpr(jaxpr, []), n_scalars, length[0], ())
+        if reason := loop_refusal(loop):
+            raise Unsupported(reason)
+        reads, writes, free = [*map(self._read, ins)], [], ins[n_scalars:]
+        for out in outs:
+            old = next((v for v in free if v.aval == out.aval and self._mine(v, i)), None)
+            free = [v for v in free if v is not old]
+            writes.append(self._new(out) if old is None else self._take(old, out, i, False))
+        numbers = [length[0], n_scalars, len(ins) - n_scalars, len(outs), 0]
+        ends = [self._room(4 * -(-length[0] // 32)), self._room(4), self._room(4)]
+        self.work += length[0]
+        self._write(UNITS, [*reads, *writes, *ends], numbers, partial(compile_loop, loop))
+
+    def _fold(self, eqn: Any, i: int) -> None:
+        self._write(FOLD, [self._new(eqn.outvars[0]), *map(self._read, eqn.invars)], [8])
+
+    def _noise(self, eqn: Any, i: int) -> None:
+        if eqn.params["rank"]:
+            raise Unsupported("a batch of noise")
+        (out,), drawn = eqn.outvars, BITS if eqn.primitive is bits_p else NORMALS
+        numbers = [np.dtype(out.aval.dtype).itemsize, out.aval.size]
+        self.work += out.aval.size
+        self._write(drawn, [self._new(out), *map(self._read, eqn.invars)], numbers)
 
     def _units(self, eqn: Any, i: int) -> None:
         program, rank = eqn.params["program"], eqn.params["rank"]
@@ -393,7 +454,7 @@ class _Assembler:
         numbers = [kind.itemsize, buffer.aval.size, value.aval.size, int(words.aval.size > 0)]
         self._write(APPEND, [*lists, *rest], numbers)
 
-    def _tally(self, eqn: Any) -> None:
+    def _tally(self, eqn: Any, i: int) -> None:
         kind = np.dtype(eqn.invars[0].aval.dtype)
         if eqn.params["rank"] or kind not in (np.float32, np.float64):
             raise Unsupported(f"a batch, or events of type {kind}")
@@ -411,8 +472,7 @@ class _Assembler:
         written = {to for to, *_ in moves}
         for j, (to, at, size) in enumerate(moves):
             if at in written:  # by an earlier or later copy: aside first
-                self.scratch.append(size)
-                aside = ~(len(self.scratch) - 1)
+                aside = self._room(size)
                 self._write(COPY, [aside, at], [size])
                 moves[j] = to, aside, size
         for to, at, size in moves:
@@ -422,12 +482,18 @@ class _Assembler:
 # --- the primitive ----------------------------------------------------------------------------------------------------
 
 
+def _as(aval: Any, x: Any) -> Any:
+    """A constant as the body knows it: a random key comes as its words."""
+    return jax.random.wrap_key_data(x) if _is_key(aval) else x
+
+
 def reference(*operands: Any, body: Body, length: int, rank: int) -> list[Any]:
     """What `scan_p` computes, in JAX."""
     call = jaxpr_as_fun(body.jaxpr)
 
     def one(*operands):
-        consts, carry = operands[: body.n_consts], operands[body.n_consts : body.n_consts + body.n_carry]
+        consts = [_as(v.aval, x) for v, x in zip(body.jaxpr.jaxpr.invars[: body.n_consts], operands)]
+        carry = operands[body.n_consts : body.n_consts + body.n_carry]
 
         def f(carry, x):
             out = call(*consts, *carry, *x)

@@ -7,6 +7,7 @@
 
 #include "brainsim/batch.h"
 #include "brainsim/handler.h"
+#include "brainsim/random.h"
 #include "brainsim/scatter.h"
 #include "brainsim/tally.h"
 #include "brainsim/team.h"
@@ -16,7 +17,17 @@
 namespace brainsim {
 namespace {
 
-enum Op : int64_t { kScalars = 0, kUnits = 1, kScatter = 2, kAppend = 3, kTally = 4, kCopy = 5 };
+enum Op : int64_t {
+  kScalars = 0,
+  kUnits = 1,
+  kScatter = 2,
+  kAppend = 3,
+  kTally = 4,
+  kFold = 5,
+  kBits = 6,
+  kNormals = 7,
+  kCopy = 8
+};
 
 struct Instruction {
   int64_t op;
@@ -161,9 +172,17 @@ void tally_step(const Instruction& does, Element& e) {
   *e.at<int32_t>(c[2 + n_others]) = any;
 }
 
+// Noise of n units as chunks of work: f(begin, end).
+template <typename F>
+void noise(int64_t n, Team& team, F&& f) {
+  static_assert(kChunk % kDraws == 0);
+  parallel_for(team, (n + kChunk - 1) / kChunk, [&](int64_t k) { f(k * kChunk, std::min((k + 1) * kChunk, n)); });
+}
+
 void step(const Tape& tape, Element& e, Team& team) {
   for (const Instruction& does : tape.instructions) {
     const bool wide = does.numbers[0] == 8;
+    const int64_t* c = does.cells.data();
     switch (does.op) {
       case kScalars:
         scalars(does, e);
@@ -180,8 +199,22 @@ void step(const Tape& tape, Element& e, Team& team) {
       case kTally:
         wide ? tally_step<double>(does, e) : tally_step<float>(does, e);
         break;
-      case kCopy:
-        std::memcpy(e.cell[does.cells[0]], e.cell[does.cells[1]], does.numbers[0]);
+      case kFold:  // cells: the new key, the key, the number
+        *e.at<Seed>(c[0]) = fold_in(*e.at<Seed>(c[1]), *e.at<uint32_t>(c[2]));
+        break;
+      case kBits:  // cells: the words, the seed; numbers: bytes of a word, how many
+        noise(does.numbers[1], team,
+              [&](int64_t begin, int64_t end) { bulk_bits(*e.at<Seed>(c[1]), begin, end, e.at<uint32_t>(c[0])); });
+        break;
+      case kNormals:  // cells: the numbers, the seed, the table; numbers: bytes of a float, how many
+        noise(does.numbers[1], team, [&](int64_t begin, int64_t end) {
+          const Seed seed = *e.at<Seed>(c[1]);
+          wide ? bulk_normals(seed, e.at<uint32_t>(c[2]), begin, end, e.at<double>(c[0]))
+               : bulk_normals(seed, e.at<uint32_t>(c[2]), begin, end, e.at<float>(c[0]));
+        });
+        break;
+      case kCopy:  // cells: to, from; numbers: bytes
+        std::memcpy(e.cell[c[0]], e.cell[c[1]], does.numbers[0]);
         break;
     }
   }

@@ -98,7 +98,7 @@ def test_what_it_leaves_to_xla(graph):
         return c + jnp.sum(jnp.arange(3.0)) * x, c
 
     def f(c, x):
-        return sends(graph, c, x)[0], jax.lax.cumsum(c[0])
+        return sends(graph, c, x)[0], jax.lax.cumsum(c[0])  # not one unit at a time
 
     for body, init in ((sums, jnp.asarray(0.0)), (f, start())):
         xs = jnp.ones(T)
@@ -138,7 +138,14 @@ def a_recording():
     return net, {"S": (jax.random.uniform(jax.random.key(5), (400, 50)) < 0.02).astype(float)}
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant, a_recording])
+def noise():
+    """White noise in the units and Poisson sources."""
+    nodes = {"S": bs.Source(bs.Poisson(rate=40.0), 50), "A": cells(64, noise=bs.WhiteNoise({"v": 1.0}))}
+    edges = {"in": bs.Projection("S", "A.exc", bs.FixedProbability(0.3), weight=2.0)}
+    return bs.Network(nodes, edges, key=jax.random.key(3)), {}
+
+
+@pytest.mark.parametrize("made", [delays_and_parts, instant, a_recording, noise])
 def test_a_run_is_the_same(made, monkeypatch):
     """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
     net, inputs = made()

@@ -4,6 +4,7 @@
 #ifndef BRAINSIM_RANDOM_H_
 #define BRAINSIM_RANDOM_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -41,6 +42,45 @@ void fixed_normals(const uint32_t* words, const uint32_t* table, int32_t* out);
 
 constexpr int kLogBits = 8, kNormalBits = 5;  // pieces in an octave of the two tables
 constexpr int64_t kLogTable = 3 << kLogBits, kNormalTable = 32 * (3 << kNormalBits);
+
+// Bulk noise: word i, or the normal number made of it, belongs to unit i whatever the length. Units begin..end-1 of it,
+// `begin` a multiple of kDraws; `out` is that of unit 0.
+inline void bulk_bits(Seed seed, int64_t begin, int64_t end, uint32_t* out) {
+  uint32_t words[kDraws];
+  for (int64_t i = begin; i < end; i += kDraws) {
+    draws(seed, static_cast<uint32_t>(i / kDraws), 0, 0, kBulk, words);
+    std::memcpy(out + i, words, std::min<int64_t>(kDraws, end - i) * sizeof(uint32_t));
+  }
+}
+
+template <typename T>
+inline void bulk_normals(Seed seed, const uint32_t* table, int64_t begin, int64_t end, T* out) {
+  uint32_t words[kDraws];
+  int32_t fixed[kDraws];
+  for (int64_t i = begin; i < end; i += kDraws) {
+    draws(seed, static_cast<uint32_t>(i / kDraws), 0, 0, kBulk, words);
+    fixed_normals(words, table, fixed);
+    const int64_t m = std::min<int64_t>(kDraws, end - i);
+    for (int64_t j = 0; j < m; ++j) out[i + j] = static_cast<T>(fixed[j]) * T(1.0 / (1 << 28));
+  }
+}
+
+// The key that JAX's threefry generator makes of a key and a number (`jax.random.fold_in`): Threefry2x32-20 (Salmon et
+// al. 2011) of the counter (0, number).
+inline Seed fold_in(Seed key, uint32_t number) {
+  constexpr int kTurns[2][4] = {{13, 15, 26, 6}, {17, 29, 16, 24}};
+  const uint32_t keys[3] = {key.a, key.b, key.a ^ key.b ^ 0x1BD11BDAu};
+  uint32_t x = keys[0], y = number + keys[1];
+  for (uint32_t group = 0; group < 5; ++group) {
+    for (int turn : kTurns[group % 2]) {
+      x += y;
+      y = (y << turn | y >> (32 - turn)) ^ x;
+    }
+    x += keys[(group + 1) % 3];
+    y += keys[(group + 2) % 3] + group + 1;
+  }
+  return {x, y};
+}
 
 }  // namespace brainsim
 
