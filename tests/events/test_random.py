@@ -45,7 +45,7 @@ def test_the_kernel_draws_the_published_vector():
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1001])
 def test_kernels_equal_their_twins_bit_for_bit(n):
     seed = jnp.array([7, 2**32 - 1], jnp.uint32)
-    pure = jax.jit(_random._bulk, static_argnums=1)(seed, n)
+    pure = jax.jit(_random.bulk_bits, static_argnums=1)(seed, n)
     np.testing.assert_array_equal(uniform_bits(seed, n), pure)
     fixed = _random.fixed_normal(pure, jnp.asarray(_random.normal_table()))
     z = normals(seed, n, FLOAT)
