@@ -189,20 +189,23 @@ def main(quick):
         for process in workers.values():
             process.stdin.close()
             process.wait()
-    table = Table("", "way", "rate, Hz", "us per item-step (wall)", "(cpu)", "x sequential", "x vmap, 1 t")
+    table = Table(
+        "", "way", "Hz", "us per item-step (wall)", "(cpu)", "x sequential (wall)", "(cpu)", "x vmap, 1 t (cpu)"
+    )
     records = []
-    middle = {
-        key: {clock: statistics.median(r[clock] for r in mine) for clock in mine[0]} for key, mine in times.items()
-    }
     for (name, way), mine in times.items():
         shared = ", shared" if way.endswith("shared") else ""
-        wall, cpu = middle[name, way].values()
-        sequential = middle[name, f"sequential{shared}"]["wall_us"] / wall
-        vmapped = middle["brainsim 1 t", f"vmap{shared}"]["wall_us"] / wall
-        records.append(dict(simulator=name, way=way, rate_hz=rates[name][way], runs=mine, wall_us=wall, cpu_us=cpu))
-        records[-1] |= dict(x_sequential=sequential, x_vmap=vmapped)
-        row = f"{rates[name][way]:.1f}", f"{wall:.2f}", f"{cpu:.2f}", f"{sequential:.2f}", f"{vmapped:.2f}"
-        table.add_row(name, way, *row)
+        wall, cpu = (statistics.median(r[clock] for r in mine) for clock in ("wall_us", "cpu_us"))
+
+        def times_of(other, clock, mine=mine):  # of the same round
+            return statistics.median(a[clock] / b[clock] for a, b in zip(times[other], mine, strict=True))
+
+        base = name, f"sequential{shared}"
+        ratios = dict(x_sequential_wall=times_of(base, "wall_us"), x_sequential_cpu=times_of(base, "cpu_us"))
+        ratios["x_vmap_cpu"] = times_of(("brainsim 1 t", f"vmap{shared}"), "cpu_us")
+        about_it = dict(simulator=name, way=way, rate_hz=rates[name][way], wall_us=wall, cpu_us=cpu)
+        records.append(dict(about_it, **ratios, runs=mine))
+        table.add_row(name, way, f"{rates[name][way]:.1f}", *(f"{x:.2f}" for x in (wall, cpu, *ratios.values())))
     about["load_average_at_end"] = round(os.getloadavg()[0], 2)
     if not quick:
         result = dict(machine=about, items=items, units=N, synapses=N * K, steps=steps, rounds=rounds, records=records)
