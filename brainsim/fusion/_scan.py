@@ -96,7 +96,8 @@ def _body(closed: ClosedJaxpr, carry: list[Any], xs: list[Any]) -> tuple[Body, l
     operands = [*closed.consts, *(carry[k] for k in (*still, *moving)), *xs]
     first = len(closed.consts) + len(still)
     info = jaxpr.debug_info.with_unknown_names()
-    eqns = [_forward(eqn) for eqn in jaxpr.eqns]
+    counts = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-2] for e in jaxpr.eqns if _spiking(e)}
+    eqns = [_forward(eqn, counts) for eqn in jaxpr.eqns]
     jaxpr = jaxpr.replace(constvars=[], invars=invars, outvars=outvars, eqns=eqns, debug_info=info)
     carried = [first <= i < first + len(moving) for i in range(len(invars))]
     jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(outvars), carried)
@@ -108,12 +109,20 @@ def _is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def _forward(eqn: Any) -> Any:
-    """The equation without the support of events, which only a derivative reads: so what computes it is left out."""
-    if eqn.primitive is not scatter_p:
-        return eqn
-    base, value, weight, _, *rest = eqn.invars
-    return eqn.replace(invars=[base, value, weight, value, *rest])
+_VALUE = -4  # place of the event value among the outputs of a fused program without rings
+
+
+def _forward(eqn: Any, counts: dict[Any, Any]) -> Any:
+    """The equation without the support of events, which only a derivative reads, so that what computes it is left out;
+    and for the sum of spikes, of which `counts` has the number, that number."""
+    if eqn.primitive is scatter_p:
+        base, value, weight, _, *rest = eqn.invars
+        return eqn.replace(invars=[base, value, weight, value, *rest])
+    if eqn.primitive is lax.reduce_sum_p and not isinstance(eqn.invars[0], Literal) and eqn.invars[0] in counts:
+        params = dict(new_dtype=eqn.outvars[0].aval.dtype, weak_type=False, sharding=None)
+        count = counts[eqn.invars[0]]
+        return eqn.replace(primitive=lax.convert_element_type_p, invars=[count], params=params)
+    return eqn
 
 
 # --- the tape ---------------------------------------------------------------------------------------------------------
@@ -214,7 +223,7 @@ def _schedule(jaxpr: Any) -> list[Item]:
 
 def _spikes(jaxpr: Any) -> set[Any]:
     """The event values of units that are 0 or 1 and read by those only who have them as packed words."""
-    values = {e.outvars[-4 - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
+    values = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
     for eqn in jaxpr.eqns:
         at = {scatter_p: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
         for i, v in enumerate(eqn.invars):
