@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError as _NotFound, version as _version
 
+from . import train as train
 from .connect import (
     AbstractKernel as AbstractKernel,
     AbstractRule as AbstractRule,
