@@ -25,6 +25,7 @@ from ._methods import CMAES as CMAES
 from ._parameters import parameters as parameters
 from ._residuals import AbstractResiduals as AbstractResiduals, LeastSquares as LeastSquares
 from ._sensitivity import Sensitivity as Sensitivity, cramer_rao as cramer_rao
+from ._shooting import MultipleShooting as MultipleShooting
 from ._transforms import (
     AbstractTransform as AbstractTransform,
     Bounded as Bounded,

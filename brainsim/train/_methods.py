@@ -5,6 +5,7 @@ best point so far in the state; CMA-ES, which lives in a library of its own, is 
 """
 
 import importlib.util
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,16 +107,16 @@ class GaussNewtonLike:
     the size of the parameters and not of the data.
     """
 
-    def __init__(self, solver: optx.AbstractGaussNewton, residuals: Callable[..., Array], x: Any) -> None:
-        self.solver, self.residuals = solver, residuals
-        self.flat, self.unravel = ravel_pytree(x)
+    def __init__(self, solver: optx.AbstractGaussNewton, linearised: Callable[..., Any], x: Any) -> None:
+        self.solver, self.linearised = solver, linearised
+        self.unravel = ravel_pytree(x)[1]
 
     def _evaluate(self, x: Array, batch: tuple) -> tuple[Array, Array, Array]:
-        residuals = lambda x: self.residuals(self.unravel(x), *batch)  # noqa: E731
-        r, tangent = jax.linearize(residuals, x)
-        jacobian = jax.vmap(tangent, out_axes=1)(jnp.eye(x.size, dtype=x.dtype))
+        r, by_name = self.linearised(self.unravel(x), *batch)
+        jacobian = jax.vmap(lambda row: ravel_pytree(row)[0])(by_name)
         finite = jnp.all(jnp.isfinite(jacobian), 0) & jnp.all(jnp.isfinite(r))
         both = jnp.where(jnp.all(finite), jnp.concatenate([jacobian, r[:, None]], 1), 0.0)
+        both = both * (1.0 / math.sqrt(r.size))  # as the loss is a mean: damping then means the same for any data
         triangle = jnp.linalg.qr(both, mode="r")
         if triangle.shape[0] < x.size + 1:  # fewer residuals than unknowns
             triangle = jnp.pad(triangle, ((0, x.size + 1 - triangle.shape[0]), (0, 0)))
@@ -125,41 +126,42 @@ class GaussNewtonLike:
         flat, _ = ravel_pytree(x)
         n = flat.size
         triangle = jnp.zeros((n + 1, n + 1), flat.dtype)
-        info = self._info(triangle)
+        info = self._info(triangle[:, -1], triangle[:, :-1])
         true, inf = jnp.asarray(True), jnp.full((), jnp.inf, flat.dtype)
         search = self.solver.search.init(flat, jax.eval_shape(lambda: info))
         best = Best(x, inf)
         return Trusted(flat, flat, triangle[:, -1], triangle[:, :-1], search, true, jnp.ones_like(inf), best)
 
-    def _info(self, triangle: Array) -> Any:
-        return optx.FunctionInfo.ResidualJac(triangle[:, -1], lx.MatrixLinearOperator(triangle[:, :-1]))
+    @staticmethod
+    def _info(residual: Array, jacobian: Array) -> Any:
+        return optx.FunctionInfo.ResidualJac(residual, lx.MatrixLinearOperator(jacobian))
 
     def step(self, state: Trusted, batch: tuple) -> tuple[Trusted, Report]:
         loss, triangle, finite = self._evaluate(state.trial, batch)
         fine = jnp.all(finite) & jnp.isfinite(loss)
-        new, old = self._info(triangle), self._info(jnp.concatenate([state.jacobian, state.residual[:, None]], 1))
         # a point at which nothing is finite is as bad as can be
-        judged = eqx.tree_at(lambda i: i.residual, new, jnp.where(fine, new.residual, 1e15))
-        with jax.numpy_dtype_promotion("standard"):
-            size, accept, _, search = self.solver.search.step(
-                state.first, state.x, state.trial, old, judged, state.search
-            )
-        accept = accept & fine
-        x = jnp.where(accept, state.trial, state.x)
-        kept = _where(accept, (new.residual, triangle[:, :-1]), (state.residual, state.jacobian))
-        info = optx.FunctionInfo.ResidualJac(kept[0], lx.MatrixLinearOperator(kept[1]))
-        descent = self.solver.descent
-        move, _ = descent.step(size, descent.query(x, info, descent.init(x, jax.eval_shape(lambda: info))))
+        residual, jacobian = jnp.where(fine, triangle[:, -1], 1e15), triangle[:, :-1]
+        old, new = self._info(state.residual, state.jacobian), self._info(residual, jacobian)
+        with jax.numpy_dtype_promotion("standard"):  # as above
+            size, accept, _, search = self.solver.search.step(state.first, state.x, state.trial, old, new, state.search)
+            accept = accept & fine
+            x = jnp.where(accept, state.trial, state.x)
+            residual, jacobian = _where(accept, (residual, jacobian), (state.residual, state.jacobian))
+            info, descent = self._info(residual, jacobian), self.solver.descent
+            move, _ = descent.step(size, descent.query(x, info, descent.init(x, jax.eval_shape(lambda: info))))
         scale = jnp.where(fine, jnp.minimum(2.0 * state.scale, 1.0), 0.5 * state.scale)
         trial = x + scale * move
         small = self.solver.atol + self.solver.rtol * jnp.abs(x)
         # before the first residuals there is nothing to have converged
         converged = jnp.all(jnp.abs(trial - x) < small) & fine
         best = _better(state.best, self.unravel(state.trial), jnp.where(fine, loss, jnp.inf))
-        following = Trusted(x, trial, *kept, search, state.first & ~accept, scale, best)
+        following = Trusted(x, trial, residual, jacobian, search, state.first & ~accept, scale, best)
         faults = self.unravel(jnp.where(finite, 0.0, 1.0).astype(x.dtype))
-        faults = {name: jnp.any(jnp.concatenate([jnp.ravel(g) for g in jax.tree.leaves(f)]) > 0)
-                  for name, f in faults.items() if jax.tree.leaves(f)}
+        faults = {
+            name: jnp.any(jnp.concatenate([jnp.ravel(g) for g in jax.tree.leaves(f)]) > 0)
+            for name, f in faults.items()
+            if jax.tree.leaves(f)
+        }
         return following, Report(loss, fine, faults, self.unravel(state.trial), converged)
 
 

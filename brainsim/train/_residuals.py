@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
 Model = Any
@@ -34,6 +35,19 @@ class AbstractResiduals(eqx.Module):
         leaves = jax.tree.leaves(self.residuals(model, free, *batch))
         r = jnp.concatenate([jnp.ravel(x) for x in leaves])
         return r if self.sigma is None else r * (1.0 / self.sigma)
+
+    def linearised(self, model: Callable[[Any], Model], named: Any, free: Any, *batch: Any) -> tuple[Array, Any]:
+        """The residuals at `(named, free)` and their Jacobian, a PyTree like `(named, free)` with an axis of residuals
+        before the others; `model(named)` is the model. By forward mode, a column per unknown."""
+        flat, unravel = ravel_pytree((named, free))
+
+        def residuals(flat):
+            named, free = unravel(flat)
+            return self(model(named), free, *batch)
+
+        r, tangent = jax.linearize(residuals, flat)
+        jacobian = jax.vmap(tangent, out_axes=1)(jnp.eye(flat.size, dtype=flat.dtype))
+        return r, jax.vmap(unravel)(jacobian)
 
 
 class LeastSquares(AbstractResiduals):

@@ -62,10 +62,8 @@ def fisher_covariance(jacobian: np.ndarray, wanted: int, variance: float) -> np.
     _, s, vt = np.linalg.svd(jacobian[:, seen] / scale[seen], full_matrices=False)
     if s.size and jacobian.shape[0] >= seen.sum():
         floor = s[0] * max(jacobian.shape) * np.finfo(jacobian.dtype).eps
-        with np.errstate(divide="ignore"):
-            half = vt.T / np.where(s > floor, s, 0.0) if np.all(s > floor) else None
-        if half is not None:
-            half = half / scale[seen][:, None]
+        if np.all(s > floor):
+            half = vt.T / s / scale[seen][:, None]
             inner = np.flatnonzero(seen[:wanted])
             covariance[np.ix_(inner, inner)] = variance * (half @ half.T)[: inner.size, : inner.size]
     return covariance
@@ -90,20 +88,15 @@ def cramer_rao(model: Any, loss: AbstractResiduals, parameters: Mapping[str, Any
 
 def sensitivity(space: Space, loss: AbstractResiduals, values: Mapping[str, Any], free: Any, *batch) -> Sensitivity:
     """As `cramer_rao`, of parameters with `values`."""
-    start, unravel = jax.flatten_util.ravel_pytree(({name: values[name] for name in space.places}, free))
-    n = sum(int(np.size(p)) for p in space.values.values())
-
-    def residuals(x):
-        named, free = unravel(x)
-        return loss(space.model(named), free, *batch)
-
-    r, jacobian = jax.jit(lambda x: (residuals(x), jax.jacfwd(residuals)(x)))(start)
-    r, jacobian = np.asarray(r, np.float64), np.asarray(jacobian, np.float64)
-    # ravel_pytree sorts a dict by its keys, and a table should keep the order in which the user named them
-    where = {name: i for name, i in unravel(jnp.arange(start.size).astype(start.dtype))[0].items()}
-    order = np.concatenate([np.ravel(np.asarray(where[name])).astype(int) for name in space.places])
-    rest = np.setdiff1d(np.arange(start.size), order)
-    degrees = max(r.size - start.size, 1)
+    named = {name: jnp.asarray(values[name]) for name in space.places}
+    r, jacobian = jax.jit(lambda named, free: loss.linearised(space.model, named, free, *batch))(named, free)
+    by_named, by_free = jax.tree.map(lambda j: np.asarray(j, np.float64).reshape(r.size, -1), jacobian)
+    r = np.asarray(r, np.float64)
+    own = [by_named[name] for name in space.places]  # in the order in which the user named them
+    jacobian = np.concatenate([*own, *jax.tree.leaves(by_free)], 1)
+    wanted = sum(j.shape[1] for j in own)
+    degrees = max(r.size - jacobian.shape[1], 1)
     variance = 1.0 if loss.sigma is not None else float(r @ r) / degrees
-    covariance = fisher_covariance(jacobian[:, np.concatenate([order, rest])], n, variance)
-    return Sensitivity(space.labels, np.asarray(start, np.float64)[order], covariance)
+    covariance = fisher_covariance(jacobian, wanted, variance)
+    at = np.concatenate([np.ravel(np.asarray(named[name], np.float64)) for name in space.places])
+    return Sensitivity(space.labels, at, covariance)
