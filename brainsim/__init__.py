@@ -42,6 +42,7 @@ from .core import (
     AbstractUnit as AbstractUnit,
     ArcTan as ArcTan,
     Clock as Clock,
+    Damped as Damped,
     Exponential as Exponential,
     Gamma as Gamma,
     GapJunctions as GapJunctions,

@@ -26,6 +26,11 @@ from ._parameters import parameters as parameters
 from ._residuals import AbstractResiduals as AbstractResiduals, LeastSquares as LeastSquares
 from ._sensitivity import Sensitivity as Sensitivity, cramer_rao as cramer_rao
 from ._shooting import MultipleShooting as MultipleShooting
+from ._stability import (
+    ClippedAdjoint as ClippedAdjoint,
+    GradientNorms as GradientNorms,
+    gradient_norms as gradient_norms,
+)
 from ._transforms import (
     AbstractTransform as AbstractTransform,
     Bounded as Bounded,

@@ -79,8 +79,8 @@ def share(found: np.ndarray, known: np.ndarray) -> float:
 
 
 def fits(data: np.ndarray, current: np.ndarray, starts: dict, quick: bool) -> dict[str, tuple[train.Fitted, float]]:
-    """Multiple shooting with loose and then tight borders, one run over the whole recording after it, and one run without
-    it for comparison; with the seconds from the start of the sequence, compilation included."""
+    """Multiple shooting with loose and then tight borders, after it one run over the whole recording, and for
+    comparison such a run without it; with the seconds since the start of its sequence, compilation included."""
     method = optx.LevenbergMarquardt(rtol=1e-5, atol=1e-5)
     many = train.MultipleShooting(
         cell(),
