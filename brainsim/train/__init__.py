@@ -3,6 +3,7 @@
 from ._fit import fit as fit
 from ._fitted import FitError as FitError, Fitted as Fitted
 from ._losses import (
+    coincidence as coincidence,
     cross_entropy as cross_entropy,
     difference as difference,
     first_spike_latency as first_spike_latency,
@@ -22,7 +23,7 @@ from ._losses import (
     voltage as voltage,
 )
 from ._methods import CMAES as CMAES
-from ._parameters import parameters as parameters
+from ._parameters import parameters as parameters, with_parameters as with_parameters
 from ._residuals import AbstractResiduals as AbstractResiduals, LeastSquares as LeastSquares
 from ._sensitivity import Sensitivity as Sensitivity, cramer_rao as cramer_rao
 from ._shooting import MultipleShooting as MultipleShooting

@@ -33,6 +33,7 @@ def fit(
     *,
     method: optax.GradientTransformation | optx.AbstractGaussNewton | CMAES | None = None,
     steps: int = 300,
+    seconds: float | None = None,
     starts: int | Mapping[str, Any] = 1,
     spread: float = 1.0,
     key: Key | None = None,
@@ -55,7 +56,7 @@ def fit(
     - `method`: any optax transformation (default `optax.adam(0.05)`; schedules go into it), which moves the free
       coordinates of the parameters; for residuals also `optimistix.LevenbergMarquardt(rtol, atol)` and its relatives;
       or `CMAES()`, without derivatives.
-    - `steps`: at most so many.
+    - `steps`, `seconds`: at most so many; the first step, which compiles, is not counted in `seconds`.
     - `starts`: how many points to start from, all in one batched run: the values in `net`, and others drawn with `key`,
       uniform over the bounds for `spread` = 1, over half the way to them for 0.5. Or the starts themselves: name ->
       array (starts, ...).
@@ -115,6 +116,8 @@ def fit(
                 stopped = "converged"
             elif patience is not None and _stale(np.asarray(log.history), patience, tol):
                 stopped = "patience"
+            elif seconds is not None and log.seconds[-1] - log.seconds[0] > seconds:
+                stopped = "seconds"
             if stopped != "steps" or (k + 1) % every == 0 or k + 1 == steps:
                 log.save(run, k + 1)
             if stopped != "steps":

@@ -27,7 +27,8 @@ class Fitted:
     - `sensitivity`: bounds and covariance at the optimum (`Sensitivity`), where the loss is given by residuals; else
       None.
     - `free`: the further unknowns at the optimum, such as the borders of multiple shooting.
-    - `reports`: what went wrong on the way; `stopped`: why it ended ("steps", "patience" or "converged").
+    - `reports`: what went wrong on the way; `stopped`: why it ended ("steps", "seconds", "patience" or
+      "converged").
     """
 
     def __init__(

@@ -75,6 +75,26 @@ def victor_purpura(t: Any, target: Any, *, cost: float) -> float:
     return float(row[-1])
 
 
+def coincidence(t: Any, target: Any, *, window: float, duration: float) -> float:
+    """Coincidence factor Gamma of two spike trains: 1 for the same, 0 for what a Poisson train of the same rate has.
+
+    `Gamma = (N_coinc - 2 nu window N_target) / ((N + N_target) / 2) / (1 - 2 nu window)`, `nu = N / duration`, with a
+    spike of `target` coincident where one of `t`, not yet used, is within `window`. For evaluation; times in ms.
+    Source: Jolivet et al. 2008, doi:10.1016/j.jneumeth.2007.11.006, eq. 1; not normalised by reliability.
+    """
+    a, b = np.sort(np.asarray(t, float)), np.sort(np.asarray(target, float))
+    if a.size + b.size == 0:
+        return 1.0
+    found, k = 0, 0
+    for x in b:
+        while k < a.size and a[k] < x - window:
+            k += 1
+        if k < a.size and a[k] <= x + window:
+            found, k = found + 1, k + 1
+    chance = 2.0 * window * a.size / duration
+    return float((found - chance * b.size) / (0.5 * (a.size + b.size)) / (1.0 - chance))
+
+
 def spike_count(s: Float[Array, "steps *n"], target: Any) -> Float[Array, ""]:
     """Mean squared difference of the number of spikes of every unit from `target`, shape () or (n,)."""
     return jnp.mean((jnp.sum(s, 0) - jnp.asarray(target, s.dtype)) ** 2)

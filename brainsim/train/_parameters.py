@@ -44,6 +44,28 @@ def parameters(model: Any) -> dict[str, Array]:
     return {name: jnp.asarray(parameter(leaves[k])) for name, k in _places(model).items()}
 
 
+def with_parameters(model: Any, values: Mapping[str, Any]) -> Any:
+    """`model` with these values, by the names of `parameters`; each has the shape that was there.
+
+    !!! Example
+        >>> import brainsim as bs
+        >>> net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
+        >>> float(bs.train.with_parameters(net, {"P.unit.tau_m": 10.0}).nodes["P"].unit.tau_m)
+        10.0
+    """
+    leaves, tree = jax.tree.flatten(model)
+    known = _places(model)
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"with_parameters: {unknown('parameter', name, known)}")
+        if jnp.shape(value) != jnp.shape(leaves[known[name]]):
+            raise ValueError(
+                f"with_parameters: {name!r} has shape {jnp.shape(value)}; expected {jnp.shape(leaves[known[name]])}."
+            )
+        leaves[known[name]] = parameter(value)
+    return jax.tree.unflatten(tree, leaves)
+
+
 class Space:
     """The named parameters of a model as free coordinates: a dict of arrays, one per name."""
 

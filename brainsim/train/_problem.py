@@ -77,7 +77,7 @@ class Problem:
 
     def alive(self, x: dict[str, Any], n: int, batch: tuple) -> np.ndarray:
         """Which starts have a finite loss; raise where none has. Compiles the loss alone, not its derivative."""
-        losses = np.asarray(jax.jit(batched(lambda x: self.value(x, *batch), n))(x))
+        losses = np.asarray(jax.jit(lambda x, batch: batched(lambda x: self.value(x, *batch), n)(x))(x, batch))
         if not np.any(np.isfinite(losses)):
             raise ValueError(
                 f"fit: the loss is {losses[0]} at the start. Look at loss(net) itself, or start elsewhere."

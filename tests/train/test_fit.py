@@ -74,6 +74,21 @@ def test_starts_can_be_given_and_patience_ends_a_fit():
     assert len(got.history) < 1000
 
 
+def test_time_is_a_limit_too():
+    got = train.fit(MODEL, squares, BOUNDS, steps=10**6, seconds=0.2, **QUIET)
+    assert got.stopped == "seconds"
+    assert 0.2 < got.seconds[-1] - got.seconds[0] < 20.0  # a step more, on a busy machine
+
+
+def test_values_are_put_in_by_name():
+    net = train.with_parameters(lif(), {"P.unit.tau_m": 12.0, "P.i_e": jnp.asarray(60.0)})
+    assert (float(net.nodes["P"].unit.tau_m), float(net.nodes["P"].i_e)) == (12.0, 60.0)
+    with pytest.raises(ValueError, match=r"Did you mean 'P.unit.tau_m'"):
+        train.with_parameters(lif(), {"P.unit.taum": 12.0})
+    with pytest.raises(ValueError, match=r"has shape \(2,\); expected \(\)"):
+        train.with_parameters(lif(), {"P.unit.tau_m": [12.0, 13.0]})
+
+
 def test_bounds_hold_and_the_table_tells():
     got = train.fit(MODEL, train.LeastSquares(misfit, 0.1), BOUNDS | {"a": (0.5, 1.5)}, method=LM, **QUIET)
     assert got.parameters["a"] <= 1.5

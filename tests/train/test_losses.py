@@ -34,6 +34,18 @@ def test_victor_purpura():
     assert train.victor_purpura(a, b, cost=1e9) == 40.0
 
 
+def test_coincidence_is_one_for_the_same_and_none_for_chance():
+    rng = np.random.default_rng(0)
+    a, b = (np.cumsum(rng.exponential(50.0, 4000)) for _ in range(2))
+    duration = max(a[-1], b[-1])
+    assert train.coincidence(a, a, window=2.0, duration=duration) == pytest.approx(1.0)
+    assert train.coincidence(a, a + 1.9, window=2.0, duration=duration) > 0.9
+    assert abs(train.coincidence(a, b, window=2.0, duration=duration)) < 0.05  # 3 standard errors of 4,000 spikes
+    assert train.coincidence([], [1.0], window=2.0, duration=10.0) == 0.0
+    one = train.coincidence([10.0, 50.0], [11.0], window=2.0, duration=100.0)  # chance 0.08
+    assert one == pytest.approx((1.0 - 0.08) / 1.5 / 0.92)
+
+
 @pytest.mark.core
 def test_counts_rates_latencies():
     s = jnp.stack([spikes(9, 100), spikes()], 1)
