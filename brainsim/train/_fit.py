@@ -55,7 +55,8 @@ def fit(
       are dotted paths, e.g. `"P.unit.tau_m"`, `"EE.weight"`; `bs.train.parameters(net)` lists them.
     - `method`: any optax transformation (default `optax.adam(0.05)`; schedules go into it), which moves the free
       coordinates of the parameters; for residuals also `optimistix.LevenbergMarquardt(rtol, atol)` and its relatives;
-      or `CMAES()`, without derivatives.
+      or `CMAES()`, without derivatives. On a busy machine set `OPENBLAS_NUM_THREADS=1` for the former: their many
+      small decompositions gain nothing from threads, and threads that wait for each other cost tenfold.
     - `steps`, `seconds`: at most so many; the first step, which compiles, is not counted in `seconds`.
     - `starts`: how many points to start from, all in one batched run: the values in `net`, and others drawn with `key`,
       uniform over the bounds for `spread` = 1, over half the way to them for 0.5. Or the starts themselves: name ->
