@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 DT = 0.1  # ms
 BEFORE, PART = 50.0, 0.6
 """Baseline before the step (ms), and the part of the step that is fitted."""
-TAU = 30.0
+TAU = 5.0
 """Time constant of the van Rossum distance (ms)."""
 STEEP = 10.0
 """A spike begins where v rises faster than this (mV/ms)."""
@@ -106,7 +106,11 @@ def run(net: bs.Network, current, adjoint=None):
 
 
 def losses(net: bs.Network, data: Recordings) -> jax.Array:
-    """The loss of every cell on the fitted part, (n,): subthreshold potential, and spikes."""
+    """The loss of every cell on the fitted part, (n,): subthreshold potential, spikes, and their number so far.
+
+    The last has the longest reach: it grows with every interval that is too short or too long, where a distance of
+    spikes saturates, and is then least for a cell that is silent.
+    """
     steps = data.fitted
     v, s = run(net, jnp.asarray(data.current[:steps], jnp.float32))
     target = jnp.asarray(data.v[:steps], v.dtype)
@@ -115,7 +119,8 @@ def losses(net: bs.Network, data: Recordings) -> jax.Array:
     wanted = jnp.asarray(data.spikes[:steps], s.dtype)
     number = jnp.maximum(jnp.sum(wanted, 0), 1.0)
     distance = jax.vmap(lambda s, w: train.van_rossum(s, w, tau=TAU, dt=DT), in_axes=1)(s, wanted)
-    return trace + distance / number
+    count = jnp.mean(jnp.cumsum(s - wanted, 0) ** 2, 0)
+    return trace + distance / number + count
 
 
 def by_gradient(build, data: Recordings, steps: int, starts: int, seed: int):
@@ -244,7 +249,7 @@ def main() -> None:
         print(f"SKIPPED: no recordings ({options.data}). They are not bundled, as their licence is non-commercial.")
         print("experiments/patch_clamp_fit/README.md says where to get them; then pass --data PATH.")
         sys.exit(0)
-    cells, steps, starts = (1, 20, 2) if options.quick else (10, 200, 8)
+    cells, steps, starts = (1, 20, 2) if options.quick else (10, 300, 8)
     data = load(options.data, cells)
     results = {
         "seed": options.seed,
