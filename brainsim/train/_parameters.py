@@ -58,11 +58,12 @@ def with_parameters(model: Any, values: Mapping[str, Any]) -> Any:
     for name, value in values.items():
         if name not in known:
             raise ValueError(f"with_parameters: {unknown('parameter', name, known)}")
+        value = parameter(value)
         if jnp.shape(value) != jnp.shape(leaves[known[name]]):
             raise ValueError(
                 f"with_parameters: {name!r} has shape {jnp.shape(value)}; expected {jnp.shape(leaves[known[name]])}."
             )
-        leaves[known[name]] = parameter(value)
+        leaves[known[name]] = value
     return jax.tree.unflatten(tree, leaves)
 
 

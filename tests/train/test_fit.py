@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import optimistix as optx
 import pytest
 
@@ -34,13 +35,12 @@ def squares(m):
 
 METHODS = {
     "adam": (squares, optax.adam(optax.cosine_decay_schedule(0.2, 400)), 400),
-    "lbfgs": (squares, optax.lbfgs(), 60),
+    "plateau": (squares, optax.chain(optax.adam(0.2), optax.contrib.reduce_on_plateau(0.5, patience=20)), 500),
     "levenberg-marquardt": (train.LeastSquares(misfit), LM, 40),
     "cma-es": (squares, train.CMAES(), 120),
 }
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_finds_the_curve(name):
     loss, method, steps = METHODS[name]
@@ -48,7 +48,9 @@ def test_every_method_finds_the_curve(name):
         pytest.importorskip("cma")
     got = train.fit(MODEL, loss, BOUNDS, method=method, steps=steps, **QUIET)
     found = [float(got.parameters[k]) for k in ("a", "tau", "c")]
-    np.testing.assert_allclose(found, [2.0, 0.7, 0.5], rtol=30 * FOUND_RTOL if name == "adam" else FOUND_RTOL)
+    np.testing.assert_allclose(
+        found, [2.0, 0.7, 0.5], rtol=30 * FOUND_RTOL if name in ("adam", "plateau") else FOUND_RTOL
+    )
     assert got.loss == pytest.approx(float(squares(got.net)), rel=1e-2, abs=1e-10)
     assert got.history.shape == (len(got.seconds), 1)
     assert got.reports == []
@@ -97,15 +99,13 @@ def test_bounds_hold_and_the_table_tells():
 
 
 def minibatch(m, k):
-    chosen = jax.random.permutation(jax.random.fold_in(jax.random.key(0), k), 30)[:10]
-    return jnp.mean(misfit(m)[chosen] ** 2)
+    return jnp.mean(misfit(m)[(7 * k + 3 * jnp.arange(10, dtype=k.dtype)) % 30] ** 2)
 
 
 class Killed(Exception):
     """What ends a fit in the middle."""
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("name", ["adam", "levenberg-marquardt", "cma-es"])
 def test_a_killed_fit_goes_on_bit_for_bit(name, tmp_path):
     loss, method, _ = METHODS[name]

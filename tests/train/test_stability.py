@@ -63,7 +63,6 @@ def test_a_narrow_surrogate_explodes_and_damping_and_clipping_hold_it():
     assert clipped != 0
 
 
-@pytest.mark.core
 def test_clipping_that_never_cuts_changes_nothing():
     net = recurrent(bs.Triangular(10.0))
     expected = weight_gradient(net, bs.CheckpointedAdjoint())
