@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError as _NotFound, version as _version
 
+from . import train as train
 from .connect import (
     AbstractKernel as AbstractKernel,
     AbstractRule as AbstractRule,
@@ -41,6 +42,7 @@ from .core import (
     AbstractUnit as AbstractUnit,
     ArcTan as ArcTan,
     Clock as Clock,
+    Damped as Damped,
     Exponential as Exponential,
     Gamma as Gamma,
     GapJunctions as GapJunctions,

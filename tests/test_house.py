@@ -19,7 +19,7 @@ import brainsim
 
 ROOT = Path(__file__).parents[1]
 
-HEAVY = ("brainpy", "brian2", "flax", "matplotlib", "neo", "nest", "nir", "pandas", "pytest", "torch", "xarray")
+HEAVY = ("brainpy", "brian2", "cma", "flax", "matplotlib", "neo", "nest", "nir", "pandas", "pytest", "torch", "xarray")
 """What `import brainsim` must not bring in: optional extras, peers and tools."""
 
 MISCOMPILE_RTOL = {"float32": 1e-5, "float64": 1e-12}

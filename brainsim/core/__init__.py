@@ -43,6 +43,7 @@ from ._state import (
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,
     ArcTan as ArcTan,
+    Damped as Damped,
     Gaussian as Gaussian,
     PiecewiseExponential as PiecewiseExponential,
     Rectangular as Rectangular,

@@ -145,3 +145,36 @@ class Gaussian(AbstractSurrogate):
 
     def support(self, x):
         return None
+
+
+class Damped(AbstractSurrogate):
+    """`factor` times the slope of another surrogate: gradients over paths of many spikes fade instead of exploding.
+
+    The first spike of a path is damped too, so all gradients through spikes are smaller by `factor`: raise the learning
+    rate. Source: Bellec et al. 2018 (arXiv:1803.09574), with 0.3.
+
+    **Arguments:** `surrogate`: what is damped; `factor`: between 0 and 1.
+    """
+
+    surrogate: AbstractSurrogate
+    factor: Param = eqx.field(converter=parameter, default=0.3)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.surrogate, AbstractSurrogate):
+            raise TypeError(
+                f"Damped.surrogate is {self.surrogate!r}; expected one such as bs.Triangular(). Pass an instance."
+            )
+        check_parameter("Damped", "factor", self.factor)
+        if not is_traced(self.factor) and not bool(np.all((np.asarray(self.factor) > 0) & (self.factor <= 1))):
+            raise ValueError(f"Damped.factor is {np.asarray(self.factor)}; expected 0 < factor <= 1.")
+
+    @property
+    def width(self) -> Param:
+        """The width of what is damped."""
+        return self.surrogate.width
+
+    def slope(self, x):
+        return self.factor * self.surrogate.slope(x)
+
+    def support(self, x):
+        return self.surrogate.support(x)

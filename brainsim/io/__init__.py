@@ -6,5 +6,6 @@ from ._directory import (
     load as load,
     provenance as provenance,
     save as save,
+    write_whole as write_whole,
 )
 from ._neo import to_neo as to_neo
