@@ -6,6 +6,7 @@ from ._adjoint import (
     DirectAdjoint as DirectAdjoint,
 )
 from ._cache import compilation_cache as compilation_cache
+from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
 from ._saveat import (
     AbstractRecording as AbstractRecording,
@@ -15,7 +16,12 @@ from ._saveat import (
     Trace as Trace,
 )
 from ._simulate import simulate as simulate
-from ._solution import SimulationError as SimulationError, Solution as Solution, SpikeTrain as SpikeTrain
+from ._solution import (
+    EventSolution as EventSolution,
+    SimulationError as SimulationError,
+    Solution as Solution,
+    SpikeTrain as SpikeTrain,
+)
 from ._step import step as step
 from ._stream import AbstractSink as AbstractSink, stream as stream
 from ._summary import Summary as Summary, summary as summary
