@@ -22,15 +22,30 @@ from jax.custom_derivatives import SymbolicZero, zero_from_primal
 from .. import fusion
 from ..core import Network
 
-Body = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, Any]]]
-"""`body((net, others), carry, row, probes) -> (carry, (ys, sent))` with `carry[0]` the `State`; see `step_core`."""
+Step = Callable[..., tuple[Any, tuple[Any, Any]]]
+"""`step((net, others), carry, row, probes) -> (carry, ((samples, counts, late), sent))` with `carry[0]` the `State`, as
+`step_core` has it, to which a keyword `update` is handed on. Of `late` only the last of a block is kept."""
 
 
-def segment(body: Body, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
-    """`(carry, ys)` of `length` times `body`, each of `block` steps, as `jax.lax.scan` would have it.
+def blocked(step: Step, block: int) -> Step:
+    """`block` times `step` as one."""
+    if block == 1:
+        return step
 
-    Every array the body uses is in `params`, `carry` or `xs`.
+    def steps(params, carry, rows, probes):
+        carry, (ys, sent) = jax.lax.scan(lambda c, x: step(params, c, *x), carry, (rows, probes), length=block)
+        samples, counts, late = ys
+        return carry, ((samples, counts, jax.tree.map(lambda x: x[-1], late)), sent)
+
+    return steps
+
+
+def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
+    """`(carry, ys)` of `length` times `block` times `step`, as `jax.lax.scan` would have it.
+
+    Every array the step uses is in `params`, `carry` or `xs`.
     """
+    body = blocked(step, block)
     arrays, static = eqx.partition((params, carry, xs), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
     numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]

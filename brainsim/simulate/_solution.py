@@ -106,8 +106,8 @@ class EventSolution(eqx.Module):
 
     `sol["P"]` are the spike times of a node (ms), (n, max_spikes), in order, `inf` where there are no more; so
     `sol["P"][:, 0]` is the first spike of every unit. `sol.counts["P"]` (n,) are their numbers, `sol.y["P"]` the
-    flowing variables at `sol.t` (ms). That is `t1` unless `sol.overflow`: there were more events than `max_events`, or more
-    spikes of a unit than `max_spikes`. `n_events` is how many of `max_events` were used.
+    flowing variables at `sol.t` (ms). That is `t1` unless `sol.overflow`: there were more events than `max_events`, or
+    more spikes of a unit than `max_spikes`. `n_events` is how many of `max_events` were used.
     """
 
     times: dict[str, Float[Array, "n max_spikes"]]
