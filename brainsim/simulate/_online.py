@@ -225,7 +225,7 @@ def _sweep(step: Step, whole, tree, leaves, wanted: list[bool], bars, length: in
         kept[name] = rule.start(net, name, live, arriving)
     sums = {k: jnp.zeros_like(x) for k, x in enumerate(leaves) if wanted[k] and k not in {*in_carry, *in_xs}}
 
-    def one(now, t, row, sample_bar, chosen):
+    def one(now, t, row, sample_bar):
         """A step and what it adds to the sums."""
         carry, past, kept = now
         here = list(leaves)
@@ -283,7 +283,8 @@ def _sweep(step: Step, whole, tree, leaves, wanted: list[bool], bars, length: in
         for name in traced:
             y, z, arrivals, inp, clock = seen[name]
             mine = {port: g for (to, port), g in by_arrival.items() if to == name}
-            own = Local(net.nodes[name], solvers[name], y, z, arrivals, inp, clock, *by_tap[name], mine)
+            by_state, by_event = by_tap[name]
+            own = Local(net.nodes[name], solvers[name], y, z, arrivals, inp, clock, by_state, by_event, mine)
             live = {k: leaves[k] for k in parameters.get(name, [])}
 
             def replace(values, name=name):
@@ -295,8 +296,6 @@ def _sweep(step: Step, whole, tree, leaves, wanted: list[bool], bars, length: in
             arriving = {k: (port, syn, past[e]) for k, (port, syn, e) in routes.get(name, {}).items()}
             kept[name], more, by_weight = rule.learn(own, kept[name], live, replace, arriving)
             added |= more | by_weight
-        if chosen is not None:
-            added, by_row = jax.tree.map(lambda x: jnp.where(chosen, x, jnp.zeros_like(x)), (added, by_row))
         return (carry, past, kept), added, by_row
 
     which = rule.chosen(n_steps)
@@ -305,9 +304,9 @@ def _sweep(step: Step, whole, tree, leaves, wanted: list[bool], bars, length: in
         now, sums = carry
         t, row, bar, chosen = x
         if which is None:
-            now, added, by_row = one(now, t, row, bar, None)
+            now, added, by_row = one(now, t, row, bar)
         else:
-            now, added, by_row = jax.lax.cond(chosen, lambda: one(now, t, row, bar, None), lambda: quiet(now, row))
+            now, added, by_row = jax.lax.cond(chosen, lambda: one(now, t, row, bar), lambda: quiet(now, row))
         return (now, {k: x + added[k] if k in added else x for k, x in sums.items()}), by_row
 
     def quiet(now, row):
@@ -360,7 +359,7 @@ class SLTTAdjoint(AbstractOnlineAdjoint):
             raise ValueError("SLTTAdjoint: k steps are drawn at random; give key=jax.random.key(seed).")
 
     def chosen(self, n_steps):
-        if self.k is None:
+        if self.k is None or self.key is None:
             return None
         if self.k > n_steps:
             raise ValueError(f"SLTTAdjoint.k is {self.k}, but the run has {n_steps} steps. Lower k.")

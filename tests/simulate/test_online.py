@@ -1,4 +1,4 @@
-"""Truncated and online gradients, against plain differentiation with the same paths cut and against their definitions."""
+"""Truncated and online gradients: plain differentiation with the same paths cut, and the definitions of the rules."""
 
 import equinox as eqx
 import jax
