@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
+from .. import fusion
 from ..base import Key
 from ..core import Clock, Events, Network, Population, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
@@ -146,8 +147,12 @@ def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length
 
     def plain(leaves):
         params, carry, xs, _ = whole(leaves)
-        carry, (ys, _) = jax.lax.scan(lambda c, x: blocked(step, block)(params, c, x, {}), carry, xs, length=length)
-        return carry, ys
+
+        def steps(carry, x):
+            carry, (ys, _) = blocked(step, block)(params, carry, x, {})
+            return carry, ys
+
+        return fusion.scan(steps, carry, xs, length)
 
     @jax.custom_vjp
     def run(*leaves):
