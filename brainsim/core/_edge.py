@@ -93,9 +93,13 @@ class AbstractEdge(eqx.Module):
     @property
     def weights(self) -> tuple[Any, ...]:
         """The weights of the deposits of `send`, in their order, where all share one value and the weights are the same
-        in every step (then `deposits` too); () elsewhere. Their derivative is taken once a segment, not once a step.
-        """
+        in every step (then `deposits` too); () elsewhere."""
         return ()
+
+    @property
+    def deferred(self) -> bool:
+        """Whether the derivative of `weights` is taken once a segment, not once a step."""
+        return bool(self.weights)
 
     def deposits(self, sent: Events) -> list[Deposit]:
         """The deposits of what is sent, one for each of `weights`; `sent` has a first axis of steps for `add_all`."""
@@ -225,8 +229,12 @@ class Projection(AbstractEdge):
 
     @property
     def weights(self):
+        return tuple(weight for weight, _ in self.parts)
+
+    @property
+    def deferred(self):
         # a dense product costs as much as the addition of its cotangent: nothing to be saved, and events to be kept
-        return () if isinstance(self.connect, Dense) else tuple(weight for weight, _ in self.parts)
+        return not isinstance(self.connect, Dense)
 
     def deposits(self, sent):
         units, node, port, part = self.route[:4]

@@ -4,9 +4,17 @@ from ._adjoint import (
     AbstractAdjoint as AbstractAdjoint,
     CheckpointedAdjoint as CheckpointedAdjoint,
     DirectAdjoint as DirectAdjoint,
+    TruncatedAdjoint as TruncatedAdjoint,
 )
 from ._cache import compilation_cache as compilation_cache
+from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
+from ._online import (
+    AbstractOnlineAdjoint as AbstractOnlineAdjoint,
+    EPropAdjoint as EPropAdjoint,
+    OTTTAdjoint as OTTTAdjoint,
+    SLTTAdjoint as SLTTAdjoint,
+)
 from ._saveat import (
     AbstractRecording as AbstractRecording,
     Events as Events,
@@ -15,7 +23,12 @@ from ._saveat import (
     Trace as Trace,
 )
 from ._simulate import simulate as simulate
-from ._solution import SimulationError as SimulationError, Solution as Solution, SpikeTrain as SpikeTrain
+from ._solution import (
+    EventSolution as EventSolution,
+    SimulationError as SimulationError,
+    Solution as Solution,
+    SpikeTrain as SpikeTrain,
+)
 from ._step import step as step
 from ._stream import AbstractSink as AbstractSink, stream as stream
 from ._summary import Summary as Summary, summary as summary

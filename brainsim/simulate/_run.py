@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from ..core import AbstractInput, Network, Parts, State
 from ..events import append
+from ..solvers import update
 from ._adjoint import AbstractAdjoint
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
-from ._segment import segment
 from ._solution import Solution, SpikeList
 from ._step import step_core
 
@@ -45,10 +45,10 @@ def run(
         nodes = net.nodes | {m: net.nodes[name] for name in members for m in members[name]}
         return {r.key: r.sample(views, nodes, Parts(state.edges, net.parts)) for r in which}
 
-    def one_step(params, carry, row, probes):
-        net, (lasting, solvers, lists, each, _) = params
+    def step(params, carry, row, probes, update=update):
+        net, (lasting, solvers, lists, each, rare) = params
         state, counts, spikes = carry
-        state, views, new, sent = step_core(net, state, lasting | row, solvers, probes)
+        state, views, new, sent = step_core(net, state, lasting | row, solvers, probes, update)
         counts = {name: count + new[name] for name, count in counts.items()}
         now = {}
         for r in lists:
@@ -56,24 +56,12 @@ def run(
             events = views[r.node].events
             spikes = spikes | {r.key: append(ids, used, events.value, events.words)}
             now[r.key] = spikes[r.key][1] - used
-        return (state, counts, spikes), (take(each, net, views, state), now, views), sent
-
-    def body(params, carry, rows, probes):
-        if block == 1:
-            carry, (samples, now, _), sent = one_step(params, carry, rows, probes)
-            return carry, ((samples, now, {}), sent)
-
-        def quiet(carry, row):
-            carry, (samples, now, views), sent = one_step(params, carry, *row)
-            rare = params[1][-1]
-            return carry, ((samples, now, take(rare, params[0], views, carry[0])), sent)
-
-        carry, ((samples, now, late), sent) = jax.lax.scan(quiet, carry, (rows, probes), length=block)
-        return carry, ((samples, now, jax.tree.map(lambda x: x[-1], late)), sent)
+        ys = (take(each, net, views, state), now, take(rare, net, views, state))
+        return (state, counts, spikes), (ys, sent)
 
     def part(carry, xs, length):
         inner, meter_state = carry
-        inner, ys = segment(body, (net, (lasting, solvers, lists, each, rare)), inner, xs, length, block)
+        inner, ys = adjoint.stretch(step, (net, (lasting, solvers, lists, each, rare)), inner, xs, length, block)
         return (inner, meter_state), ys
 
     def report(carry, done):
@@ -85,7 +73,7 @@ def run(
     spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
     xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
     carry = ((state, counts, spikes), meter.init())
-    carry, (samples, now, late) = adjoint.scan(part, carry, xs, n_blocks, report)
+    carry, (samples, now, late) = adjoint.scan(part, carry, xs, n_blocks, report, block)
     (final, counts, spikes), meter_state = carry
     meter.close(meter_state)
 

@@ -22,20 +22,40 @@ from jax.custom_derivatives import SymbolicZero, zero_from_primal
 from .. import fusion
 from ..core import Network
 
-Body = Callable[[Any, Any, Any, Any], tuple[Any, tuple[Any, Any]]]
-"""`body((net, others), carry, row, probes) -> (carry, (ys, sent))` with `carry[0]` the `State`; see `step_core`."""
+Step = Callable[..., tuple[Any, tuple[Any, Any]]]
+"""`step((net, others), carry, row, probes) -> (carry, ((samples, counts, late), sent))` with `carry[0]` the `State`, as
+`step_core` has it, to which a keyword `update` is handed on. Of `late` only the last of a block is kept."""
 
 
-def segment(body: Body, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
-    """`(carry, ys)` of `length` times `body`, each of `block` steps, as `jax.lax.scan` would have it.
+def blocked(step: Step, block: int) -> Step:
+    """`block` times `step` as one."""
+    if block == 1:
+        return step
 
-    Every array the body uses is in `params`, `carry` or `xs`.
+    def steps(params, carry, rows, probes):
+        carry, (ys, sent) = jax.lax.scan(lambda c, x: step(params, c, *x), carry, (rows, probes), length=block)
+        samples, counts, late = ys
+        return carry, ((samples, counts, jax.tree.map(lambda x: x[-1], late)), sent)
+
+    return steps
+
+
+def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
+    """`(carry, ys)` of `length` times `block` times `step`, as `jax.lax.scan` would have it.
+
+    Every array the step uses is in `params`, `carry` or `xs`.
     """
     arrays, static = eqx.partition((params, carry, xs), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
     numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
-    weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.weights}
-    steps, shape = length * block, (length, block) if block > 1 else (length,)
+    weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.deferred}
+
+    def one(*args):
+        carry, (ys, sent) = step(*args)
+        return carry, (ys, {name: sent[name] for name in weights})
+
+    body = blocked(one, block)
+    n_steps, shape = length * block, (length, block) if block > 1 else (length,)
 
     def whole(leaves):
         return eqx.combine(jax.tree.unflatten(tree, leaves), static)
@@ -50,28 +70,28 @@ def segment(body: Body, params: tuple[Network, Any], carry: Any, xs: Any, length
         (net, _), (state, *_), _ = whole(leaves)
         total = {}
         for name, numbers in weights.items():
-            events = jax.tree.map(lambda x: x.reshape(steps, -1), sent[name])
+            events = jax.tree.map(lambda x: x.reshape(n_steps, -1), sent[name])
             for k, d in zip(numbers, net.edges[name].deposits(events), strict=True):
                 if k in held:
                     depth, width = state.inbox[d.node][d.port].shape
-                    before = total.get((d.node, d.port), jnp.zeros((steps + depth, width), d.value.dtype))
+                    before = total.get((d.node, d.port), jnp.zeros((n_steps + depth, width), d.value.dtype))
                     total[d.node, d.port] = d.add_all(before)
         # split, whose transpose is one copy: that of two slices is a sum of padded arrays
-        halves = {to: jax.lax.split(x, (steps, x.shape[0] - steps)) for to, x in total.items()}
+        halves = {to: jax.lax.split(x, (n_steps, x.shape[0] - n_steps)) for to, x in total.items()}
         within = {to: x.reshape(*shape, -1) for to, (x, _) in halves.items()}
         # row j of what is left arrives at step n + steps + j, for which the ring has row (n + steps + j) mod depth
-        after = {to: jnp.roll(x, (state.n + steps) % x.shape[0], 0) for to, (_, x) in halves.items()}
+        after = {to: jnp.roll(x, (state.n + n_steps) % x.shape[0], 0) for to, (_, x) in halves.items()}
         return within, after
 
     @jax.custom_jvp
     def run(*leaves):
         params, carry, xs = whole(leaves)
 
-        def step(carry, x):
+        def steps(carry, x):
             carry, (ys, _) = body(params, carry, x, {})
             return carry, ys
 
-        return fusion.scan(step, carry, xs, length)
+        return fusion.scan(steps, carry, xs, length)
 
     def rule(leaves, tangents):
         live = {k for k, t in enumerate(tangents) if type(t) is not SymbolicZero and eqx.is_inexact_array(leaves[k])}

@@ -72,12 +72,11 @@ def simulate(
     for name, edge in net.edges.items():
         edge.at(f"edge {name!r}", dt)  # warns, outside the compiled run, of delays that dt does not divide
     state = with_input_states(net, state, given)
+    adjoint = CheckpointedAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     with Watch() as watch:
         taken, merged = whole_lists(net, recordings, n_steps, dt)
-        sol = by_name(
-            net, run(net, state, given, solvers, taken, n_steps, adjoint or CheckpointedAdjoint(), meter), merged
-        )
+        sol = by_name(net, run(net, state, given, solvers, taken, n_steps, adjoint, meter), merged)
         if any(is_traced(x) for x in jax.tree.leaves(sol)):
             return sol
         jax.block_until_ready(sol)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype, is_traced, unknown
 from ..core import State
@@ -99,6 +99,38 @@ class Solution(eqx.Module):
             "compile_s": self.compile_s,
             "run_s": self.run_s,
         }
+
+
+class EventSolution(eqx.Module):
+    """Spike times of an event-driven run, all differentiable.
+
+    `sol["P"]` are the spike times of a node (ms), (n, max_spikes), in order, `inf` where there are no more; so
+    `sol["P"][:, 0]` is the first spike of every unit. `sol.counts["P"]` (n,) are their numbers, `sol.y["P"]` the
+    flowing variables at `sol.t` (ms). That is `t1` unless `sol.overflow`: there were more events than `max_events`, or
+    more spikes of a unit than `max_spikes`. `n_events` is how many of `max_events` were used.
+    """
+
+    times: dict[str, Float[Array, "n max_spikes"]]
+    counts: dict[str, Int[Array, " n"]]
+    y: dict[str, Any]
+    t: Float[Array, ""]
+    n_events: Int[Array, ""]
+    overflow: Bool[Array, ""]
+
+    def __getitem__(self, node: str) -> Float[Array, "n max_spikes"]:
+        if node not in self.times:
+            raise KeyError(unknown("node", node, self.times))
+        return self.times[node]
+
+    def spikes(self, node: str) -> SpikeTrain:
+        """The spikes of `node` in the order of time; outside transformations."""
+        times = self[node]
+        if is_traced(times):
+            raise TypeError("EventSolution.spikes reads numbers; call it outside jit, grad and vmap.")
+        unit, k = np.nonzero(np.isfinite(np.asarray(times)))
+        t = np.asarray(times)[unit, k]
+        order = np.argsort(t, kind="stable")
+        return SpikeTrain(t[order], unit[order])
 
 
 def flag_message(sol: Solution, capacities: dict[str, int]) -> str | None:

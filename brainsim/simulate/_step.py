@@ -1,5 +1,6 @@
 """The schedule of one step: arrive, flow, jump, send."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -10,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, Parts, State, View, ring_slot
-from ..solvers import update
+from ..solvers import Update, update
 from ._checks import checked_inputs, checked_solvers
 
 FINE, NOT_FINITE, SOLVER_FAILED = 0, 1, 2
@@ -45,12 +46,13 @@ def step_core(
     inputs: dict[str, Any],
     solvers: dict[str, diffrax.AbstractSolver],
     probes: dict[tuple[str, str], Array] | None = None,
+    update: Callable[..., Update] = update,
 ) -> tuple[State, dict[str, View], dict[str, Array], dict[str, Events]]:
     """One step of a network whose delays are already in steps: the state, the views, the number of events by node and
     what every edge with constant `weights` sent.
 
     Nodes run in the order INSTANT edges ask for; all other deposits arrive at a later step, so their order is free.
-    `probes`: by (node, port), what a derivative adds to what arrives.
+    `probes`: by (node, port), what a derivative adds to what arrives. `update`: the step of one node.
     """
     n, dt, probes = state.n, state.dt, probes or {}
     inbox = {node: dict(ports) for node, ports in state.inbox.items()}

@@ -2,7 +2,14 @@
 
 from ._elementwise import check_elementwise as check_elementwise
 from ._exponential_euler import ExponentialEuler as ExponentialEuler, phi1 as phi1
-from ._flow import Update as Update, advance as advance, fusion as fusion, update as update
+from ._flow import (
+    Update as Update,
+    advance as advance,
+    flow as flow,
+    fusion as fusion,
+    noise_of as noise_of,
+    update as update,
+)
 from ._noise import increments as increments
 from ._rules import REFUSED as REFUSED, SOLVERS as SOLVERS, SolverRule as SolverRule, check_solver as check_solver
 from ._substep import Substep as Substep
