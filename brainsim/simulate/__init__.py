@@ -5,6 +5,7 @@ from ._adjoint import (
     CheckpointedAdjoint as CheckpointedAdjoint,
     DirectAdjoint as DirectAdjoint,
     TruncatedAdjoint as TruncatedAdjoint,
+    in_segments as in_segments,
 )
 from ._cache import compilation_cache as compilation_cache
 from ._events import simulate_events as simulate_events

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ..base import float_dtype, parameter, unknown
 from ..core import AbstractInput, Network, Population, State, initial_state
 from ..neurons import Sampled, VoltageClamp
-from ..simulate import AbstractAdjoint, DirectAdjoint, Trace, simulate
+from ..simulate import AbstractAdjoint, CheckpointedAdjoint, Trace, simulate
 from ._residuals import AbstractResiduals
 
 
@@ -97,7 +97,7 @@ class MultipleShooting(AbstractResiduals):
         if not continuity > 0:
             raise ValueError(f"MultipleShooting.continuity is {continuity}; expected > 0, a part of the spread.")
         self.node, self.dt, self.segments, self.sigma = node, float(dt), segments, sigma
-        self.continuity, self.solver, self.adjoint = continuity, solver, adjoint or DirectAdjoint()
+        self.continuity, self.solver, self.adjoint = continuity, solver, adjoint or CheckpointedAdjoint()
         self.data = jnp.asarray(data.reshape(segments, -1, population.size), float_dtype())
         self.inputs = {name: self._cut(x, data.shape) for name, x in (inputs or {}).items()}
         if set(self.inputs) - {node}:

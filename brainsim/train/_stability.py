@@ -25,7 +25,7 @@ from rich.table import Table
 
 from ..base import float_dtype
 from ..core import Network, State
-from ..simulate import AbstractAdjoint
+from ..simulate import AbstractAdjoint, in_segments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,13 +59,13 @@ def _tap_back(most: Array, cotangent: Any) -> tuple[Any, Array, Array]:
 _tap.defvjp(lambda tree, probe, most: (tree, most), _tap_back)
 
 
-def _tapped(carry: Any, probes: dict[str, Array], most: Array) -> Any:
-    """`carry` with a tap on every node of the `State` in it."""
+def _tapped(carry: Any, probes: dict[str, Array] | None, most: Array) -> Any:
+    """`carry` with a tap on every node of the `State` in it; without probes nothing is measured."""
 
     def one(x: Any) -> Any:
         if not isinstance(x, State):
             return x
-        for name, probe in probes.items():
+        for name, probe in (probes or dict.fromkeys(x.nodes, jnp.zeros_like(most))).items():
             parts = _parts(x, name)
             smooth, rest = eqx.partition(parts, eqx.is_inexact_array)
             parts = eqx.combine(_tap(smooth, probe, most), rest)
@@ -82,28 +82,19 @@ class _Windows(AbstractAdjoint):
     most: Float[Array, ""]
     every: int = eqx.field(static=True)
 
-    def scan(self, segment, carry, xs, length, report):
-        every, whole = self.every, length // self.every
-        kept = jax.checkpoint(lambda carry, xs: segment(carry, xs, every), prevent_cse=False)
-        names = [x for x in jax.tree.leaves(carry, is_leaf=lambda x: isinstance(x, State)) if isinstance(x, State)]
-        probes = self.probes
-        if probes is None:
-            probes = {name: jnp.zeros(whole, self.most.dtype) for name in names[0].nodes}
+    def scan(self, segment, carry, xs, length, report, block):
+        if self.every % block:
+            raise ValueError(
+                f"every is {self.every}, but recordings are taken every {block} steps; expected a multiple of {block}. "
+                "Change every, or that of a recording."
+            )
 
-        def window(carry, k_xs):
-            k, probe, xs = k_xs
-            carry, ys = kept(_tapped(carry, probe, self.most), xs)
-            return report(carry, (k + 1) * every), ys
+        def tapped(carry, k):
+            if self.probes is not None:
+                return _tapped(carry, {name: p[k] for name, p in self.probes.items()}, self.most)
+            return _tapped(carry, None, self.most)
 
-        head = jax.tree.map(lambda x: x[: whole * every].reshape(whole, every, *x.shape[1:]), xs)
-        probe = {name: p[:whole] for name, p in probes.items()}
-        carry, ys = jax.lax.scan(window, carry, (jnp.arange(whole), probe, head))
-        ys = jax.tree.map(lambda y: y.reshape(whole * every, *y.shape[2:]), ys)
-        if whole * every < length:
-            rest = jax.tree.map(lambda x: x[whole * every :], xs)
-            carry, last = segment(carry, rest, length - whole * every)
-            ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, last)
-        return carry, ys
+        return in_segments(segment, carry, xs, length, report, self.every // block, tapped)
 
 
 class ClippedAdjoint(AbstractAdjoint):
@@ -112,8 +103,8 @@ class ClippedAdjoint(AbstractAdjoint):
     The run is computed again window by window, as with `CheckpointedAdjoint`. What is cut keeps its direction; what is
     not finite is dropped. For reverse mode only.
 
-    **Arguments:** `every`: steps (samples, where recordings are taken every few steps); `max_norm`: in the unit of loss
-    per unit of state.
+    **Arguments:** `every`: steps, a multiple of what recordings that skip steps have in common; `max_norm`: in the unit
+    of loss per unit of state.
 
     !!! Example
         `simulate(net, ..., adjoint=bs.train.ClippedAdjoint(every=20, max_norm=1.0))`
@@ -128,9 +119,9 @@ class ClippedAdjoint(AbstractAdjoint):
         if not self.max_norm > 0:
             raise ValueError(f"ClippedAdjoint.max_norm is {self.max_norm!r}; expected a number > 0.")
 
-    def scan(self, segment, carry, xs, length, report):
-        every = min(self.every, length)
-        return _Windows(None, jnp.asarray(self.max_norm, float_dtype()), every).scan(segment, carry, xs, length, report)
+    def scan(self, segment, carry, xs, length, report, block):
+        most = jnp.asarray(self.max_norm, float_dtype())
+        return _Windows(None, most, self.every).scan(segment, carry, xs, length, report, block)
 
 
 class GradientNorms:
