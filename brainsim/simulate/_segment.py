@@ -123,7 +123,8 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         zeros = jax.tree.map(_no_change, smooth)
         flat = [t if d else z for t, d, z in zip(flat, depends, jax.tree.leaves(zeros), strict=True)]
         change = eqx.combine(jax.tree.unflatten(out, flat), jax.tree.map(_no_change, rest))
-        return eqx.combine(smooth, rest), change
+        # the value by `run` again: vmap has asked `run`, not this rule, on which axis of what comes out the batch is
+        return run(*leaves), change
 
     run.defjvp(rule, symbolic_zeros=True)
     return run(*leaves)

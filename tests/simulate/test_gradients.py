@@ -170,3 +170,20 @@ def test_compact_spikes_refuse_to_be_differentiated():
 
     with pytest.raises(TypeError, match="Events"):
         jax.grad(loss)(net.nodes["P"].unit.tau_m)
+
+
+@pytest.mark.parametrize("adjoint", [bs.DirectAdjoint(), bs.CheckpointedAdjoint()])
+def test_the_derivative_of_a_batch_is_the_batch_of_derivatives(adjoint):
+    """Two steps that jax batches before it differentiates: values and shapes must not depend on the order."""
+    net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
+
+    def v(i_e):
+        changed = eqx.tree_at(lambda net: net.nodes["P"].i_e, net, i_e)
+        run = {"t1": 4.0, "dt": 0.5, "key": jax.random.key(0), "adjoint": adjoint}
+        return bs.simulate(changed, **run, saveat=[bs.Trace("P.v")])["P.v"]
+
+    i_e, ones = jnp.asarray([10.0, 50.0, 90.0]), jnp.ones(3)
+    together = jax.jvp(jax.vmap(v), (i_e,), (ones,))
+    apart = jax.vmap(lambda x, t: jax.jvp(v, (x,), (t,)))(i_e, ones)
+    for a, b in zip(together, apart, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
