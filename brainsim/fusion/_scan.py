@@ -46,8 +46,11 @@ class Body(NamedTuple):
         return self is other or (isinstance(other, Body) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
 
 
-def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
-    """`jax.lax.scan(f, init, xs, length)`."""
+def scan(
+    f: Callable, init: Any, xs: Any, length: int, tell: Callable[[bool], None] = lambda played: None
+) -> tuple[Any, Any]:
+    """`jax.lax.scan(f, init, xs, length)`. `tell` is told whether it is one call: a `vmap` then has every result on its
+    first axis, where `lax.scan` has what is stacked on the second."""
     if unavailable():
         return lax.scan(f, init, xs, length)
     closed, carry, ys = _traced(f, init, xs)
@@ -56,7 +59,9 @@ def scan(f: Callable, init: Any, xs: Any, length: int) -> tuple[Any, Any]:
     if carry != tree or [v.aval for v in closed.jaxpr.outvars[:n]] != closed.in_avals[:n]:
         return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
     body, kept, operands = _body(closed, flat, jax.tree.leaves(xs))
-    if refusal(body):
+    played = not refusal(body)
+    tell(played)
+    if not played:
         call = jaxpr_as_fun(closed)
 
         def again(carry, x):

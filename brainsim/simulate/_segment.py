@@ -83,6 +83,8 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         after = {to: jnp.roll(x, (state.n + n_steps) % x.shape[0], 0) for to, (_, x) in halves.items()}
         return within, after
 
+    played: list[bool] = []
+
     @jax.custom_jvp
     def run(*leaves):
         params, carry, xs = whole(leaves)
@@ -91,7 +93,7 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
             carry, (ys, _) = body(params, carry, x, {})
             return carry, ys
 
-        return fusion.scan(steps, carry, xs, length)
+        return fusion.scan(steps, carry, xs, length, played.append)
 
     def rule(leaves, tangents):
         live = {k for k, t in enumerate(tangents) if type(t) is not SymbolicZero and eqx.is_inexact_array(leaves[k])}
@@ -123,8 +125,9 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         zeros = jax.tree.map(_no_change, smooth)
         flat = [t if d else z for t, d, z in zip(flat, depends, jax.tree.leaves(zeros), strict=True)]
         change = eqx.combine(jax.tree.unflatten(out, flat), jax.tree.map(_no_change, rest))
-        # the value by `run` again: vmap has asked `run`, not this rule, on which axis of what comes out the batch is
-        return run(*leaves), change
+        # where vmap has asked `run` on which axis of what comes out the batch is, the value is that of `run`; its one
+        # call is cheap, and what is left to XLA has the batch where the scan above has it
+        return run(*leaves) if any(played) else eqx.combine(smooth, rest), change
 
     run.defjvp(rule, symbolic_zeros=True)
     return run(*leaves)
