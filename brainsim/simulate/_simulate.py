@@ -48,7 +48,8 @@ def simulate(
       step, or a
       waveform such as `StepCurrent`.
     - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Rate`.
-    - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`.
+    - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`, both exact; `TruncatedAdjoint`, `SLTTAdjoint`,
+      `EPropAdjoint`, `OTTTAdjoint` leave credit out.
     - `progress_meter`: e.g. `diffrax.TqdmProgressMeter()`.
     - `throw`: raise `SimulationError` on divergence, solver failure or overflow; else look at `Solution.flags`.
 
