@@ -113,8 +113,8 @@ void units(const Instruction& does, Element& e, Team& team) {
   auto* words = e.at<uint32_t>(c[0]);
   if (n_words > 0) words[n_words - 1] = 0;
   const auto kernel = reinterpret_cast<Kernel>(does.kernel);
-  const int64_t size =
-      team.num_threads() > 1 ? std::clamp<int64_t>(n / (4 * team.num_threads()) & -64, 1024, kChunk) : kChunk;
+  const int64_t pieces = team.num_threads() > 1 ? kPieces * team.num_threads() : 1;
+  const int64_t size = std::max<int64_t>((n / pieces + 63) & -64, kChunk / 4);
   const int64_t chunks = std::max<int64_t>((n + size - 1) / size, 1);
   e.tallies.resize(chunks);
   parallel_for(team, chunks, [&](int64_t k) {

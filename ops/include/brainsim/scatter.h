@@ -14,7 +14,7 @@
 
 namespace brainsim {
 
-constexpr int64_t kAhead = 128;      // synapses between asking for a row and sending it, at least
+constexpr int64_t kAhead = 256;      // synapses between asking for a row and sending it, at least
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
 // One batch element; elements may share `out`.
@@ -39,6 +39,12 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)) - kLine / 2;
   };
   const int64_t n = rows.size();
+  for (int64_t k = 0; k < std::min(distance, n); ++k) {
+    const int64_t from = kPart && low > 0 ? guess(rows[k]) : graph.begin(rows[k]);
+    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += kLine) {
+      graph.prefetch(j, kOne ? nullptr : s.weight);
+    }
+  }
   for (int64_t k = 0; k < n; ++k) {
     const int64_t row = rows[k], last = graph.end(row);
     int64_t j = graph.begin(row);
@@ -88,15 +94,18 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   if (!one && !delay) scatter_range<false, false>(s, rows, distance, part, n_parts);
 }
 
-// The rows with a value in `rows`, and the number of their synapses.
+// The rows with a value in `rows`, and the number of their synapses. They lie anywhere, so all are asked for before the
+// first is looked at.
 template <typename T>
 int64_t active_rows(const Scatter<T>& s, int64_t n_pre, std::vector<int32_t>& rows) {
-  int64_t work = 0;
   rows.clear();
+  const int32_t* indptr = s.graph.indptr;
   s.active.each(0, n_pre, [&](int64_t i) {
+    if (indptr != nullptr) __builtin_prefetch(indptr + i);
     rows.push_back(static_cast<int32_t>(i));
-    work += s.graph.length(i);
   });
+  int64_t work = 0;
+  for (int32_t row : rows) work += s.graph.length(row);
   return work;
 }
 

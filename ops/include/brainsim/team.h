@@ -61,10 +61,10 @@ class Team {
   static constexpr int64_t kMost = 0xffff;
   static constexpr int kPatience = 4096;  // looks before another thread of the machine may have the processor
 
-  struct alignas(64) Shared {
-    std::atomic<uint64_t> state{0};
-    std::atomic<int64_t> done{0};
-    std::atomic<bool> over{false};
+  struct Shared {  // what different threads write lies on lines of its own
+    alignas(64) std::atomic<uint64_t> state{0};
+    alignas(64) std::atomic<int64_t> done{0};
+    alignas(64) std::atomic<bool> over{false};
     void (*call)(const void*, int64_t) = nullptr;
     const void* what = nullptr;
   };
@@ -107,11 +107,15 @@ void parallel_for(Team& team, int64_t n, F&& f) {
   team.run(n, f);
 }
 
+// Pieces of a job for each thread: to take one costs a tenth of a microsecond, and one alone would leave nothing to
+// share where a thread is late.
+constexpr int64_t kPieces = 2;
+
 // Units a step from which a team is worth its threads.
 constexpr int64_t kWorkWorthATeam = 1 << 14;
 
-// A team is there already: less work is worth sharing.
-inline int64_t worth_sharing(const Team&) { return kWorthSharing / 8; }
+// A team is there already, and whoever sends to a unit should be who updates it: less work is worth sharing.
+inline int64_t worth_sharing(const Team&) { return kWorthSharing / 128; }
 
 }  // namespace brainsim
 
