@@ -450,7 +450,7 @@ class _Assembler:
         depth, n_post = base.aval.shape
         rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
         given = [words.aval.size > 0, delay.aval.size > 0, value not in self.silent]
-        numbers = [kind.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, given)]
+        numbers = [kind.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, given), value.aval.size]
         if base.aval.size == 0:
             raise Unsupported("no post units")
         rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]

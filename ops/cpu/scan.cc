@@ -2,6 +2,7 @@
 // value of the body has a cell, which is a pointer; state is changed where it lies.
 #include <array>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -77,12 +78,32 @@ struct Tape {
   }
 };
 
+// The units that spike, in order: listed once a step from their packed words, whoever wants them.
+struct Spikes {
+  std::vector<int32_t> units;
+  bool listed = false;
+
+  const std::vector<int32_t>& list(const uint32_t* words, int64_t n) {
+    if (listed) return units;
+    units.clear();
+    const int64_t n_words = (n + 31) / 32;
+    for (int64_t w = 0; w < n_words; w += 2) {
+      uint64_t bits = words[w];
+      if (w + 1 < n_words) bits |= static_cast<uint64_t>(words[w + 1]) << 32;
+      for (; bits != 0; bits &= bits - 1) units.push_back(static_cast<int32_t>(32 * w + __builtin_ctzll(bits)));
+    }
+    listed = true;
+    return units;
+  }
+};
+
 // What one batch element needs while it runs.
 struct Element {
   std::vector<char*> cell;
   std::vector<void*> scalars, from, to;
   std::vector<std::array<int32_t, 2>> tallies;
   std::vector<int32_t> rows;
+  std::vector<Spikes> spikes;  // by the cell of their words
 
   template <typename T>
   T* at(int64_t k) const {
@@ -112,6 +133,7 @@ void units(const Instruction& does, Element& e, Team& team) {
   }
   auto* words = e.at<uint32_t>(c[0]);
   if (n_words > 0) words[n_words - 1] = 0;
+  e.spikes[c[0]].listed = false;
   const auto kernel = reinterpret_cast<Kernel>(does.kernel);
   const int64_t pieces = team.num_threads() > 1 ? kPieces * team.num_threads() : 1;
   const int64_t size = std::max<int64_t>((n / pieces + 63) & -64, kChunk / 4);
@@ -132,7 +154,7 @@ void units(const Instruction& does, Element& e, Team& team) {
 
 // cells: base, value, weight, words, slot, delay, indptr, indices.
 // numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one weight, depth, post
-// units, synapses, whether there are words, delays, values (else every row with a word has the value 1).
+// units, synapses, whether there are words, delays, values (else every row with a word has the value 1), units.
 template <typename T>
 void scatter_step(const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
@@ -147,17 +169,31 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
   graph.slot = ring_row(*e.at<int32_t>(c[4]), x[6]);
   graph.n_post = static_cast<uint32_t>(x[7]);
   const T* value = x[11] ? e.at<T>(c[1]) + first : nullptr;
-  const Scatter<T> one{
-      e.at<T>(c[0]), value, {value, x[9] ? e.at<uint32_t>(c[3]) : nullptr, first}, e.at<T>(c[2]), graph};
-  scatter_one(team, one, n_pre, x[5] != 0, x[4] != 0, e.rows);
+  const Scatter<T> one{e.at<T>(c[0]), value, {value, nullptr, first}, e.at<T>(c[2]), graph};
+  e.rows.clear();
+  if (x[9]) {
+    const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12]);
+    for (auto at = std::lower_bound(units.begin(), units.end(), first); at != units.end() && *at < first + n_pre;
+         ++at) {
+      e.rows.push_back(static_cast<int32_t>(*at - first));
+    }
+  } else {
+    list_rows(one, n_pre, e.rows);
+  }
+  scatter_one(team, one, e.rows, x[5] != 0, x[4] != 0);
 }
 
 // cells: list, length, value, words. numbers: bytes of a float, room, units, whether there are words.
 template <typename T>
 void append_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
-  const Active<T> active{e.at<T>(c[2]), x[3] ? e.at<uint32_t>(c[3]) : nullptr, 0};
-  append_active(active, x[2], e.at<int32_t>(c[0]), x[1], e.at<int32_t>(c[1]));
+  int32_t *list = e.at<int32_t>(c[0]), *length = e.at<int32_t>(c[1]);
+  if (!x[3]) return append_active(Active<T>{e.at<T>(c[2]), nullptr, 0}, x[2], list, x[1], length);
+  const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[2]);
+  const int64_t have = *length, n = units.size();
+  const int64_t room = have < 0 ? 0 : std::clamp<int64_t>(x[1] - have, 0, n);
+  if (room > 0) std::copy_n(units.begin(), room, list + have);
+  *length = static_cast<int32_t>(std::min<int64_t>(have + n, std::numeric_limits<int32_t>::max()));
 }
 
 // cells: values, other arrays, number of values, whether anything is not finite. numbers: bytes of a float, then
@@ -273,6 +309,7 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     std::unique_ptr<char[]> scratch(new char[tape.scratch_bytes + 64]);
     char* aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);
     for (int64_t place : tape.places) e.cell.push_back(aligned + place);
+    e.spikes.resize(e.cell.size());
     for (int64_t t = 0; t < length; ++t) {
       step(tape, e, team);
       for (size_t k = 0; k < row.size(); ++k) e.cell[first_row + k] += row[k];

@@ -147,7 +147,7 @@ SYNAPTIC = {"LIF": lambda net: net.nodes["P"].receptors["exc"].tau, "CubaLIF": l
 SYNAPTIC["equal constants"] = SYNAPTIC["CubaLIF"]
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "LIF")) for name in NETS])
 def test_gradients_of_spike_times_equal_finite_differences(x64, name):
     net = NETS[name]()
     leaves = [*LEAVES.values(), SYNAPTIC[name]]
@@ -189,7 +189,7 @@ def test_gradients_of_spike_times_equal_finite_differences(x64, name):
         np.testing.assert_allclose(np.sum(slope * way), wanted, rtol=FD_RTOL, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["LIF", "CubaLIF"])
+@pytest.mark.parametrize("name", ["LIF", pytest.param("CubaLIF", marks=pytest.mark.slow)])
 def test_clock_driven_spike_times_converge_to_it(x64, name):
     net, t1 = NETS[name](), 16.0
     exact = bs.simulate_events(net, t1=t1, key=KEY)

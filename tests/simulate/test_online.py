@@ -162,6 +162,7 @@ def test_sltt_equals_plain_differentiation_with_the_nodes_stopped(x64):
         close(parameters(got, name)[:2], parameters(wanted, name)[:2])
 
 
+@pytest.mark.slow
 def test_sltt_k_is_the_part_of_its_steps(x64):
     net, w = layers(), jnp.sin(jnp.arange(60.0))
     some = bs.SLTTAdjoint(k=20, key=jax.random.key(3))
@@ -241,6 +242,7 @@ def test_ottt_is_its_definition(x64):
     np.testing.assert_allclose(got, total, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_ottt_equals_eprop_where_nothing_resets(x64):
     net = layers()
     quiet = cells(8, bs.LeakyIntegrator(tau_m=5.0))
@@ -258,7 +260,6 @@ def test_ottt_equals_eprop_where_nothing_resets(x64):
             close(leaf(got, name), leaf(wanted, name))
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     "adjoint",
     [bs.TruncatedAdjoint(20), bs.SLTTAdjoint(), bs.EPropAdjoint(), bs.OTTTAdjoint()],
@@ -282,7 +283,6 @@ def test_values_are_those_of_the_run_and_vmap_equals_the_loop(adjoint):
     np.testing.assert_allclose(gs[1], g, rtol=1e-4, atol=1e-6 * float(jnp.max(jnp.abs(g))))
 
 
-@pytest.mark.core
 def test_forward_mode_for_few_parameters(x64):
     """Both ways through spikes; the exact adjoints have a forward mode, of memory independent of the steps."""
     net = only(layers(), ["S", "A"])
@@ -306,6 +306,7 @@ def temporaries(net, adjoint, n_steps):
     return jax.jit(jax.grad(f)).lower(weights).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "adjoint",
     [bs.CheckpointedAdjoint(), bs.TruncatedAdjoint(100), bs.SLTTAdjoint(), bs.EPropAdjoint(), bs.OTTTAdjoint()],

@@ -94,16 +94,20 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   if (!one && !delay) scatter_range<false, false>(s, rows, distance, part, n_parts);
 }
 
-// The rows with a value in `rows`, and the number of their synapses. They lie anywhere, so all are asked for before the
-// first is looked at.
+// The rows with a value.
 template <typename T>
-int64_t active_rows(const Scatter<T>& s, int64_t n_pre, std::vector<int32_t>& rows) {
+void list_rows(const Scatter<T>& s, int64_t n_pre, std::vector<int32_t>& rows) {
   rows.clear();
+  s.active.each(0, n_pre, [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); });
+}
+
+// The number of synapses of `rows`. They lie anywhere, so all are asked for before the first is looked at.
+template <typename T>
+int64_t synapses_of(const Scatter<T>& s, const std::vector<int32_t>& rows) {
   const int32_t* indptr = s.graph.indptr;
-  s.active.each(0, n_pre, [&](int64_t i) {
-    if (indptr != nullptr) __builtin_prefetch(indptr + i);
-    rows.push_back(static_cast<int32_t>(i));
-  });
+  if (indptr != nullptr) {
+    for (int32_t row : rows) __builtin_prefetch(indptr + row);
+  }
   int64_t work = 0;
   for (int32_t row : rows) work += s.graph.length(row);
   return work;
@@ -115,11 +119,10 @@ inline int64_t parts_of(int64_t work, int64_t n_rows, bool sorted, int64_t threa
   return std::clamp<int64_t>(worth, 1, std::max<int64_t>(threads, 1));
 }
 
-// One element over `n_pre` rows; `rows` is room for a list. `one`: weights are one number; `sorted`: the targets of
-// each row ascend.
+// The synapses of `rows`. `one`: weights are one number; `sorted`: the targets of each row ascend.
 template <typename Pool, typename T>
-void scatter_one(Pool& pool, const Scatter<T>& s, int64_t n_pre, bool one, bool sorted, std::vector<int32_t>& rows) {
-  const int64_t work = active_rows(s, n_pre, rows);
+void scatter_one(Pool& pool, const Scatter<T>& s, const std::vector<int32_t>& rows, bool one, bool sorted) {
+  const int64_t work = synapses_of(s, rows);
   const int64_t threads = work < worth_sharing(pool) ? 1 : pool.num_threads();
   const int64_t n_parts = parts_of(work, rows.size(), sorted, threads);
   parallel_for(pool, n_parts, [&](int64_t part) { scatter_part(s, rows, work, one, part, n_parts); });
@@ -131,9 +134,15 @@ void scatter(Pool& pool, const std::vector<Scatter<T>>& batch, int64_t n_pre, bo
   const int64_t n = batch.size();
   if (n == 0) return;
   std::vector<std::vector<int32_t>> rows(n);
-  if (n == 1) return scatter_one(pool, batch[0], n_pre, one, sorted, rows[0]);
+  if (n == 1) {
+    list_rows(batch[0], n_pre, rows[0]);
+    return scatter_one(pool, batch[0], rows[0], one, sorted);
+  }
   std::vector<int64_t> work(n);
-  auto list = [&](int64_t b) { work[b] = active_rows(batch[b], n_pre, rows[b]); };
+  auto list = [&](int64_t b) {
+    list_rows(batch[b], n_pre, rows[b]);
+    work[b] = synapses_of(batch[b], rows[b]);
+  };
   if (n * n_pre < kWorthSharing) {
     for (int64_t b = 0; b < n; ++b) list(b);
   } else {
