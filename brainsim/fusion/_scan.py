@@ -205,12 +205,12 @@ def _schedule(jaxpr: Any) -> list[Item]:
     known = set(jaxpr.invars)
 
     def take(length):
-        """What is ready, and becomes so by that, of one length (None: the first kernel)."""
+        """What is ready, and becomes so by that, of one length."""
         nonlocal left
         taken, later = [], []
         for eqn, of in left:
             ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
-            if ready and of in (length, "any") and not (length is None and taken):
+            if ready and of in (length, "any"):
                 known.update(eqn.outvars)
                 taken.append(eqn)
             else:
@@ -221,8 +221,8 @@ def _schedule(jaxpr: Any) -> list[Item]:
     while left:
         lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
         for length in ((), *lengths, None):
-            while taken := take(length):
-                items.append(Item(length, taken))
+            if taken := take(length):
+                items += [Item(None, [eqn]) for eqn in taken] if length is None else [Item(length, taken)]
     return items
 
 
