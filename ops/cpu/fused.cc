@@ -46,22 +46,7 @@ ffi::Error fused(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   Batch batch(rank);
   static thread_local Operands operands;
   std::vector<Operand>&in = operands.in, &out = operands.out;
-  in.clear();
-  out.clear();
-  in.reserve(args.size());
-  out.reserve(rets.size());
-  for (size_t k = 0; k < args.size(); ++k) {
-    auto buffer = args.get<ffi::AnyBuffer>(k);
-    if (buffer.has_error()) return buffer.error();
-    batch.with(*buffer);
-    if (batch.ok()) in.emplace_back(*buffer, rank);
-  }
-  for (size_t k = 0; k < rets.size(); ++k) {
-    auto buffer = rets.get<ffi::AnyBuffer>(k);
-    if (buffer.has_error()) return buffer.error();
-    if (batch.ok()) out.emplace_back(**buffer, rank);
-  }
-  if (!batch.ok()) return ffi::Error::InvalidArgument("fused: batch axes do not fit");
+  if (auto error = read_operands(args, rets, batch, in, out); error.failure()) return error;
   const Operand *words = &out[n_out + n_rings], *counted = words + 1, *bad = words + 2;
   const int64_t n_words = (n + 31) / 32;
   bool fit = words->size == n_words && counted->size == 1 && bad->size == 1;

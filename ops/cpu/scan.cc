@@ -268,20 +268,9 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   }
   Batch batch(rank);
   std::vector<Operand> in, out;
-  for (size_t k = 0; k < args.size(); ++k) {
-    auto buffer = args.get<ffi::AnyBuffer>(k);
-    if (buffer.has_error()) return buffer.error();
-    batch.with(*buffer);
-    if (batch.ok()) in.emplace_back(*buffer, rank);
-  }
-  for (size_t k = 0; k < rets.size(); ++k) {
-    auto buffer = rets.get<ffi::AnyBuffer>(k);
-    if (buffer.has_error()) return buffer.error();
-    batch.with(**buffer);
-    if (batch.ok()) out.emplace_back(**buffer, rank);
-  }
+  if (auto error = read_operands(args, rets, batch, in, out); error.failure()) return error;
   const auto n_in = static_cast<int64_t>(in.size()), n_out = static_cast<int64_t>(out.size());
-  if (!batch.ok() || n_in != tape.n_consts + tape.n_carry + tape.n_xs || n_out != tape.n_carry + tape.n_ys) {
+  if (n_in != tape.n_consts + tape.n_carry + tape.n_xs || n_out != tape.n_carry + tape.n_ys) {
     return ffi::Error::InvalidArgument("scan: operands do not fit the tape");
   }
   std::vector<Axes> elements;

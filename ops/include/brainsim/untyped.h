@@ -38,6 +38,25 @@ struct Operand {
   }
 };
 
+// All operands and results of a call, whose leading axes are taken into the shape of `batch`.
+inline xla::ffi::Error read_operands(const xla::ffi::RemainingArgs& args, const xla::ffi::RemainingRets& rets,
+                                     Batch& batch, std::vector<Operand>& in, std::vector<Operand>& out) {
+  const int rank = batch.rank();
+  in.clear();
+  out.clear();
+  for (size_t k = 0; k < args.size(); ++k) {
+    auto buffer = args.get<xla::ffi::AnyBuffer>(k);
+    if (buffer.has_error()) return buffer.error();
+    if (batch.with(*buffer).ok()) in.emplace_back(*buffer, rank);
+  }
+  for (size_t k = 0; k < rets.size(); ++k) {
+    auto buffer = rets.get<xla::ffi::AnyBuffer>(k);
+    if (buffer.has_error()) return buffer.error();
+    if (batch.with(**buffer).ok()) out.emplace_back(**buffer, rank);
+  }
+  return batch.ok() ? xla::ffi::Error::Success() : xla::ffi::Error::InvalidArgument("brainsim: batch axes do not fit");
+}
+
 }  // namespace brainsim
 
 #endif  // BRAINSIM_UNTYPED_H_
