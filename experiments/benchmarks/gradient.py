@@ -1,19 +1,21 @@
 """What a gradient of a whole run costs: `python -m experiments.benchmarks.gradient [--quick]`, writes gradient.json.
 
-The gradient of a firing rate in all weights of COBA-LIF, one per synapse, beside the forward run and beside the same
-derivative taken in two other ways, whose scans are built here:
+The gradient of a firing rate in all weights of COBA-LIF, one per synapse, beside the forward run, as it is and with the
+units left to XLA, and beside the same derivative taken in two other ways, whose scans are built here:
 
 - *a step at a time*: rows are sparse as in brainsim, but the weights are closed over by the scan, so that its transpose
   adds a cotangent of the size of the synapses in every step;
 - *all synapses*: in addition every row of the connectivity is visited in every step.
 """
 
+import contextlib
 import json
 import os
 import statistics
 import time
 from pathlib import Path
 from typing import Annotated
+from unittest import mock
 
 import equinox as eqx
 import jax
@@ -28,8 +30,11 @@ import brainsim as bs
 from . import networks
 from .run import machine
 
+# The full slope overflows within 1,000 steps of this network, in which one spike moves 64 units by millivolts. The
+# support, and with it the work, is that of the full slope.
 DAMPING = 0.1
-WAYS = ("forward", "brainsim", "a step at a time", "all synapses")
+FORWARD = ("forward", "forward in XLA")
+WAYS = (*FORWARD, "brainsim", "a step at a time", "all synapses")
 
 
 class StepByStep(bs.AbstractEdge):
@@ -57,23 +62,6 @@ class StepByStep(bs.AbstractEdge):
         return self.edge.send(z, views, clock)
 
 
-class Damped(bs.AbstractSurrogate):
-    """A fraction of a surrogate's slope (Bellec et al. 2018): the full slope overflows within 1,000 steps of this
-    network, in which one spike moves 64 units by millivolts. The support, and with it the work, is that of the full
-    slope."""
-
-    of: bs.AbstractSurrogate
-    by: float = eqx.field(static=True)
-
-    width = property(lambda self: self.of.width)
-
-    def slope(self, x):
-        return self.by * self.of.slope(x)
-
-    def support(self, x):
-        return self.of.support(x)
-
-
 class Everywhere(bs.AbstractSurrogate):
     """A surrogate that does not say where it is zero."""
 
@@ -94,7 +82,7 @@ def build(n, width):
     receptors = {"exc": bs.ExpCond(tau=p.tau_e, e_rev=p.e_e), "inh": bs.ExpCond(tau=p.tau_i, e_rev=p.e_i)}
     about = dict(i_e=p.drive * p.g_l, init={"v": bs.Normal(p.v0_mean, p.v0_std)})
     # the reset is detached: a surrogate narrower than the jump at the reset would multiply gradients in every step
-    surrogate = Damped(bs.Triangular(width), DAMPING)
+    surrogate = bs.Damped(bs.Triangular(width), DAMPING)
     cells = bs.Population(cell, n, receptors, surrogate=surrogate, detach_reset=True, **about)
     split, rule = networks.n_excitatory(n), bs.FixedProbability(networks.P_CONNECT)
     w_e, w_i = p.w_e * p.g_l / s, p.w_i * p.g_l / s
@@ -130,7 +118,7 @@ def program(net, way, steps, adjoint):
 
     which = jax.tree.map(lambda _: False, net)
     which = eqx.tree_at(lambda m: [getattr(e, "edge", e).weight for e in m.edges.values()], which, [True, True])
-    f = loss if way == "forward" else jax.value_and_grad(loss)
+    f = loss if way in FORWARD else jax.value_and_grad(loss)
 
     def call(weights, rest, state):
         return f(weights, eqx.combine(rest, static), state)
@@ -142,7 +130,7 @@ def program(net, way, steps, adjoint):
 
 def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
     net = build(n, width) if net is None else net
-    net = eqx.tree_at(lambda m: m.nodes["P"].surrogate.of.width, net, jnp.asarray(width))
+    net = eqx.tree_at(lambda m: m.nodes["P"].surrogate.surrogate.width, net, jnp.asarray(width))
     state = settled(net, settle_ms)
     activity, support = statistics_of(net, state, min(steps, 200))
     record = {
@@ -159,7 +147,8 @@ def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
     for way in ways:
         f, args = program(otherwise(net, way), way, steps, adjoint)
         begin = time.perf_counter()
-        compiled = f.lower(*args, state).compile()
+        with without_fusion() if way == "forward in XLA" else contextlib.nullcontext():
+            compiled = f.lower(*args, state).compile()
         record.setdefault("compile_s", {})[way] = time.perf_counter() - begin
         record.setdefault("temporary_mb", {})[way] = compiled.memory_analysis().temp_size_in_bytes / 1e6
         first[way] = jax.block_until_ready(compiled(*args, state))
@@ -171,7 +160,7 @@ def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
             times[way].append((time.perf_counter() - begin, time.process_time() - cpu))
     record["run_s"] = {way: [wall for wall, _ in ts] for way, ts in times.items()}
     record["cpu_s"] = {way: [cpu for _, cpu in ts] for way, ts in times.items()}
-    grads = {way: [np.asarray(x) for x in jax.tree.leaves(out[1])] for way, out in first.items() if way != "forward"}
+    grads = {way: [np.asarray(x) for x in jax.tree.leaves(out[1])] for way, out in first.items() if way not in FORWARD}
     for g in grads.values():
         assert all(np.isfinite(x).all() for x in g), "a gradient that overflows is no measurement"
     ours = grads["brainsim"]
@@ -180,6 +169,15 @@ def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
     record["largest_difference"] = float(max(off))  # of the ways from one another, relative
     assert record["largest_difference"] < 1e-4, "the ways differ by more than the rounding of sums"
     return record, net
+
+
+@contextlib.contextmanager
+def without_fusion():
+    """What is traced meanwhile leaves the units to XLA; only events go through kernels."""
+    with contextlib.ExitStack() as patches:
+        for module in ("solvers._plan", "fusion._scan"):
+            patches.enter_context(mock.patch(f"brainsim.{module}.unavailable", return_value="measured without"))
+        yield
 
 
 def statistics_of(net, state, steps):
@@ -205,9 +203,9 @@ def figures(record):
                 "wall_s": statistics.median(record["run_s"][way]),
                 "ns_per_unit_step": 1e9 * cpu[way] / (record["n"] * record["steps"]),
                 "ns_per_event": 1e9 * cpu[way] / events if events else float("nan"),
-                "x_forward": cpu[way] / cpu["forward"],
+                "x_forward": cpu[way] / cpu["forward in XLA"],
                 "x_brainsim": cpu[way] / cpu["brainsim"],
-                "x_backward": (cpu[way] - cpu["forward"]) / (cpu["brainsim"] - cpu["forward"]),
+                "x_backward": (cpu[way] - cpu["forward in XLA"]) / (cpu["brainsim"] - cpu["forward in XLA"]),
             },
         )
 
@@ -218,7 +216,7 @@ def table(record):
         f"{record['rate_hz']:.1f} Hz, width {record['width_mv']:g} mV: support {100 * record['support']:.2f} %"
     )
     out = Table(title=title)
-    for column in ("way", "cpu s", "wall s", "ns/unit-step", "ns/event", "x forward", "x brainsim", "memory MB"):
+    for column in ("way", "cpu s", "wall s", "ns/unit-step", "ns/event", "x XLA forward", "x brainsim", "memory MB"):
         out.add_column(column, justify="left" if column == "way" else "right")
     for way, f in figures(record):
         row = (f["cpu_s"], f["wall_s"], f["ns_per_unit_step"], f["ns_per_event"], f["x_forward"], f["x_brainsim"])
@@ -250,12 +248,12 @@ def main(
     if quick:
         return
     for width in (0.5, 1.0, 5.0, 10.0):  # what the width of the surrogate costs
-        keep(measure(4000, width, steps, 500.0, WAYS[:2], repeats, checkpointed, net)[0])
+        keep(measure(4000, width, steps, 500.0, WAYS[:3], repeats, checkpointed, net)[0])
     if large:
-        record, net = measure(40_000, 1.0, 100, 1000.0, WAYS, 3, bs.DirectAdjoint())
+        record, net = measure(40_000, 1.0, 1000, 1000.0, WAYS, 2, checkpointed)
         keep(record)
         for width in (0.25, 2.0, 5.0):
-            keep(measure(40_000, width, 100, 1000.0, WAYS[:2], 3, bs.DirectAdjoint(), net)[0])
+            keep(measure(40_000, width, 1000, 1000.0, WAYS[:3], 3, checkpointed, net)[0])
 
 
 if __name__ == "__main__":
