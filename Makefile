@@ -55,7 +55,7 @@ test: $(VENV)/.dev  ## every check, as CI runs them
 
 # --- The checks, one by one
 
-.PHONY: backend lint types layers sanitize suite core slow notebooks wheel-check
+.PHONY: backend lint types layers sanitize suite core experiments slow notebooks wheel-check
 backend: $(VENV)/.dev  ## which event operators are in use; with a compiler it must be the kernels
 	@said=$$($(SAY_BACKEND)); echo "$$said"; \
 	if command -v $${CXX:-c++} >/dev/null && [[ $$said != *': kernels' ]]; then \
@@ -89,6 +89,9 @@ core: $(VENV)/.dev  ## the core subset in the other three: kernels x float64, pu
 	  echo "-- BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2"; \
 	  BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2 $(PYTEST) -n $(WORKERS) -m 'core and not slow' tests || status=1; \
 	done; exit $$status
+
+experiments: $(VENV)/.dev  ## the quick run of every experiment
+	$(PYTEST) -n $(WORKERS) -m experiment tests/experiments
 
 slow: $(VENV)/.dev  ## the tests of minutes, not part of `make test`
 	$(PYTEST) -n $(WORKERS) -m slow tests
