@@ -32,10 +32,11 @@ class FixedProbability(AbstractRule):
 
     def build(self, n_pre: int, n_post: int, *, same: Same, key: Key | None) -> Built:
         twin = twins(self, n_pre, n_post, same)
-        check_pairs(self, n_pre, n_post, self.p * n_pre * n_post)
+        expected = self.p * n_pre * n_post
+        check_pairs(self, n_pre, n_post, expected)
         codes = successes(generator(self, key), self.p, n_pre * n_post)
         # to leave out pairs from independent trials leaves the other trials as they were
-        return Built(CSR(*rows_of_codes(codes, n_pre, n_post, None if self.autapses else twin), n_post))
+        return Built(CSR(*rows_of_codes(codes, expected, n_pre, n_post, None if self.autapses else twin), n_post))
 
 
 class FixedInDegree(AbstractRule):
@@ -192,4 +193,4 @@ class FixedTotalNumber(AbstractRule):
             before = np.searchsorted(codes, holes - np.arange(holes.size))
             codes += np.repeat(np.arange(holes.size + 1), np.diff(before, prepend=0, append=codes.size))
         blocks = (codes[i : i + BLOCK] for i in range(0, codes.size, BLOCK))
-        return Built(CSR(*rows_of_codes(blocks, n_pre, n_post, None), n_post))
+        return Built(CSR(*rows_of_codes(blocks, codes.size, n_pre, n_post, None), n_post))

@@ -1,12 +1,17 @@
 """Exact random subsets and graphs in vectorised NumPy, in blocks that stay in cache; nothing loops over rows."""
 
+import mmap
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import scipy.sparse
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
+
+LARGE = 1 << 23
+"""Bytes of a graph from which huge pages are worth asking for."""
 
 DENSE = 8
 """Subsets of more than one in DENSE are drawn in a bitmap, smaller ones by sorting; only the speed depends on it."""
@@ -111,11 +116,14 @@ def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows_of_codes(
-    codes: Iterator[np.ndarray], n_pre: int, n_post: int, twin: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i])."""
+    codes: Iterator[np.ndarray], expected: float, n_pre: int, n_post: int, twin: np.ndarray | None
+) -> tuple[np.ndarray, jax.Array]:
+    """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i]).
+
+    `expected` pairs, on average, are made room for: large graphs are never in memory twice.
+    """
     counts = np.zeros(n_pre, np.int64)
-    indices = [np.empty(0, np.int32)]
+    indices, size = _room(int(expected + 6.0 * np.sqrt(expected)) + 16), 0
     for code in codes:
         if code.size == 0:
             continue
@@ -127,7 +135,21 @@ def rows_of_codes(
         if pre.size:
             seen = np.bincount(pre - pre[0])
             counts[pre[0] : pre[0] + seen.size] += seen
-            indices.append(post)
+            if size + post.size > indices.size:
+                small, indices = indices, _room(2 * (size + post.size))
+                indices[:size] = small[:size]
+            indices[size : size + post.size] = post
+            size += post.size
     indptr = np.zeros(n_pre + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return indptr, np.concatenate(indices)
+    return indptr, jax.device_put(indices[:size], may_alias=True)  # nobody else has it
+
+
+def _room(n: int) -> np.ndarray:
+    """Room for `n` 32-bit integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
+    system has any: rows of synapses are read at random, and each would miss the TLB."""
+    if 4 * n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(n, np.int32)
+    memory = mmap.mmap(-1, 4 * n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.int32)

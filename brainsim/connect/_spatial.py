@@ -80,7 +80,7 @@ class DistanceDependent(AbstractRule):
             codes = np.concatenate([codes, *self._codes(rng, n_post)])
             codes.sort()
         blocks = (codes[i : i + BLOCK] for i in range(0, codes.size, BLOCK))
-        return Built(CSR(*rows_of_codes(blocks, n_pre, n_post, None if self.autapses else twin), n_post))
+        return Built(CSR(*rows_of_codes(blocks, codes.size, n_pre, n_post, None if self.autapses else twin), n_post))
 
     def _codes(self, rng: np.random.Generator, n_post: int) -> Iterator[np.ndarray]:
         """Blocks of pair numbers pre * n_post + post, each at most once, in no order."""

@@ -78,8 +78,8 @@ class Solution(eqx.Module):
                 "Solution.spikes reads one run; take one of the batch first: jax.tree.map(lambda x: x[k], sol)."
             )
         ids = np.asarray(listed.ids)[: int(counts.sum())]
-        steps = np.repeat(np.arange(counts.size), counts)[: ids.size]
-        return SpikeTrain((int(self.n0) + 1 + steps) * self.dt, ids)
+        times = (int(self.n0) + 1 + np.arange(counts.size)) * self.dt
+        return SpikeTrain(np.repeat(times, counts)[: ids.size], ids)
 
     @property
     def rates(self) -> dict[str, Float[Array, ""]]:

@@ -64,7 +64,7 @@ def prepare(opts):
         build_s = time.perf_counter() - start
 
         def simulate():
-            saveat, key = [bs.Spikes("P")], jax.random.key(seed)
+            saveat, key = [bs.Spikes("P", max_rate=50.0)], jax.random.key(seed)  # they fire at 5 to 40 Hz
             with Stopwatch() as watch:  # the whole call, as the user waits for it
                 sol = bs.simulate(net, t1=opts.t_ms, dt=networks.DT_MS, solver=solver, saveat=saveat, key=key)
             return watch, sol
