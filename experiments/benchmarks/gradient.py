@@ -5,13 +5,17 @@ units left to XLA, and beside the same derivative taken in two other ways, whose
 
 - *a step at a time*: rows are sparse as in brainsim, but the weights are closed over by the scan, so that its transpose
   adds a cotangent of the size of the synapses in every step;
-- *all synapses*: in addition every row of the connectivity is visited in every step.
+- *all synapses*: in addition every row of the connectivity is visited in every step;
+- *brainevent*: the same network and loss with the operators of brainevent, where it is installed
+  (BRAINSIM_BENCH_BRAINPY_PYTHON); over fewer steps where it is slow, and all times are given per step.
 """
 
 import contextlib
 import json
 import os
 import statistics
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated
@@ -28,11 +32,13 @@ from rich.table import Table
 import brainsim as bs
 
 from . import networks
+from ._simulators import HERE, find
 from .run import machine
 
 # The full slope overflows within 1,000 steps of this network, in which one spike moves 64 units by millivolts. The
 # support, and with it the work, is that of the full slope.
 DAMPING = 0.1
+console = Console(width=None if Console().is_terminal else 140)
 FORWARD = ("forward", "forward in XLA")
 WAYS = (*FORWARD, "brainsim", "a step at a time", "all synapses")
 
@@ -128,7 +134,7 @@ def program(net, way, steps, adjoint):
     return jax.jit(call), (weights, arrays)
 
 
-def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
+def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None, peer_steps=0):
     net = build(n, width) if net is None else net
     net = eqx.tree_at(lambda m: m.nodes["P"].surrogate.surrogate.width, net, jnp.asarray(width))
     state = settled(net, settle_ms)
@@ -160,6 +166,10 @@ def measure(n, width, steps, settle_ms, ways, repeats, adjoint, net=None):
             times[way].append((time.perf_counter() - begin, time.process_time() - cpu))
     record["run_s"] = {way: [wall for wall, _ in ts] for way, ts in times.items()}
     record["cpu_s"] = {way: [cpu for _, cpu in ts] for way, ts in times.items()}
+    if peer_steps and (peer := beside_brainevent(net, state, width, peer_steps, repeats)):
+        record["brainevent"] = peer
+        for which in ("run_s", "cpu_s"):
+            record[which]["brainevent"] = [x * steps / peer_steps for x in peer[which]]
     grads = {way: [np.asarray(x) for x in jax.tree.leaves(out[1])] for way, out in first.items() if way not in FORWARD}
     for g in grads.values():
         assert all(np.isfinite(x).all() for x in g), "a gradient that overflows is no measurement"
@@ -191,6 +201,28 @@ def statistics_of(net, state, steps):
     return float(jnp.mean(activity)), float(jnp.mean(support))
 
 
+def beside_brainevent(net, state, width, steps, repeats):
+    """Its record, or None where it is not installed."""
+    python, env, why_not = find("brainpy", "brainevent", None)
+    if why_not:
+        console.print(f"without brainevent: {why_not}")
+        return None
+    cells, inbox = state.nodes["P"], state.inbox["P"]
+    arrays = {"v": cells.y["unit"]["v"], "wait": cells.z["refractory"]}
+    for port, x in (("exc", "e"), ("inh", "i")):
+        edge = net.edges[port]
+        arrays |= {f"g_{x}": cells.y["ports"][port]["g"], f"in_{x}": inbox[port][0], f"{port}_weight": edge.weight}
+        arrays |= {f"{port}_indptr": edge.connect.indptr, f"{port}_indices": edge.connect.indices}
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/network.npz", **{k: np.asarray(x) for k, x in arrays.items()})
+        command = [python, HERE / "_grad_brainevent.py", folder, f"--steps={steps}", f"--repeats={repeats}"]
+        command += [f"--width={width}", f"--damping={DAMPING}"]
+        got = subprocess.run(command, env=env, capture_output=True, text=True)
+    if got.returncode:
+        raise RuntimeError(got.stderr[-2000:])
+    return json.loads(got.stdout)
+
+
 def figures(record):
     """Median processor time and what follows from it, by way."""
     cpu = {way: statistics.median(ts) for way, ts in record["cpu_s"].items()}
@@ -220,7 +252,7 @@ def table(record):
         out.add_column(column, justify="left" if column == "way" else "right")
     for way, f in figures(record):
         row = (f["cpu_s"], f["wall_s"], f["ns_per_unit_step"], f["ns_per_event"], f["x_forward"], f["x_brainsim"])
-        out.add_row(way, *(f"{x:.3g}" for x in row), f"{record['temporary_mb'][way]:.1f}")
+        out.add_row(way, *(f"{x:.3g}" for x in row), f"{record['temporary_mb'].get(way, float('nan')):.1f}")
     return out
 
 
@@ -233,7 +265,6 @@ def main(
     """Time gradients of whole runs."""
     if not bs.backend().startswith("kernels") and not os.environ.get("BRAINSIM_BENCH_ALLOW_PURE"):
         raise SystemExit(f"brainsim runs on {bs.backend()}, not its kernels; BRAINSIM_BENCH_ALLOW_PURE=1 insists")
-    console = Console(width=None if Console().is_terminal else 140)
     result = {"machine": machine(), "results": []}
 
     def keep(record):
@@ -243,14 +274,14 @@ def main(
         out.write_text(json.dumps(result, indent=1) + "\n")
 
     steps, checkpointed = 200 if quick else 1000, bs.CheckpointedAdjoint()
-    record, net = measure(4000, 2.0, steps, 500.0, WAYS, repeats, checkpointed)
+    record, net = measure(4000, 2.0, steps, 500.0, WAYS, repeats, checkpointed, peer_steps=steps)
     keep(record)
     if quick:
         return
     for width in (0.5, 1.0, 5.0, 10.0):  # what the width of the surrogate costs
         keep(measure(4000, width, steps, 500.0, WAYS[:3], repeats, checkpointed, net)[0])
     if large:
-        record, net = measure(40_000, 1.0, 1000, 1000.0, WAYS, 2, checkpointed)
+        record, net = measure(40_000, 1.0, 1000, 1000.0, WAYS, 2, checkpointed, peer_steps=50)
         keep(record)
         for width in (0.25, 2.0, 5.0):
             keep(measure(40_000, width, 1000, 1000.0, WAYS[:3], 3, checkpointed, net)[0])
