@@ -10,12 +10,8 @@ from ._adjoint import (
 from ._cache import compilation_cache as compilation_cache
 from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
-from ._online import (
-    AbstractOnlineAdjoint as AbstractOnlineAdjoint,
-    EPropAdjoint as EPropAdjoint,
-    OTTTAdjoint as OTTTAdjoint,
-    SLTTAdjoint as SLTTAdjoint,
-)
+from ._online import AbstractOnlineAdjoint as AbstractOnlineAdjoint
+from ._online_rules import EPropAdjoint as EPropAdjoint, OTTTAdjoint as OTTTAdjoint, SLTTAdjoint as SLTTAdjoint
 from ._saveat import (
     AbstractRecording as AbstractRecording,
     Events as Events,

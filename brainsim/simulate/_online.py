@@ -11,7 +11,7 @@ All take events in flight as constants: no credit passes through an edge with a 
 """
 
 import abc
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,13 +20,10 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from .. import fusion
-from ..base import Key
 from ..core import Clock, Events, Network, Population, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
-from ..solvers import advance, flow, noise_of, update
+from ..solvers import update
 from ._adjoint import AbstractAdjoint
-from ._affine import NotAffine, affine
-from ._event_loop import discrete
 from ._segment import Step, blocked
 
 Leaves = list[Float[Array, " n"]]
@@ -128,7 +125,7 @@ class AbstractOnlineAdjoint(AbstractAdjoint):
         return _gathered(self, step, params, carry, xs, length, block)
 
 
-def _smooth(tree: Any) -> Any:
+def smooth_part(tree: Any) -> Any:
     return eqx.filter(tree, eqx.is_inexact_array)
 
 
@@ -176,367 +173,183 @@ def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length
             is_leaf=lambda x: isinstance(x, SymbolicZero),
         )
         wanted = [p and eqx.is_inexact_array(x) for p, x in zip(perturbed, leaves, strict=True)]
-        return tuple(_sweep(step, whole, tree, leaves, wanted, bars, length, block))
+        return tuple(_Sweep(step, whole, tree, leaves, wanted, length, block).gathered(bars))
 
     run.defvjp(forward, backward, symbolic_zeros=True)
     return run(*leaves)
 
 
-def _sweep(step: Step, whole, tree, leaves, wanted: list[bool], bars, length: int, block: int):
-    """The derivatives of the wanted leaves, gathered forward in time."""
-    params, begun, xs, rule = whole(leaves)
-    net, (state, *_) = params[0], begun
-    (numbered_net, _), numbered_carry, numbered_xs, _ = jax.tree.unflatten(tree, range(len(leaves)))
-    in_carry, in_xs = jax.tree.leaves(numbered_carry), jax.tree.leaves(numbered_xs)
-    carry_bar, (samples_bar, _, late_bar) = bars
-    n_steps = length * block
+class _Sweep:
+    """The pass forward in time that gathers the derivatives of the wanted leaves; leaves go by their numbers."""
 
-    first = jax.tree.map(lambda x: x[0, 0] if block > 1 else x[0], xs)
-    sent = jax.eval_shape(lambda: step(params, begun, first, {})[1][1])
-    weights, routes, parameters = {}, {}, {}
-    for name, edge in net.edges.items():
-        numbers = numbered_net.edges[name].weights
-        if not edge.weights:
-            raise ValueError(
-                f"edge {name!r} ({type(edge).__name__}) has weights that change or a coupling, which "
-                f"{type(rule).__name__} cannot follow forward in time. Use CheckpointedAdjoint."
-            )
-        width = state.inbox[edge.writes[0]][edge.writes[1]].shape[1]
-        for k, d in zip(numbers, edge.deposits(sent[name]), strict=True):
-            weights[k] = name
-            if wanted[k]:
-                routes.setdefault(edge.writes[0], {})[k] = (edge.writes[1], Synapses(name, d, width), name)
-    populations = {name: node for name, node in net.nodes.items() if isinstance(node, Population)}
-    if rule.learns_nodes:
-        for name in populations:
-            own = numbered_net.nodes[name]
-            found = jax.tree.leaves((own.unit, own.receptors, own.i_e))
-            parameters[name] = [k for k in found if wanted[k]]
-    kept_back = {k for found in parameters.values() for k in found} | set(weights) | set(in_carry) | set(in_xs)
-    inside = [k for k, w in enumerate(wanted) if w and k not in kept_back]
-    rows_wanted = [k for k in in_xs if wanted[k]]
+    def __init__(self, step: Step, whole, tree, leaves, wanted: list[bool], length: int, block: int) -> None:
+        self.step, self.whole, self.leaves, self.wanted = step, whole, leaves, wanted
+        self.block, self.n_steps = block, length * block
+        params, begun, xs, self.rule = whole(leaves)
+        self.net, (self.state, *_) = params[0], begun
+        (self.numbered, _), carry, rows, _ = jax.tree.unflatten(tree, range(len(leaves)))
+        self.in_carry, self.in_xs = jax.tree.leaves(carry), jax.tree.leaves(rows)
+        first = jax.tree.map(lambda x: x[0, 0] if block > 1 else x[0], xs)
+        self.sent = jax.eval_shape(lambda: step(params, begun, first, {})[1][1])
+        populations = [name for name, node in self.net.nodes.items() if isinstance(node, Population)]
+        weights, self.routes = self._weights()
+        self.parameters = self._parameters(populations) if self.rule.learns_nodes else {}
+        self.traced = [name for name in populations if self.routes.get(name) or self.parameters.get(name)]
+        elsewhere = {k for found in self.parameters.values() for k in found} | weights | {*self.in_carry, *self.in_xs}
+        self.inside = [k for k, w in enumerate(wanted) if w and k not in elsewhere]
+        """What has its derivative within a step."""
 
-    xs = {k: leaves[k].reshape(n_steps, *leaves[k].shape[2:]) if block > 1 else leaves[k] for k in in_xs}
-    samples_bar = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]) if block > 1 else x, samples_bar)
-    traced = [name for name in populations if routes.get(name) or parameters.get(name)]
-    past = {}
-    for name in {name for by in routes.values() for _, _, name in by.values()}:
-        node, port = net.edges[name].writes
-        past[name] = jnp.zeros((state.inbox[node][port].shape[0] + 1, *sent[name].value.shape), sent[name].value.dtype)
-    kept = {}
-    for name in traced:
-        live = [leaves[k] for k in parameters.get(name, [])]
-        arriving = {k: (port, synapses, past[e]) for k, (port, synapses, e) in routes.get(name, {}).items()}
-        kept[name] = rule.start(net, name, live, arriving)
-    sums = {k: jnp.zeros_like(x) for k, x in enumerate(leaves) if wanted[k] and k not in {*in_carry, *in_xs}}
+    def _weights(self) -> tuple[set[int], dict[str, dict[int, tuple[str, Synapses, str]]]]:
+        """All weights; and by population and number of those wanted, their port, synapses and edge."""
+        weights, routes = set(), {}
+        for name, edge in self.net.edges.items():
+            if not edge.weights:
+                raise ValueError(
+                    f"edge {name!r} ({type(edge).__name__}) has weights that change or a coupling, which "
+                    f"{type(self.rule).__name__} cannot follow forward in time. Use CheckpointedAdjoint."
+                )
+            node, port = edge.writes
+            width = self.state.inbox[node][port].shape[1]
+            for k, d in zip(self.numbered.edges[name].weights, edge.deposits(self.sent[name]), strict=True):
+                weights.add(k)
+                if self.wanted[k]:
+                    routes.setdefault(node, {})[k] = (port, Synapses(name, d, width), name)
+        return weights, routes
 
-    def one(now, t, row, sample_bar):
-        """A step and what it adds to the sums."""
+    def _parameters(self, populations: list[str]) -> dict[str, list[int]]:
+        """By population, the parameters that are wanted."""
+        own = {name: self.numbered.nodes[name] for name in populations}
+        found = {name: jax.tree.leaves((node.unit, node.receptors, node.i_e)) for name, node in own.items()}
+        return {name: [k for k in numbers if self.wanted[k]] for name, numbers in found.items()}
+
+    def _arriving(self, name: str, past: dict[str, Array]) -> Arriving:
+        return {k: (port, synapses, past[edge]) for k, (port, synapses, edge) in self.routes.get(name, {}).items()}
+
+    def _live(self, name: str) -> dict[int, Array]:
+        return {k: self.leaves[k] for k in self.parameters.get(name, [])}
+
+    def gathered(self, bars) -> list[Any]:
+        """The derivatives by all leaves, None where not wanted, from those by what comes out of the run."""
+        leaves, n_steps = self.leaves, self.n_steps
+        carry_bar, (samples_bar, _, late_bar) = bars
+        each = (lambda x: x.reshape(n_steps, *x.shape[2:])) if self.block > 1 else (lambda x: x)
+        xs = {k: each(leaves[k]) for k in self.in_xs}
+        past = {}
+        for name in {edge for by in self.routes.values() for _, _, edge in by.values()}:
+            (node, port), value = self.net.edges[name].writes, self.sent[name].value
+            past[name] = jnp.zeros((self.state.inbox[node][port].shape[0] + 1, *value.shape), value.dtype)
+        kept = {
+            name: self.rule.start(self.net, name, list(self._live(name).values()), self._arriving(name, past))
+            for name in self.traced
+        }
+        own = [k for k, w in enumerate(self.wanted) if w and k not in {*self.in_carry, *self.in_xs}]
+        sums = {k: jnp.zeros_like(leaves[k]) for k in own}
+        which = self.rule.chosen(n_steps)
+
+        def body(carry, x):
+            now, sums = carry
+            t, row, sample_bar, chosen = x
+
+            def with_derivatives():
+                last, of_block = t == n_steps - 1, jnp.mod(t, self.block) == self.block - 1
+                bar = (
+                    jax.tree.map(lambda x: jnp.where(last, x, jnp.zeros_like(x)), carry_bar),
+                    sample_bar,
+                    jax.tree.map(lambda x: jnp.where(of_block, x[t // self.block], jnp.zeros_like(x[0])), late_bar),
+                )
+                return self.learnt(now, row, bar)
+
+            if which is None:
+                now, added, by_row = with_derivatives()
+            else:  # a branch adds zeros to whatever the other adds to
+                full = lambda now, added, by_row: (now, _zeros(sums) | added, by_row)  # noqa: E731
+                now, added, by_row = jax.lax.cond(
+                    chosen, lambda: full(*with_derivatives()), lambda: full(*self.quiet(now, row))
+                )
+            return (now, {k: x + added[k] if k in added else x for k, x in sums.items()}), by_row
+
+        begin = ([leaves[k] for k in self.in_carry], past, kept)
+        steps = jnp.arange(n_steps, dtype=jnp.int32)
+        (_, sums), by_rows = jax.lax.scan(body, (begin, sums), (steps, xs, jax.tree.map(each, samples_bar), which))
+        found = sums | {k: x.reshape(leaves[k].shape) for k, x in by_rows.items()}
+        return [found.get(k) for k in range(len(leaves))]
+
+    def _here(self, carry: list[Array], row: dict[int, Array]) -> list[Any]:
+        """All leaves, as they are in a step."""
+        here = dict(enumerate(self.leaves)) | dict(zip(self.in_carry, carry, strict=True)) | row
+        return [here[k] for k in range(len(self.leaves))]
+
+    def _remembered(self, past: dict[str, Array], n: Array, sent: dict[str, Events]) -> dict[str, Array]:
+        return {k: x.at[jnp.mod(n, x.shape[0])].set(sent[k].value) for k, x in past.items()}
+
+    def quiet(self, now, row):
+        """A step without derivatives."""
         carry, past, kept = now
-        here = list(leaves)
-        for k, x in zip(in_carry, carry, strict=True):
-            here[k] = x
-        for k in in_xs:
-            here[k] = row[k]
+        params, full, row_now, _ = self.whole(self._here(carry, row))
+        n = full[0].n
+        full, (_, sent) = self.step(params, full, row_now, {})
+        by_row = {k: jnp.zeros_like(row[k]) for k in self.in_xs if self.wanted[k]}
+        return (jax.tree.leaves(full), self._remembered(past, n, sent), kept), {}, by_row
+
+    def learnt(self, now, row, bar):
+        """A step, what it adds to the sums, and the derivatives by its own inputs."""
+        carry, past, kept = now
+        here = self._here(carry, row)
+        (net, (_, solvers, *_)), (state, *_), *_ = self.whole(here)
 
         def local(moving, rows, probes, taps):
             given = list(here)
             for k, x in (moving | rows).items():
                 given[k] = x
-            params, carry, row, _ = whole(given)
+            params, carry, row, _ = self.whole(given)
             seen = {}
+            carry, ((samples, _, late), sent) = self.step(params, carry, row, probes, update=_tapped(taps, seen))
+            return smooth_part((carry, samples, late)), (jax.tree.leaves(carry), seen, sent)
 
-            def tapped(node, solver, y, z, rings, inp, clock):
-                new = update(node, solver, y, z, rings, inp, clock)
-                if clock.name not in taps:
-                    return new
-                arrivals = {p: collect(ring, ring_slot(clock.n, ring.shape[0]))[0] for p, ring in rings.items()}
-                seen[clock.name] = (y, z, arrivals, inp, clock)
-                smooth, rest = eqx.partition((new.y, new.z), eqx.is_inexact_array)
-                held, tree = jax.tree.flatten(smooth)
-                by_state, by_event = taps[clock.name]
-                smooth = jax.tree.unflatten(tree, [x + tap for x, tap in zip(held, by_state, strict=True)])
-                y, z = eqx.combine(smooth, rest)
-                events = Events(new.events.value + by_event, new.events.support, new.events.words)
-                return new._replace(y=y, z=z, events=events)
-
-            carry, ((samples, _, late), sent) = step(params, carry, row, probes, update=tapped)
-            return _smooth((carry, samples, late)), (jax.tree.leaves(carry), seen, sent)
-
-        (net, (_, solvers, *_)), (state, *_), *_ = whole(here)
-        moving = {k: leaves[k] for k in inside}
-        rows = {k: row[k] for k in rows_wanted}
-        probes = {
-            (name, port): jnp.zeros(ring.shape[1:], ring.dtype)
-            for name in traced
-            for port, ring in state.inbox[name].items()
-        }
-        taps = {}
-        for name in traced:
-            held = jax.tree.leaves(_smooth((state.nodes[name].y, state.nodes[name].z)))
+        moving = {k: self.leaves[k] for k in self.inside}
+        rows = {k: row[k] for k in self.in_xs if self.wanted[k]}
+        probes, taps = {}, {}
+        for name in self.traced:
+            probes |= {(name, port): jnp.zeros_like(ring[0]) for port, ring in state.inbox[name].items()}
+            held = jax.tree.leaves(smooth_part((state.nodes[name].y, state.nodes[name].z)))
             taps[name] = ([jnp.zeros_like(x) for x in held], jnp.zeros_like(held[0]))
         _, pull, (carry, seen, sent) = jax.vjp(local, moving, rows, probes, taps, has_aux=True)
-        last, whole_block = t == n_steps - 1, jnp.mod(t, block) == block - 1
-        bar = (
-            jax.tree.map(lambda x: jnp.where(last, x, jnp.zeros_like(x)), carry_bar),
-            sample_bar,
-            jax.tree.map(lambda x: jnp.where(whole_block, x[t // block], jnp.zeros_like(x[0])), late_bar),
-        )
         by_moving, by_row, by_arrival, by_tap = pull(bar)
-        past = {k: x.at[jnp.mod(state.n, x.shape[0])].set(sent[k].value) for k, x in past.items()}
+        past = self._remembered(past, state.n, sent)
         added, kept = dict(by_moving), dict(kept)
-        for name in traced:
+        for name in self.traced:
+            by_port = {port: g for (to, port), g in by_arrival.items() if to == name}
             y, z, arrivals, inp, clock = seen[name]
-            mine = {port: g for (to, port), g in by_arrival.items() if to == name}
             by_state, by_event = by_tap[name]
-            own = Local(net.nodes[name], solvers[name], y, z, arrivals, inp, clock, by_state, by_event, mine)
-            live = {k: leaves[k] for k in parameters.get(name, [])}
+            own = Local(net.nodes[name], solvers[name], y, z, arrivals, inp, clock, by_state, by_event, by_port)
 
             def replace(values, name=name):
                 given = list(here)
                 for k, x in values.items():
                     given[k] = x
-                return whole(given)[0][0].nodes[name]
+                return self.whole(given)[0][0].nodes[name]
 
-            arriving = {k: (port, syn, past[e]) for k, (port, syn, e) in routes.get(name, {}).items()}
-            kept[name], more, by_weight = rule.learn(own, kept[name], live, replace, arriving)
-            added |= more | by_weight
+            arriving = self._arriving(name, past)
+            kept[name], by_live, by_weight = self.rule.learn(own, kept[name], self._live(name), replace, arriving)
+            added |= by_live | by_weight
         return (carry, past, kept), added, by_row
 
-    which = rule.chosen(n_steps)
 
-    def body(carry, x):
-        now, sums = carry
-        t, row, bar, chosen = x
-        if which is None:
-            now, added, by_row = one(now, t, row, bar)
-        else:
-            now, added, by_row = jax.lax.cond(chosen, lambda: one(now, t, row, bar), lambda: quiet(now, row))
-        return (now, {k: x + added[k] if k in added else x for k, x in sums.items()}), by_row
+def _tapped(taps: dict[str, tuple[Leaves, Array]], seen: dict[str, tuple]) -> Any:
+    """The step of one node with `taps` added to its next state and its events; `seen` is told what it began with."""
 
-    def quiet(now, row):
-        """A step without derivatives."""
-        carry, past, kept = now
-        here = list(leaves)
-        for k, x in zip(in_carry, carry, strict=True):
-            here[k] = x
-        for k in in_xs:
-            here[k] = row[k]
-        params, full, row_now, _ = whole(here)
-        n = full[0].n
-        full, (_, sent) = step(params, full, row_now, {})
-        past = {k: x.at[jnp.mod(n, x.shape[0])].set(sent[k].value) for k, x in past.items()}
-        by_row = {k: jnp.zeros_like(row[k]) for k in rows_wanted}
-        return (jax.tree.leaves(full), past, kept), _zeros(sums), by_row
-
-    start = ([leaves[k] for k in in_carry], past, kept)
-    steps = jnp.arange(n_steps, dtype=jnp.int32)
-    (_, sums), by_rows = jax.lax.scan(body, (start, sums), (steps, xs, samples_bar, which))
-    out: list[Any] = [None] * len(leaves)
-    for k, x in sums.items():
-        out[k] = x
-    for k, x in by_rows.items():
-        out[k] = x.reshape(leaves[k].shape)
-    return out
-
-
-class SLTTAdjoint(AbstractOnlineAdjoint):
-    r"""Spatial learning through time: the state of the nodes is a constant in every step,
-
-    $$v_t = \mathrm{stop}(v_{t-1}) \lambda + W s_t,$$
-
-    so credit goes through the layers of a step (INSTANT edges) and not through the membranes.
-
-    **Arguments:** `k`: derivatives in k steps only, drawn anew for every `key` (SLTT-K); None for all. The sum over the
-    k steps is not scaled up, as in the source.
-
-    Source: Meng et al. 2023, doi:10.48550/arXiv.2302.14311, eq. 9 and algorithm 1.
-    """
-
-    learns_nodes: ClassVar[bool] = False
-    k: int | None = eqx.field(static=True, default=None)
-    key: Key | None = None
-
-    def __check_init__(self) -> None:
-        if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
-            raise ValueError(f"SLTTAdjoint.k is {self.k!r}; expected a whole number of steps >= 1, or None for all.")
-        if self.k is not None and self.key is None:
-            raise ValueError("SLTTAdjoint: k steps are drawn at random; give key=jax.random.key(seed).")
-
-    def chosen(self, n_steps):
-        if self.k is None or self.key is None:
-            return None
-        if self.k > n_steps:
-            raise ValueError(f"SLTTAdjoint.k is {self.k}, but the run has {n_steps} steps. Lower k.")
-        order = jax.random.permutation(jax.lax.stop_gradient(self.key), n_steps)
-        return jnp.zeros(n_steps, bool).at[order[: self.k]].set(True)
-
-    def start(self, net, name, live, routes):
-        return ()
-
-    def learn(self, local, kept, live, replace, arriving):
-        by_weight = {}
-        for k, (port, synapses, past) in arriving.items():
-            arrived = synapses.arriving(past, local.clock.n)
-            by_weight[k] = synapses.summed(synapses.at_post(local.by_arrival[port]) * arrived)
-        return kept, {}, by_weight
-
-
-class EPropAdjoint(AbstractOnlineAdjoint):
-    r"""Eligibility propagation: the exact derivative of every unit's own dynamics, reset included, and none through the
-    events of others at earlier steps,
-
-    $$\varepsilon_t = \frac{\partial h_t}{\partial h_{t-1}} \varepsilon_{t-1} + \frac{\partial h_t}{\partial w},$$
-
-    with h the state of the post unit. The gradient of backpropagation through time wherever no credit has to pass
-    through an edge with a delay; so also that of OSTL. A readout with a memory behind an edge counts with the response
-    of the step alone: filter recorded events in the loss instead, which is exact. Memory and time per step: one
-    eligibility per synapse and state variable. Learns weights and the parameters of units and receptors; `detach_reset`
-    of a population leaves its reset out.
-
-    Source: Bellec et al. 2020, doi:10.1038/s41467-020-17236-y, eq. 1, 13, 14; Bohnstingl et al. 2022,
-    doi:10.1109/TNNLS.2022.3153985 (OSTL).
-    """
-
-    learns_nodes: ClassVar[bool] = True
-
-    def start(self, net, name, live, routes):
-        node = net.nodes[name]
-        if not node.elementwise:
-            raise ValueError(
-                f"EPropAdjoint: the units of population {name!r} flow together, so they have no eligibilities of their "
-                "own. Use CheckpointedAdjoint."
-            )
-        y, z = jax.eval_shape(node.init, Clock.of(name, jnp.asarray(0, jnp.int32), 1.0, jax.random.key(0)))
-        held = [x for x in jax.tree.leaves((y, z)) if jnp.issubdtype(x.dtype, jnp.inexact)]
-        shape = {k: (s.width,) if s.shared else s.d.weight.shape for k, (_, s, _) in routes.items()}
-        by_weight = {k: [jnp.zeros(shape[k], x.dtype) for x in held] for k in routes}
-        return [[jnp.zeros((node.size,), x.dtype) for x in held] for _ in live], by_weight
-
-    def learn(self, local, kept, live, replace, arriving):
-        smooth, rest = eqx.partition((local.y, local.z), eqx.is_inexact_array)
+    def step(node, solver, y, z, rings, inp, clock):
+        new = update(node, solver, y, z, rings, inp, clock)
+        if clock.name not in taps:
+            return new
+        arrivals = {p: collect(ring, ring_slot(clock.n, ring.shape[0]))[0] for p, ring in rings.items()}
+        seen[clock.name] = (y, z, arrivals, inp, clock)
+        smooth, rest = eqx.partition((new.y, new.z), eqx.is_inexact_array)
         held, tree = jax.tree.flatten(smooth)
-        clock, solver, inp = local.clock, local.solver, local.inp
-        dw = noise_of(local.node, solver, local.y, local.z, clock)
+        by_state, by_event = taps[clock.name]
+        smooth = jax.tree.unflatten(tree, [x + tap for x, tap in zip(held, by_state, strict=True)])
+        y, z = eqx.combine(smooth, rest)
+        events = Events(new.events.value + by_event, new.events.support, new.events.words)
+        return new._replace(y=y, z=z, events=events)
 
-        def unit(held, rows, values):
-            node = replace(dict(zip(live, values, strict=True)))
-            y, z = node.arrive(*eqx.combine(jax.tree.unflatten(tree, held), rest), rows)
-            y, z, events, _ = advance(node, solver, y, z, inp, clock, dw)
-            return jax.tree.leaves(_smooth((y, z))), events.value
-
-        operands = (held, local.rows, list(live.values()))
-        _, linear = jax.linearize(unit, *operands)
-        flat, operand_tree = jax.tree.flatten(operands)
-
-        def by(i):
-            """The derivatives, unit by unit, of (state, events) by the i-th operand."""
-            ones = [jnp.ones_like(x) if i == j else jnp.zeros_like(x) for j, x in enumerate(flat)]
-            return linear(*jax.tree.unflatten(operand_tree, ones))
-
-        d = len(held)
-        jacobian = [by(i) for i in range(d)]
-        direct = {port: by(d + i) for i, port in enumerate(sorted(local.rows))}
-        own = [by(d + len(direct) + i) for i in range(len(live))]
-
-        def grown(before, at, source, drive):
-            """Eligibilities after this step, and the derivative that comes with them."""
-            state, event = source
-            after = [at(x) * drive for x in state]
-            emitted = at(event) * drive
-            for (to_state, to_event), e in zip(jacobian, before, strict=True):
-                after = [a + at(x) * e for a, x in zip(after, to_state, strict=True)]
-                emitted = emitted + at(to_event) * e
-            total = at(local.by_event) * emitted
-            return after, sum((at(g) * a for g, a in zip(local.by_state, after, strict=True)), total)
-
-        before_nodes, before_weights = kept
-        nodes, weights, by_live, by_weight = [], {}, {}, {}
-        for k, before, source in zip(live, before_nodes, own, strict=True):
-            after, total = grown(before, lambda x: x, source, jnp.ones((), held[0].dtype))
-            nodes.append(after)
-            by_live[k] = jnp.sum(total) if live[k].ndim == 0 else total
-        for k, (port, synapses, past) in arriving.items():
-            drive = synapses.arriving(past, clock.n)
-            weights[k], total = grown(before_weights[k], synapses.at_post, direct[port], drive)
-            by_weight[k] = synapses.summed(total)
-        return (nodes, weights), by_live, by_weight
-
-
-class OTTTAdjoint(AbstractOnlineAdjoint):
-    r"""Online training through time: a trace per pre unit, through the leak of the post units alone,
-
-    $$\hat a_t = \lambda \hat a_{t-1} + s_t, \qquad \frac{dL}{dW} = \sum_t \hat a_t\, g_t^\top,$$
-
-    with g the derivative of the loss of the step by the potentials before the jump. With synaptic currents, $\lambda$
-    is the matrix of the flow. Memory: a trace per pre unit and state variable. Needs populations whose units are alike
-    and flow linearly (`LIF`, `CubaLIF`, `LeakyIntegrator` with `ExpCurr` or `Delta`); learns weights, while other
-    parameters get the derivative within the step.
-
-    Source: Xiao et al. 2022, doi:10.48550/arXiv.2210.04195, eq. 7-9.
-    """
-
-    learns_nodes: ClassVar[bool] = False
-
-    def start(self, net, name, live, routes):
-        node: Any = net.nodes[name]
-        arrays = [
-            jax.tree_util.keystr(path, simple=True, separator=".")
-            for path, x in jax.tree_util.tree_leaves_with_path({"unit": node.unit, "receptors": node.receptors})
-            if jnp.ndim(x)
-        ]
-        fix = "Use EPropAdjoint, which has a trace per synapse."
-        if arrays:
-            raise ValueError(
-                f"OTTTAdjoint: population {name!r} has one value of {arrays[0]} per unit, but a trace per pre unit "
-                f"serves units that are alike. {fix}"
-            )
-        try:
-            affine(node, discrete(node, 0))
-        except NotAffine as e:
-            raise ValueError(f"OTTTAdjoint: population {name!r} does not flow linearly: {e}. {fix}") from None
-        y = jax.eval_shape(lambda: node.init(Clock.of(name, jnp.asarray(0, jnp.int32), 1.0, jax.random.key(0)))[0])
-        return {k: [jnp.zeros(past.shape, x.dtype) for x in jax.tree.leaves(y)] for k, (_, _, past) in routes.items()}
-
-    def learn(self, local, kept, live, replace, arriving):
-        node, clock, solver, inp = local.node, local.clock, local.solver, local.inp
-        held, tree = jax.tree.flatten(local.y)
-        free = discrete(node, 0)
-
-        def leak(held, rows):
-            """The flow of a unit that never spikes."""
-            y, _ = node.arrive(jax.tree.unflatten(tree, held), free, rows)
-            return [x[0] for x in jax.tree.leaves(flow(node, solver, y, free, jnp.zeros_like(inp), clock, None)[0])]
-
-        zero = [jnp.zeros_like(x) for x in held], {port: jnp.zeros_like(x) for port, x in local.rows.items()}
-        flat, operand_tree = jax.tree.flatten(zero)
-
-        def by(i):
-            ones = [jnp.ones_like(x) if i == j else x for j, x in enumerate(flat)]
-            return jax.jvp(leak, zero, jax.tree.unflatten(operand_tree, ones))[1]
-
-        keep = [by(i) for i in range(len(held))]
-        enter = {port: by(len(held) + i) for i, port in enumerate(sorted(local.rows))}
-
-        def jump(flowed):
-            y, z, events = node.jump(jax.tree.unflatten(tree, flowed), local.z, inp, clock)
-            return jax.tree.leaves(_smooth((y, z))), events.value
-
-        dw = noise_of(node, solver, local.y, local.z, clock)
-        y, _ = node.arrive(local.y, local.z, local.rows)
-        flowed = jax.tree.leaves(flow(node, solver, y, local.z, inp, clock, dw)[0])
-        (by_flowed,) = jax.vjp(jump, flowed)[1]((local.by_state, local.by_event))
-
-        traces, by_weight = {}, {}
-        for k, (port, synapses, past) in arriving.items():
-            rows = past.shape[0]
-            now, before = jnp.mod(clock.n, rows), jnp.mod(clock.n - 1, rows)
-            trace = [past[now] * x for x in enter[port]]
-            for column, a in zip(keep, kept[k], strict=True):
-                trace = [x + c * a[before] for x, c in zip(trace, column, strict=True)]
-            traces[k] = [a.at[now].set(x) for a, x in zip(kept[k], trace, strict=True)]
-            each = [
-                synapses.at_post(g) * synapses.arriving(a, clock.n) for g, a in zip(by_flowed, traces[k], strict=True)
-            ]
-            by_weight[k] = synapses.summed(sum(each[1:], each[0]))
-        return traces, {}, by_weight
+    return step
