@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ..base import Key, parameter
 from ..events import Dense, deposit, deposit_all, propagate
-from ._delay import AbstractDelay, spread
+from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, Events, View, ring_slot
@@ -215,17 +215,19 @@ class Projection(AbstractEdge):
         return out
 
     def at(self, where, dt):
+        line = self.depth(dt) - 1
         if isinstance(self.delay, AbstractDelay):
-            parts = spread(self.delay, self.weight, dt, self.max_delay)
+            parts = spread(self.delay, self.weight, dt, self.max_delay or 0.0, line)
         else:
             steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
             parts = ((drawn_weight(self.weight), steps),)
+        if isinstance(self.connect, Dense) and parts[0][1].ndim:
+            parts = by_step(parts, line)
         # what the parts are made of goes: nothing in a step may depend on it any more
         return dataclasses.replace(self, weight=None, delay=self.delay if self.instant else None, parts=parts)
 
     def depth(self, dt):
-        late = self.delay.late(dt) if isinstance(self.delay, AbstractDelay) else 0
-        return ring_depth(self.max_delay, dt) + late
+        return ring_depth(self.max_delay, dt)
 
     @property
     def weights(self):

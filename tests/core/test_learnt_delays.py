@@ -13,6 +13,7 @@ DT = 0.25  # ms, a power of two: whole steps are whole
 FD_RTOL = 1e-6  # central differences in float64; linear in d between two steps, so only rounding remains
 PRE, POST = [0, 0, 1, 2, 2], [0, 1, 1, 0, 1]
 D = [0.3, 1.1, 2.05, 0.6, 2.9]  # none of them whole
+EACH = [[0.3, 1.1], [2.05, 0.6], [2.9, 1.8]]
 
 
 class Graded(bs.AbstractProcess):
@@ -65,14 +66,25 @@ def test_linear_delay_of_whole_steps_is_the_plain_delay():
     np.testing.assert_allclose(trace(chain(bs.LinearDelay(whole))), trace(chain(whole)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("x", [0.0, 0.2, 3.5, 7.0])
-@pytest.mark.parametrize("delay", [bs.LinearDelay(0.0), bs.GaussianDelay(0.0, 0.4)], ids=["linear", "gaussian"])
-def test_shares_sum_to_one_at_steps_that_fit_the_ring(delay, x):
-    parts = delay.parts(jnp.asarray(x), DT)
+@pytest.mark.parametrize("x", [0.0, 0.2, 3.5, 6.0, 10.0, 11.9, 12.0])
+@pytest.mark.parametrize(
+    "delay", [bs.LinearDelay(0.0), bs.GaussianDelay(0.0, 0.2), bs.GaussianDelay(0.0, 2.0)], ids=["linear", "narrow", "wide"]
+)
+def test_shares_sum_to_one_within_the_line(delay, x, line=12):
+    parts = delay.parts(jnp.asarray(x), DT, line)
+    steps = [int(k) for _, k in parts]
     np.testing.assert_allclose(sum(share for share, _ in parts), 1.0, rtol=1e-6)
-    assert all(0 <= int(k) <= int(np.floor(x + 0.5)) + delay.late(DT) for _, k in parts)
-    if isinstance(delay, bs.LinearDelay) or x > 5:  # where no part is left out, the mean is the delay
-        np.testing.assert_allclose(sum(share * k.astype(share.dtype) for share, k in parts), x, rtol=2e-3)
+    assert min(steps) >= 0
+    assert max(steps) <= line
+    assert min(steps) <= x <= max(steps)
+    if isinstance(delay, bs.LinearDelay) or (delay.reach < 1.0 and x == 6.0):  # nothing cut off: the mean is the delay
+        np.testing.assert_allclose(sum(share * k.astype(share.dtype) for share, k in parts), x, rtol=1e-6)
+    if isinstance(delay, bs.GaussianDelay):
+        wide = delay.reach > 0.5 * line * DT
+        assert steps == list(range(line + 1)) if wide else len(steps) == 7  # 3 sigma = 2.4 steps
+        shares = np.asarray([share for share, _ in parts])
+        kernel = np.exp(-0.5 * ((np.asarray(steps) - x) * DT / np.asarray(delay.sigma)) ** 2)
+        np.testing.assert_allclose(shares, kernel / kernel.sum(), rtol=2e-5, atol=1e-12)
 
 
 CASES = {
@@ -82,6 +94,9 @@ CASES = {
     "per pre unit, fixed fan-out": (bs.LinearDelay([0.4, 1.2, 0.1]), bs.FixedOutDegree(2), 1.1),
     "gaussian": (bs.GaussianDelay(D, 0.4), None, (1.0, -0.5, 2.0, 0.7, 1.5)),
     "dense": (bs.LinearDelay(0.7), bs.DenseMatrix(), np.arange(6.0).reshape(3, 2)),
+    "dense, per synapse": (bs.LinearDelay(EACH), bs.DenseMatrix(), np.arange(1.0, 7.0).reshape(3, 2)),
+    "dense, gaussian": (bs.GaussianDelay(EACH, 0.4), bs.DenseMatrix(), np.arange(1.0, 7.0).reshape(3, 2)),
+    "dense, the whole line": (bs.GaussianDelay(EACH, 2.0), bs.DenseMatrix(), np.arange(1.0, 7.0).reshape(3, 2)),
 }
 
 
