@@ -23,7 +23,9 @@ class AbstractDelay(eqx.Module):
     d: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def parts(self, x: Float[Array, "..."], dt: float, line: int) -> list[tuple[Float[Array, "..."], Int[Array, "..."]]]:
+    def parts(
+        self, x: Float[Array, "..."], dt: float, line: int
+    ) -> list[tuple[Float[Array, "..."], Int[Array, "..."]]]:
         """`(share, steps)` of every part of a delay of `x` steps, 0 <= x <= line; the shares sum to 1, and the steps
         are 0 to `line`."""
 

@@ -52,7 +52,9 @@ def _levels(clip: np.ndarray, rate: int, bands: int, hop: int) -> Float[np.ndarr
     return np.maximum(10 * np.log10(power / power.max() + 1e-12), -40.0)
 
 
-def spoken_digits(path: Path, *, dt: float = 20.0, bands: int = 20, step: float = 6.0, longest: float = 800.0) -> tuple[Recordings, Recordings]:
+def spoken_digits(
+    path: Path, *, dt: float = 20.0, bands: int = 20, step: float = 6.0, longest: float = 800.0
+) -> tuple[Recordings, Recordings]:
     """Training and held-out recordings of the Free Spoken Digit Dataset as events of `2 * bands` channels.
 
     A channel sends an event when the level of its band has risen (or, the other half, fallen) by `step` dB since its

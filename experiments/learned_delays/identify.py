@@ -71,7 +71,10 @@ def identify(seed: int, updates: int) -> Found:
     student = network(0.5 * np.sign(weight), bs.GaussianDelay(begun, LINE / 2, reach=LINE))
     p = {name: bs.train.parameters(student)[name] for name in ("SP.weight", "SP.delay.d")}
     sigma = width(updates)
-    rates = {"SP.weight": optax.cosine_decay_schedule(0.01, updates), "SP.delay.d": optax.cosine_decay_schedule(0.3, updates)}
+    rates = {
+        "SP.weight": optax.cosine_decay_schedule(0.01, updates),
+        "SP.delay.d": optax.cosine_decay_schedule(0.3, updates),
+    }
     optimiser = optax.partition({k: optax.adam(rate) for k, rate in rates.items()}, {k: k for k in rates})
 
     def loss(p, x, sigma):
