@@ -1,7 +1,6 @@
 """Recordings classified by two layers of short-lived neurons: without delays, with random ones, with learnt ones."""
 
 import dataclasses
-import time
 from typing import NamedTuple
 
 import equinox as eqx

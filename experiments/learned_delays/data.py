@@ -1,5 +1,6 @@
 """Recordings as events in steps: Braille letters (bundled), spoken digits (the user's file)."""
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def spoken_digits(
         y, split = z["label"].astype(np.int32), z["split"]
     frames, per = round(longest / 10.0), round(dt / 10.0)
     level = np.full((len(y), frames, bands), -40.0)
-    for k, (a, b) in enumerate(zip(offsets[:-1], offsets[1:])):
+    for k, (a, b) in enumerate(itertools.pairwise(offsets)):
         one = _levels(audio[a:b], rate, bands, rate // 100)[:frames]
         level[k, : len(one)] = one
     x, last = np.zeros((len(y), frames, 2 * bands), np.float32), np.full((len(y), bands), -40.0)
