@@ -174,8 +174,9 @@ class Projection(AbstractEdge):
       delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
       Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
-      a CSR
-      has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`.
+      a CSR has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`;
+      `bs.hardened` rounds what was learnt. Per synapse of a `Dense`, a convolution over time: one matrix product for
+      every step of the line, the fast form for training small, active layers; `bs.hardened` lists its synapses.
     - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
     - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
     """
