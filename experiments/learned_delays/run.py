@@ -58,7 +58,7 @@ def accuracies(runs: list[dict], kind: str) -> np.ndarray:
     return np.asarray([r["accuracy"] for r in runs if r["kind"] == kind])
 
 
-def figure(found: Found, recordings: dict, path: Path) -> None:
+def figure(found: Found, recordings: list[dict], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -73,12 +73,14 @@ def figure(found: Found, recordings: dict, path: Path) -> None:
     axes[0].plot(found.planted.ravel(), found.learnt.ravel(), marker="o", color=COLOURS[0], label="learnt", **shown)
     axes[0].set(xlabel="planted delay (ms)", ylabel="delay of the student (ms)")
     axes[0].legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, 1.15), ncols=2)
-    for ax, (name, group) in zip(axes[1:], recordings.items()):
+    for ax, group in zip(axes[1:], recordings):
         for k, kind in enumerate(KINDS):
             values = 100 * accuracies(group["runs"], kind)
             ax.plot([k] * len(values), values, "o", color=COLOURS[k], alpha=0.6)
             ax.plot([k - 0.25, k + 0.25], [values.mean()] * 2, color=COLOURS[k])
-        ax.set(title=name, xticks=range(len(KINDS)), xticklabels=["no delays", "fixed", "learnt"], xlim=(-0.5, 2.5))
+        ax.set(
+            title=group["of"], xticks=range(len(KINDS)), xticklabels=["no delays", "fixed", "learnt"], xlim=(-0.5, 2.5)
+        )
         ax.set_ylabel("held-out accuracy (%)")
     fig.savefig(path, dpi=120)
 
@@ -100,7 +102,7 @@ def main() -> None:
         planted.append(summary(found[seed], seed))
         console.print(planted[-1])
 
-    recordings: dict[str, dict] = {}
+    recordings = []
     sets = {} if args.data is None else {"spoken digits": spoken_digits(args.data)}
     if not (sets and args.quick):
         sets["Braille"] = braille()
@@ -114,15 +116,15 @@ def main() -> None:
             for seed in seeds:
                 runs.append(run_kind(kind, parts, seed, c))
                 console.print(name, runs[-1])
-        recordings[name] = {"settings": dataclasses.asdict(c), "step_ms": parts[0].dt, "runs": runs}
+        recordings.append({"of": name, "settings": dataclasses.asdict(c), "step_ms": parts[0].dt, "runs": runs})
 
     table = Table("recordings", "delays", "held-out accuracy", "range", "training", "CPU time of a run (s)")
-    for name, group in recordings.items():
+    for group in recordings:
         for kind in dict.fromkeys(r["kind"] for r in group["runs"]):
             mine, a = [r for r in group["runs"] if r["kind"] == kind], 100 * accuracies(group["runs"], kind)
             means = [np.mean([r[key] for r in mine]) for key in ("train_accuracy", "cpu_s")]
             spread = f"{a.min():.1f} to {a.max():.1f} %"
-            table.add_row(name, kind, f"{a.mean():.1f} %", spread, f"{100 * means[0]:.1f} %", f"{means[1]:.0f}")
+            table.add_row(group["of"], kind, f"{a.mean():.1f} %", spread, f"{100 * means[0]:.1f} %", f"{means[1]:.0f}")
     console.print(table)
     results = {
         "commit": commit(),

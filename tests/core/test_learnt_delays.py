@@ -59,7 +59,9 @@ def test_hardened_is_the_plain_projection(make):
 
 
 def test_hardened_stays_within_the_line():
-    net = bs.hardened(with_d(chain(bs.LinearDelay([1.0] * 5), max_delay=2.6), jnp.asarray([-1.0, 9.0, 2.6, 0.1, 2.49])), DT)
+    net = bs.hardened(
+        with_d(chain(bs.LinearDelay([1.0] * 5), max_delay=2.6), jnp.asarray([-1.0, 9.0, 2.6, 0.1, 2.49])), DT
+    )
     assert net.edges["SP"].delay.tolist() == [0.0, 2.5, 2.5, 0.0, 2.5]  # 2.6 ms are 10 steps
     assert net.edges["SP"].max_delay == 2.5
     with pytest.raises(ValueError, match=r"hardened: dt is 0; expected a step > 0"):

@@ -1,13 +1,10 @@
-"""What the experiment on learnt delays claims, from its committed results; and that it runs."""
+"""What the experiment on learnt delays claims, from its committed results."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import numpy as np
-import pytest
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "experiments/learned_delays/results.json"
@@ -18,20 +15,13 @@ def run(*options):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"JAX_ENABLE_X64": "0"})
 
 
-def schema(x):
-    """The nested keys and types of a JSON object, with lists as the first of their members."""
-    if isinstance(x, dict):
-        return {k: schema(v) for k, v in x.items()}
-    return [schema(x[0])] if isinstance(x, list) else type(x)
-
-
 def test_the_claims_hold_in_the_committed_results():
     results = json.loads(COMMITTED.read_text())
     assert not results["quick"]
     for one in results["planted"]["runs"]:
         assert one["within_one_step"] > 0.95 > 0.3 > one["within_one_step_before"]
         assert one["events_that_differ"] == 0 < 100 < one["events"]
-    for group in results["recordings"].values():
+    for group in results["recordings"]:
         runs = group["runs"]
         assert {(r["kind"], r["seed"]) for r in runs} == {(k, s) for k in ("none", "fixed", "learnt") for s in range(3)}
         assert all(r["counts_that_differ"] == 0 and r["accuracy"] == r["accuracy_before_rounding"] for r in runs)
@@ -44,21 +34,3 @@ def test_without_the_file_it_says_what_is_missing(tmp_path):
     done = run("--data", tmp_path / "nowhere.npz")
     assert done.returncode == 2
     assert "expected fsdd.npz" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_quick_run_writes_what_the_full_one_does(tmp_path):
-    done = run("--quick", "--out", tmp_path / "quick.json")
-    assert done.returncode == 0, done.stderr
-    quick, full = json.loads((tmp_path / "quick.json").read_text()), json.loads(COMMITTED.read_text())
-    assert quick["quick"]
-    assert schema(quick["planted"]) == schema(full["planted"])
-    assert schema(quick["recordings"]["Braille"]) == schema(full["recordings"]["Braille"])
-    (planted,), (read,) = quick["planted"]["runs"], quick["recordings"]["Braille"]["runs"]
-    assert planted["within_one_step"] > 0.5 > 2 * planted["within_one_step_before"]
-    assert planted["events_that_differ"] == 0 < 100 < planted["events"]
-    assert read["kind"] == "learnt"
-    assert read["events_per_recording"] > 1
-    assert np.isfinite(read["loss"])
-    assert 0.0 < read["accuracy"] <= 1.0
-    assert read["counts_that_differ"] == 0
