@@ -114,7 +114,7 @@ def test_a_convolution_over_time_is_the_event_driven_ring_bit_for_bit():
 
 @pytest.mark.core
 def test_a_narrow_kernel_is_the_network_that_will_run():
-    """No delay is near half a step, so that with sigma = dt / 50 all shares but one underflow to 0."""
+    """No delay is near half a step, so that with sigma = dt / 200 all shares but one underflow to 0."""
 
     def between(rng, n):
         return (rng.integers(0, 12, n) + rng.uniform(-0.4, 0.4, n)).clip(0) * DT
@@ -122,7 +122,7 @@ def test_a_narrow_kernel_is_the_network_that_will_run():
     def gaussian(sigma):
         return lambda rng, n: bs.GaussianDelay(between(rng, n), sigma, reach=3.0)
 
-    learnt = layers([gaussian(DT / 50)] * 2, lambda *n: bs.DenseMatrix())
+    learnt = layers([gaussian(DT / 200)] * 2, lambda *n: bs.DenseMatrix())
     assert same(spiking(learnt)[0], spiking(bs.hardened(learnt, DT))[0])
 
 
