@@ -63,6 +63,7 @@ from .core import (
     Triangular as Triangular,
     Uniform as Uniform,
     WhiteNoise as WhiteNoise,
+    hardened as hardened,
     initial_state as initial_state,
     pack as pack,
 )

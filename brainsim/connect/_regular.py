@@ -68,7 +68,7 @@ class DenseMatrix(AbstractRule):
     """Every pre unit sends to every post unit through a weight matrix (n_pre, n_post), as in an artificial network.
 
     For small, densely active layers; `AllToAll` makes the same graph for sparse events. The diagonal belongs to the
-    weight.
+    weight. Delays per synapse cost a matrix product for every step of the line.
     **Builds** a Dense.
 
     **Example**

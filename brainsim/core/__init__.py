@@ -20,6 +20,7 @@ from ._edge import (
     GapJunctions as GapJunctions,
     Projection as Projection,
 )
+from ._hardened import hardened as hardened, listed as listed
 from ._input import AbstractInput as AbstractInput
 from ._join import JOIN as JOIN, Joined as Joined, Place as Place, side_by_side as side_by_side
 from ._network import Network as Network, initial_state as initial_state

@@ -23,12 +23,11 @@ class AbstractDelay(eqx.Module):
     d: eqx.AbstractVar[Any]
 
     @abc.abstractmethod
-    def late(self, dt: float) -> int:
-        """By how many steps a part may be later than `d` rounded."""
-
-    @abc.abstractmethod
-    def parts(self, x: Float[Array, "..."], dt: float) -> list[tuple[Float[Array, "..."], Int[Array, "..."]]]:
-        """`(share, steps)` of every part of a delay of `x` steps, x >= 0; the shares sum to 1, the steps are >= 0."""
+    def parts(
+        self, x: Float[Array, "..."], dt: float, line: int
+    ) -> list[tuple[Float[Array, "..."], Int[Array, "..."]]]:
+        """`(share, steps)` of every part of a delay of `x` steps, 0 <= x <= line; the shares sum to 1, and the steps
+        are 0 to `line`."""
 
     def hardened(self, dt: float) -> Float[Array, "..."]:
         """`d` rounded to whole steps of `dt` (ms), halves upward: the delay of a plain `Projection`."""
@@ -44,7 +43,7 @@ class LinearDelay(AbstractDelay):
     border, with the derivative there.
 
     **Arguments:** `d`: ms; number, distribution, or array per synapse or per pre unit, trainable. The projection needs
-    a `max_delay`. `hardened(dt)` makes a plain delay of it.
+    a `max_delay`. `bs.hardened(net, dt)` makes a plain delay of it.
 
     Example: `bs.Projection("A", "B.exc", rule, weight=1.0, delay=bs.LinearDelay(bs.Uniform(0.0, 5.0)), max_delay=10.0)`
 
@@ -53,24 +52,21 @@ class LinearDelay(AbstractDelay):
 
     d: Any = eqx.field(converter=_value)
 
-    def late(self, dt):
-        return 1
-
-    def parts(self, x, dt):
-        m = jnp.floor(x)
+    def parts(self, x, dt, line):
+        m = jnp.clip(jnp.floor(x), 0.0, max(line - 1, 0))  # at the end of the line f = 1
         f = x - m
         k = m.astype(jnp.int32)
-        return [(1.0 - f, k), (f, k + 1)]
+        return [(1.0 - f, k), (f, jnp.minimum(k + 1, line))]
 
 
 class GaussianDelay(AbstractDelay):
     r"""A delay spread over the steps within `reach` of it, with shares $\propto \exp(-(k\,dt - d)^2 / 2 \sigma^2)$.
 
     A wide sigma lets the gradient see far, a narrow one is close to the plain delay: training starts wide and shrinks
-    sigma, a leaf like any other. The shares of steps before 0 are left out and the others normalised.
+    sigma, a leaf like any other. The window of steps moves with d and stops at the ends of the line, 0 and `max_delay`.
 
     **Arguments:** `d`: as in `LinearDelay`; `sigma`: ms, one number > 0; `reach`: half width of the window (ms), fixed
-    at construction, 3 sigma by default.
+    at construction, 3 sigma by default. A reach of half of `max_delay` or more is a window of the whole line.
 
     Source: Hammouamri, Khalfaoui-Hassani & Masquelier 2024, doi:10.48550/arXiv.2306.17670.
     """
@@ -90,19 +86,27 @@ class GaussianDelay(AbstractDelay):
         if not self.reach > 0:
             raise ValueError(f"GaussianDelay.reach is {reach!r}; expected a half width > 0 (ms).")
 
-    def late(self, dt):
-        return math.ceil(self.reach / dt - 1e-3)
-
-    def parts(self, x, dt):
-        near = jnp.floor(x + 0.5)
-        steps = [near + o for o in range(-self.late(dt), self.late(dt) + 1)]
-        logs = jnp.stack([-0.5 * ((k - x) * dt / self.sigma) ** 2 for k in steps])
-        shares = jax.nn.softmax(jnp.where(jnp.stack(steps) >= 0, logs, -jnp.inf), axis=0)
-        return [(share, jnp.maximum(k, 0.0).astype(jnp.int32)) for share, k in zip(shares, steps, strict=True)]
+    def parts(self, x, dt, line):
+        wide = min(2 * math.ceil(self.reach / dt - 1e-3), line)
+        first = jnp.clip(jnp.floor(x + 0.5) - wide // 2, 0.0, line - wide)
+        steps = [first + o for o in range(wide + 1)]
+        shares = jax.nn.softmax(jnp.stack([-0.5 * ((k - x) * dt / self.sigma) ** 2 for k in steps]), axis=0)
+        return [(share, k.astype(jnp.int32)) for share, k in zip(shares, steps, strict=True)]
 
 
-def spread(delay: AbstractDelay, weight: Array, dt: float, max_delay: float | None) -> tuple[tuple[Array, Array], ...]:
+def spread(
+    delay: AbstractDelay, weight: Array, dt: float, max_delay: float, line: int
+) -> tuple[tuple[Array, Array], ...]:
     """`(weight, k)` of every part of events over `delay`, k in steps as in `delay_steps`."""
     x = delay.d / dt
-    x = x + jax.lax.stop_gradient(jnp.clip(x, 0.0, (max_delay or 0.0) / dt) - x)
-    return tuple((weight * share, 1 + k) for share, k in delay.parts(x, dt))
+    x = x + jax.lax.stop_gradient(jnp.clip(x, 0.0, max_delay / dt) - x)
+    return tuple((weight * share, 1 + k) for share, k in delay.parts(x, dt, line))
+
+
+def by_step(parts: tuple[tuple[Array, Array], ...], line: int) -> tuple[tuple[Array, Array], ...]:
+    """Parts of a matrix of synapses, `k` one for each, as a matrix for every step of the line: the kernel of a
+    convolution over time."""
+    weight, k = (jnp.stack(x) for x in zip(*parts, strict=True))
+    pre, post = (jnp.arange(n)[s] for n, s in zip(weight.shape[1:], ((..., None), (None, ...)), strict=True))
+    kernel = jnp.zeros((1 + line, *weight.shape[1:]), weight.dtype).at[k - 1, pre, post].add(weight)
+    return tuple((rows, jnp.asarray(1 + n, jnp.int32)) for n, rows in enumerate(kernel))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from ..base import Key, parameter
 from ..events import Dense, deposit, deposit_all, propagate
-from ._delay import AbstractDelay, spread
+from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode, Population
 from ._state import Clock, Events, View, ring_slot
@@ -174,8 +174,9 @@ class Projection(AbstractEdge):
       delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
       Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
-      a CSR
-      has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`.
+      a CSR has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`;
+      `bs.hardened` rounds what was learnt. Per synapse of a `Dense`, a convolution over time: one matrix product for
+      every step of the line, the fast form for training small, active layers; `bs.hardened` lists its synapses.
     - `max_delay`: length of the delay line (ms) where delays are to change later; default the largest delay.
     - `short_term`: short-term plasticity of the release, e.g. `bs.TsodyksMarkram(...)`.
     """
@@ -215,17 +216,19 @@ class Projection(AbstractEdge):
         return out
 
     def at(self, where, dt):
+        line = self.depth(dt) - 1
         if isinstance(self.delay, AbstractDelay):
-            parts = spread(self.delay, self.weight, dt, self.max_delay)
+            parts = spread(self.delay, self.weight, dt, self.max_delay or 0.0, line)
         else:
             steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
             parts = ((drawn_weight(self.weight), steps),)
+        if isinstance(self.connect, Dense) and parts[0][1].ndim:
+            parts = by_step(parts, line)
         # what the parts are made of goes: nothing in a step may depend on it any more
         return dataclasses.replace(self, weight=None, delay=self.delay if self.instant else None, parts=parts)
 
     def depth(self, dt):
-        late = self.delay.late(dt) if isinstance(self.delay, AbstractDelay) else 0
-        return ring_depth(self.max_delay, dt) + late
+        return ring_depth(self.max_delay, dt)
 
     @property
     def weights(self):

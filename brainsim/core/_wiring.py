@@ -186,8 +186,6 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         max_delay = _max_delay(where, delay, edge.max_delay)
     if isinstance(topology, Dense):
         weight = jnp.broadcast_to(weight, shape)
-        if not isinstance(delay, _Instant) and jnp.ndim(delay):
-            raise ValueError(f"{where}: a Dense connection has one delay; use bs.AllToAll() for a delay per synapse.")
     elif isinstance(topology, DrawnRows):
         topology = topology.into(nodes[post.node].size, units_post.start, units_post.step)
     elif units_post != range(nodes[post.node].size):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..base import float_dtype
-from ..core import AbstractDelay, Clock, Network, Population, Projection, Source, State
+from ..core import AbstractDelay, Clock, Network, Population, Projection, Source, State, listed
 from ..events import Dense, FixedFanout
 from ..neurons import Regular, StepCurrent
 from ._adjoint import segment_length
@@ -76,12 +76,14 @@ def discrete(node: Population, refractory: Any) -> dict[str, Array]:
 
 def _lines(edge: Projection, width: int) -> _Lines:
     """The delay lines of an edge whose ports are `width` wide: one a pre unit where there is one delay."""
-    route, connect = edge.route, edge.connect
-    start, _, step = route.units_pre or (0, 0, 1)
-    n_pre = connect.n_pre
     delay: Any = jnp.zeros((), float_dtype()) if edge.instant else edge.delay
     if isinstance(delay, AbstractDelay):  # beyond the line it counts as at its end, with the derivative there
         delay = delay.d + jax.lax.stop_gradient(jnp.clip(delay.d, 0.0, edge.max_delay) - delay.d)
+    if isinstance(edge.connect, Dense) and delay.ndim:
+        edge = listed(edge, width)
+    route, connect = edge.route, edge.connect
+    start, _, step = route.units_pre or (0, 0, 1)
+    n_pre = connect.n_pre
     if isinstance(connect, Dense):
         first, _, stride = route.units_post
         into = jnp.arange(connect.n_post, dtype=jnp.int32) * stride + first

@@ -119,7 +119,12 @@ TABLE = [
         ValueError,
         ["edge 'E'", "TsodyksMarkram.U", "(2,)", "(4,)"],
     ),
-    ("dense delays", lambda: net(connect=bs.Dense(4, 4), delay=np.ones((4, 4))), ValueError, ["'E'", "bs.AllToAll()"]),
+    (
+        "dense delays",
+        lambda: net(connect=bs.Dense(4, 4), delay=np.ones((4, 3))),
+        ValueError,
+        ["'E'", "(4, 3)", "(4, 4)"],
+    ),
     # delays
     ("negative delay", lambda: net(delay=-0.5), ValueError, ["edge 'E'.delay is -0.5 ms", ">= 0"]),
     ("negative draws", lambda: net(delay=bs.Normal(0.0, 1.0)), ValueError, ["edge 'E'.delay is -", "low=0.0"]),
