@@ -158,7 +158,7 @@ def main() -> None:
     if args.quick:  # within the training part of the first fold, so that no test part is read
         data = part(data, folds(data.y, FOLDS, SEED) != 0)
         small = dict(cells=48, steps=64, epochs=8, rate=1e-2)
-        variants, members = {name: dataclasses.replace(c, **small) for name, c in list(VARIANTS.items())[:2]}, 2
+        variants, members = {name: dataclasses.replace(c, **small) for name, c in VARIANTS.items()}, 2
     fold, made = folds(data.y, FOLDS, SEED), []
     only = 0 if args.quick else args.fold
     for k in range(FOLDS) if only is None else [only]:

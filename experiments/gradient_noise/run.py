@@ -226,8 +226,6 @@ def main() -> None:
     data = jnp.asarray(rebin(letters.x[:SAMPLES], STEPS)), jnp.asarray(letters.y[:SAMPLES])
     tried = conditions(3.0, 1.0, rate=0.1, eta=0.2)
     seeds, steps = (2, 25) if args.quick else (6, 1200)
-    if args.quick:
-        tried = {name: tried[name] for name in ("poor start", "poor start, noise")}
     nets["5 layers of spiking cells, Braille"] = compare(spiking_start, read_letter, data, tried, seeds, steps)
     results = {"commit": commit(), "quick": args.quick, "gamma": GAMMA, "clip": CLIP, "batch": BATCH, "nets": nets}
     for name, net in nets.items():
