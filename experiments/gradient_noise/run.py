@@ -175,14 +175,15 @@ def figure(results: dict, to: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(1, len(results["nets"]), figsize=(9, 3.5), layout="constrained", squeeze=False)
+    _, axes = plt.subplots(1, len(results["nets"]), figsize=(9, 4.6), layout="constrained", squeeze=False)
     for ax, (name, net) in zip(axes[0], results["nets"].items()):
         t = (np.arange(POINTS) + 0.5) * net["steps"] / POINTS
         for k, (condition, run) in enumerate(net["conditions"].items()):
             ax.plot(t, np.median(run["loss"], axis=0), color=f"C{k}", label=f"{condition}: {run['passed']:.0%}")
             ax.fill_between(t, *np.quantile(run["loss"], [0.1, 0.9], axis=0), color=f"C{k}", alpha=0.15, lw=0)
         ax.set(xlabel="step", ylabel="training loss (nat)", title=name, ylim=(0, 2.6))
-        ax.legend(fontsize=7, title="share of seeds > 90 %", title_fontsize=7, loc="lower left")
+        how = dict(fontsize=8, title_fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+        ax.legend(title="share of seeds over 90 % training accuracy", **how)
     plt.savefig(to, dpi=120)
 
 
