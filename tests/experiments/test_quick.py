@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(p.parent.name for p in ROOT.glob("experiments/*/__main__.py") if p.parent.name != "benchmarks")
-DATA = {"patch_clamp_fit": "allen_patch.npz"}
+DATA = {"gradient_noise": "mnist.npz", "patch_clamp_fit": "allen_patch.npz"}
 """What is not bundled, taken where it lies beside the checkout."""
 
 
