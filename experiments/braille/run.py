@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import json
 import os
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from brainsim._demo._data import LETTERS, Letters, path, ridge
 
+from .._provenance import commit
 from .model import Settings, cross_entropy, probabilities, train
 
 HERE = Path(__file__).parent
@@ -95,13 +95,6 @@ def one_fold(train_part: Letters, test_part: Letters, members: int, variants: di
         "wall_s": time.perf_counter() - began[0],
         "cpu_s": time.process_time() - began[1],
     }
-
-
-def commit() -> str:
-    try:
-        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def figure(results: dict, names: tuple[str, ...], to: Path) -> None:

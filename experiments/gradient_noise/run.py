@@ -8,7 +8,6 @@ import argparse
 import functools
 import json
 import math
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,8 @@ from rich.table import Table
 
 import brainsim as bs
 from brainsim._demo._data import LETTERS, load, rebin
+
+from .._provenance import commit
 
 HERE = Path(__file__).parent
 GAMMA, PASSED, CLIP, BATCH = 0.55, 0.9, 1.0, 32
@@ -149,13 +150,6 @@ def train(start: Callable, scores: Callable, x: Array, y: Array, how: dict, seed
         "loss": np.asarray(losses).tolist(),
         "cpu_s": time.process_time() - began,
     }
-
-
-def commit() -> str:
-    try:
-        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def digits(path: Path, n: int) -> tuple[Array, Array]:

@@ -6,7 +6,6 @@
 
 import argparse
 import json
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from rich.table import Table
 
 import brainsim as bs
 from brainsim import train
+
+from .._provenance import commit
 
 HERE = Path(__file__).parent
 TRUE = {"c_m": 1.0, "g_na": 120.0, "g_k": 36.0, "g_l": 0.3, "e_na": 50.0, "e_k": -77.0, "e_l": -54.387}
@@ -131,11 +132,6 @@ def figure(path: Path, found: dict[str, np.ndarray], bound: np.ndarray, data, fi
     right.set(xlabel="time (ms)", ylabel="v (mV)")
     right.legend(frameon=False, fontsize="x-small")
     fig.savefig(path, dpi=80)
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:

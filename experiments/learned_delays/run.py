@@ -8,7 +8,6 @@ without it the recordings are the bundled Braille events alone.
 import argparse
 import dataclasses
 import json
-import subprocess
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from rich.table import Table
 
 import brainsim as bs
 
+from .._provenance import commit
 from .classify import KINDS, Settings, read, train
 from .data import Recordings, braille, spoken_digits
 from .identify import Found, identify, summary
@@ -45,13 +45,6 @@ def run_kind(kind: str, parts: tuple[Recordings, Recordings], seed: int, c: Sett
         "loss": trained.losses[-1],
         "cpu_s": time.process_time() - began,
     }
-
-
-def commit() -> str:
-    try:
-        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def accuracies(runs: list[dict], kind: str) -> np.ndarray:

@@ -6,7 +6,6 @@ starts and for all cells side by side, is compared with CMA-ES, cell by cell and
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from rich.table import Table
 import brainsim as bs
 from brainsim import train
 
+from .._provenance import commit
 from .models import MODELS
 
 HERE = Path(__file__).parent
@@ -210,11 +210,6 @@ def compared(build, data: Recordings, steps: int, starts: int, seed: int) -> dic
         "gradient": {"cells": gradient, "seconds_to_level": first_below(seconds / n, curve, level)},
         "cma_es": {"cells": evolution, "seconds_to_level": first_below(grid, mean, level)},
     }
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=HERE)
-    return done.stdout.strip() or "unknown"
 
 
 def figure(path: Path, results: dict) -> None:

@@ -6,7 +6,6 @@ and `figure.png` beside this file.
 
 import argparse
 import json
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 import brainsim as bs
+
+from .._provenance import commit
 
 HERE = Path(__file__).parent
 BUNDLED = Path(bs.__file__).parent / "_demo" / "braille_events.npz"
@@ -153,13 +154,6 @@ def cosines(data, keeps: list[float], seeds: int) -> list[dict]:
             x, y = jnp.asarray(data[0][chosen]), jnp.asarray(data[1][chosen])
             rows.append({"keep": keep, "seed": seed, "cosine": float(both(net, parameters(net, seed), x, y))})
     return rows
-
-
-def commit() -> str:
-    try:
-        return subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=HERE, text=True).strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def mean_of(rows: list[dict], key: str, **where) -> float:
