@@ -68,7 +68,7 @@ def network(per_unit: bool, factor: float = FACTOR) -> bs.Network:
 
 
 def synchrony(s: jax.Array) -> jax.Array:
-    """Golomb's chi of the spikes (trials, steps, n) in bins: root of the variance of the mean over the mean variance."""
+    """Golomb's chi of the binned spikes (trials, steps, n): root of (variance of the mean / mean of the variances)."""
     bins = round(BIN / DT)
     counts = s.reshape(s.shape[0], -1, bins, s.shape[-1]).sum(2)
     return jnp.sqrt(jnp.mean(jnp.var(jnp.mean(counts, -1), 1)) / jnp.mean(jnp.var(counts, 1)))
