@@ -358,7 +358,7 @@ def figure(path: Path, results: dict) -> None:
     axes[1, 0].set(
         xlabel="target rate of the unit (Hz)", ylabel="rate, held-out noise (Hz)", xscale="log", yscale="log"
     )
-    axes[1, 0].legend(frameon=False)
+    axes[1, 0].legend(frameon=False, markerscale=2.0, loc="upper left")
     axes[1, 1].axhline(SYNCHRONY, color="0.6", linewidth=0.8)
     axes[1, 1].set(ylabel="synchrony, held-out noise", xticks=range(3), xlim=(-0.5, 2.5), ylim=(0, None))
     axes[1, 1].set_xticklabels(METHODS)
