@@ -9,7 +9,7 @@ order:
    (`detach_reset=True`).
 3. Damp it: `bs.Damped(surrogate, 0.3)` lets through a part of the slope, so that paths over many spikes fade.
    In a network driven by noise, choose the factor so that the mean slope is the density of potentials at threshold,
-   which is the derivative of the chance of a spike; a surrogate of 10 mV at steps of 0.25 ms then wants 0.02 to 0.05,
+   which is the derivative of the chance of a spike; a surrogate of 10 mV at steps of 0.25 ms then wants 0.02 to 0.03,
    and its gradients have the direction of finite differences (`experiments/ei_tuning`).
 4. Clip along time: `adjoint=ClippedAdjoint(every=20, max_norm=1.0)`. Beyond the window the direction is kept and the
    size is not: a biased gradient, but a finite one.

@@ -354,9 +354,13 @@ def figure(path: Path, results: dict) -> None:
         axes[1, 1].plot(j + np.linspace(-0.1, 0.1, len(y)), y, "o", color=plot.COLOURS[j])
     y = [x["synchrony"] for x in large["random search"]["held_out"]]
     axes[1, 1].plot(2 + np.linspace(-0.1, 0.1, len(y)), y, "o", color=plot.COLOURS[2])
-    axes[1, 0].plot([1, 40], [1, 40], color="0.6", linewidth=0.8)
+    axes[1, 0].plot([1, 80], [1, 80], color="0.6", linewidth=0.8)
     axes[1, 0].set(
-        xlabel="target rate of the unit (Hz)", ylabel="rate, held-out noise (Hz)", xscale="log", yscale="log"
+        xlabel="target rate of the unit (Hz)",
+        ylabel="rate, held-out noise (Hz)",
+        xscale="log",
+        yscale="log",
+        ylim=(0.07, 500),
     )
     axes[1, 0].legend(frameon=False, markerscale=2.0, loc="upper left")
     axes[1, 1].axhline(SYNCHRONY, color="0.6", linewidth=0.8)
