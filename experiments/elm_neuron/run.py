@@ -57,7 +57,7 @@ def elm(memory: int, tau_m=None):
 def models(quick: bool) -> dict:
     if quick:
         return {"linear": linear, "ELM 10": elm(10)}
-    sizes = {f"ELM {d}": elm(d) for d in (1, 2, 5, 10, 20)}
+    sizes = {"ELM 1": elm(1, np.asarray([12.0])), **{f"ELM {d}": elm(d) for d in (2, 5, 10, 20)}}
     return {"linear": linear, **sizes, "ELM 20, tau_m = 1 ms": elm(20, np.ones(20))}
 
 
