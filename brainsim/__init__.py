@@ -83,6 +83,7 @@ from .io import (
     to_neo as to_neo,
 )
 from .neurons import (
+    ELM as ELM,
     LIF as LIF,
     QIF as QIF,
     AbstractWaveform as AbstractWaveform,

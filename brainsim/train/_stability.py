@@ -8,6 +8,9 @@ order:
 2. Widen the surrogate to the jump of the reset (`Population.surrogate`), or cut the gradient through the reset
    (`detach_reset=True`).
 3. Damp it: `bs.Damped(surrogate, 0.3)` lets through a part of the slope, so that paths over many spikes fade.
+   In a network driven by noise, choose the factor so that the mean slope is the density of potentials at threshold,
+   which is the derivative of the chance of a spike; a surrogate of 10 mV at steps of 0.25 ms then wants 0.02 to 0.03,
+   and its gradients have the direction of finite differences (`experiments/ei_tuning`).
 4. Clip along time: `adjoint=ClippedAdjoint(every=20, max_norm=1.0)`. Beyond the window the direction is kept and the
    size is not: a biased gradient, but a finite one.
 5. Ask for less: a loss in short windows, from the state of the run before.
