@@ -124,9 +124,9 @@ def figure(results: dict, names: tuple[str, ...], to: Path) -> None:
     plt.savefig(to, dpi=120)
 
 
-def show(results: dict, console: Console) -> None:
+def show(results: dict, which: list[int], console: Console) -> None:
     table = Table("fold", "chosen", "ensemble", "single networks", "ridge", "wall (s)", "CPU (s)")
-    for i, f in enumerate(results["folds"]):
+    for i, f in zip(which, results["folds"]):
         singles = f"{np.mean(f['members']):.1%} ± {np.std(f['members']):.1%}"
         seconds = f"{f['wall_s']:.0f}", f"{f['cpu_s']:.0f}"
         table.add_row(str(i), f["chosen"], f"{f['accuracy']:.1%}", singles, f"{f['ridge']:.1%}", *seconds)
@@ -154,7 +154,8 @@ def main() -> None:
         variants, members = {name: dataclasses.replace(c, **small) for name, c in VARIANTS.items()}, 2
     fold, made = folds(data.y, FOLDS, SEED), []
     only = 0 if args.quick else args.fold
-    for k in range(FOLDS) if only is None else [only]:
+    which = list(range(FOLDS)) if only is None else [only]
+    for k in which:
         halves = part(data, fold != k), part(data, fold == k)
         made.append(one_fold(*halves, members, variants, 100 * k) | {"ridge": ridge(*halves, bins=16).accuracy})
         console.print(f"fold {k}: {made[-1]['accuracy']:.1%}, {made[-1]['wall_s']:.0f} s")
@@ -181,7 +182,7 @@ def main() -> None:
             "chance": float(np.max(np.bincount(data.y)) / len(data.y)),
         },
     }
-    show(results, console)
+    show(results, which, console)
     out = args.out or (None if only is not None else HERE / "results.json")
     if out is not None:
         out.write_text(json.dumps(results, indent=1) + "\n")
