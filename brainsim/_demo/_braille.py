@@ -8,7 +8,7 @@ constants are trained by gradient descent through the spikes (surrogate gradient
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -98,13 +98,12 @@ def with_parameters(net: bs.Network, p: dict[str, Any]) -> bs.Network:
     return eqx.tree_at(places, net, [*p["weights"].values(), jnp.exp(p["log_tau_m"]), jnp.exp(p["log_tau_syn"])])
 
 
-def delayed(x: jax.Array, c: Settings) -> jax.Array:
-    """The events on all lines, (steps, 12 lines per delay).
+def delayed(x: jax.Array, late: Sequence[int]) -> jax.Array:
+    """The events `x` (steps, 12) on all lines, those of each delay `late` steps later: (steps, 12 lines per delay).
 
     The same as one `Projection(..., delay=d)` per delay, but as the sensors only play what was recorded, delaying the
     recording once is cheaper than a ring of arrivals in every step.
     """
-    late = [round(d / c.dt) for d in c.delays]
     return jnp.concatenate([jnp.pad(x, ((k, 0), (0, 0)))[: len(x)] for k in late], axis=1)
 
 
@@ -115,7 +114,7 @@ def simulate(net: bs.Network, x: jax.Array, c: Settings, saveat: tuple = ()) -> 
         t1=c.steps * c.dt,
         dt=c.dt,
         key=jax.random.key(0),  # nothing in this network is random
-        inputs={"sensors": delayed(x, c)},
+        inputs={"sensors": delayed(x, [round(d / c.dt) for d in c.delays])},
         saveat=[bs.Trace(target="letters.v"), *saveat],
         adjoint=bs.DirectAdjoint(),  # a short run: keep every step, recompute nothing
     )
@@ -127,12 +126,13 @@ def scores(net: bs.Network, x: jax.Array, c: Settings) -> tuple[jax.Array, jax.A
     return jnp.mean(sol["letters.v"], axis=0), sol.rates["cells"]
 
 
-def augment(x: jax.Array, key: jax.Array, c: Settings) -> jax.Array:
-    """One training sample with events left out at random and shifted in time."""
-    share, drop, shift = jax.random.split(key, 3)
-    keep = 1.0 - 2.0 * c.drop * jax.random.uniform(share)
-    kept = jnp.where(jax.random.bernoulli(drop, keep, x.shape), x, 0.0)
-    return jnp.roll(kept, jax.random.randint(shift, (), -c.roll, c.roll + 1), axis=0)
+def augment(x: jax.Array, key: jax.Array, *, drop: float, roll: int) -> jax.Array:
+    """One training sample with events left out at random, a share of up to twice `drop`, and shifted in time by up to
+    `roll` steps."""
+    share, dropped, shift = jax.random.split(key, 3)
+    keep = 1.0 - 2.0 * drop * jax.random.uniform(share)
+    kept = jnp.where(jax.random.bernoulli(dropped, keep, x.shape), x, 0.0)
+    return jnp.roll(kept, jax.random.randint(shift, (), -roll, roll + 1), axis=0)
 
 
 class Epoch(NamedTuple):
@@ -178,7 +178,7 @@ def train(data: Letters, c: Settings, report: Callable[[Epoch], None] = lambda e
     @jax.jit
     def update(p, state, chosen, key):
         mute, *keys = jax.random.split(key, len(chosen) + 1)
-        samples = jax.vmap(lambda x, key: augment(x, key, c))(x[chosen], jnp.stack(keys))
+        samples = jax.vmap(lambda x, key: augment(x, key, drop=c.drop, roll=c.roll))(x[chosen], jnp.stack(keys))
         heard = jax.random.bernoulli(mute, 1.0 - c.mute, (c.neurons,)).astype(x.dtype)
         (value, aux), gradient = jax.value_and_grad(loss, has_aux=True)(p, samples, y[chosen], heard)
         change, state = optimiser.update(gradient, state, p)

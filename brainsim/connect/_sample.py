@@ -1,5 +1,6 @@
 """Exact random subsets and graphs in vectorised NumPy, in blocks that stay in cache; nothing loops over rows."""
 
+import contextlib
 import mmap
 from collections.abc import Iterator
 
@@ -120,7 +121,7 @@ def rows_of_codes(
 ) -> tuple[np.ndarray, jax.Array]:
     """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i]).
 
-    `expected` pairs, on average, are made room for: large graphs are never in memory twice.
+    `expected` pairs, on average, are made room for, so that the indices are never in memory twice.
     """
     counts = np.zeros(n_pre, np.int64)
     indices, size = _room(int(expected + 6.0 * np.sqrt(expected)) + 16), 0
@@ -151,5 +152,6 @@ def _room(n: int) -> np.ndarray:
     if 4 * n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.empty(n, np.int32)
     memory = mmap.mmap(-1, 4 * n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    memory.madvise(mmap.MADV_HUGEPAGE)
+    with contextlib.suppress(OSError):  # a kernel built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.int32)

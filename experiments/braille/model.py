@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 import brainsim as bs
+from brainsim._demo._braille import augment, delayed
 from brainsim._demo._data import BIN_MS, LETTERS, Letters, rebin
 from brainsim.base import float_dtype
 
@@ -105,13 +106,12 @@ def scores(net: bs.Network, p: dict[str, Array], x: Float[Array, "steps sensor"]
     windows = c.readout == "windows"
     own = {name: v for name, v in p.items() if not (windows and name == "output.weight")}
     net = bs.train.with_parameters(net, {name: jnp.exp(v) if "tau" in name else v for name, v in own.items()})
-    late = [round(d / c.dt) for d in DELAYS]
     sol = bs.simulate(
         net,
         t1=c.steps * c.dt,
         dt=c.dt,
         key=jax.random.key(0),  # nothing in this network is random
-        inputs={"sensors": jnp.concatenate([jnp.pad(x, ((k, 0), (0, 0)))[: c.steps] for k in late], axis=1)},
+        inputs={"sensors": delayed(x, [round(d / c.dt) for d in DELAYS])},
         saveat=[bs.Events("cells") if windows else bs.Trace("letters.v")],
         adjoint=bs.DirectAdjoint(),  # a short run: keep every step, compute none again
     )
@@ -121,15 +121,6 @@ def scores(net: bs.Network, p: dict[str, Array], x: Float[Array, "steps sensor"]
         return GAIN * jnp.einsum("wn,nwk->k", counts, weights), sol.rates["cells"]
     over_time = {"mean": jnp.mean, "max": jnp.max}[c.readout]
     return over_time(sol["letters.v"], axis=0), sol.rates["cells"]
-
-
-def augment(x: Float[Array, "steps sensor"], key: Array, c: Settings) -> Float[Array, "steps sensor"]:
-    """A training sample with events left out at random and shifted in time."""
-    share, drop, shift = jax.random.split(key, 3)
-    keep = 1.0 - 2.0 * c.drop * jax.random.uniform(share)
-    kept = jnp.where(jax.random.bernoulli(drop, keep, x.shape), x, 0.0)
-    most = round(c.shift / c.dt)
-    return jnp.roll(kept, jax.random.randint(shift, (), -most, most + 1), axis=0)
 
 
 @functools.cache
@@ -149,7 +140,7 @@ def compiled(c: Settings, batches: int):
     @jax.jit
     def update(p, state, x, y, key):
         mute, *keys = jax.random.split(key, len(y) + 1)
-        x = jax.vmap(lambda x, key: augment(x, key, c))(x, jnp.stack(keys))
+        x = jax.vmap(lambda x, key: augment(x, key, drop=c.drop, roll=round(c.shift / c.dt)))(x, jnp.stack(keys))
         heard = jax.random.bernoulli(mute, 1.0 - c.mute, (c.cells,)).astype(x.dtype)
         (value, rate), gradient = jax.value_and_grad(loss, has_aux=True)(p, x, y, heard)
         change, state = optimiser.update(gradient, state, p)

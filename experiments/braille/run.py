@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one small fold, under two minutes, and no claim")
     parser.add_argument("--out", type=Path, default=None, help="where to write the results (JSON)")
-    parser.add_argument("--fold", type=int, default=None, help="only this fold, to see what it takes")
+    parser.add_argument("--fold", type=int, choices=range(FOLDS), help="only this fold, to see what it takes")
     args = parser.parse_args()
     console, (data, names) = Console(), recordings()
     variants, members = VARIANTS, MEMBERS
@@ -166,7 +166,7 @@ def main() -> None:
         "quick": args.quick,
         "seed": SEED,
         "trial_epochs": TRIAL_EPOCHS,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "settings": {name: dataclasses.asdict(c) for name, c in variants.items()},
         "folds": made,
         "ablation": {

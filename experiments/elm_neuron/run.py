@@ -190,6 +190,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="elm_weights.npz, the released weights; README.md says from where")
     parser.add_argument("--out", type=Path, help="where to write the results (default of the full run: beside run.py)")
     options = parser.parse_args()
+    if options.data is not None and not options.data.exists():
+        parser.error(f"{options.data} does not exist; expected elm_weights.npz. README.md says where it comes from.")
     quick, at = options.quick, commit()
     seeds, updates = (1, 400) if quick else (3, 1000)
     learn, held_out = (recordings(k, n, 3000) for k, n in enumerate((15, 5) if quick else (80, 20)))

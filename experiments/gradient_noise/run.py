@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import brainsim as bs
+from brainsim._demo._braille import delayed
 from brainsim._demo._data import LETTERS, load, rebin
 
 from .._provenance import commit
@@ -84,13 +85,12 @@ def spiking_start(gain: float, key: Array) -> dict[str, Array]:
 def read_letter(p: dict[str, Array], x: Float[Array, "steps sensor"]) -> Float[Array, "letter"]:
     """Scores from the events of the last layer."""
     net = bs.train.with_parameters(spiking(), {k: v for k, v in p.items() if k != "readout"})
-    given = jnp.concatenate([jnp.pad(x, ((k, 0), (0, 0)))[: len(x)] for k in LINES], axis=1)
     sol = bs.simulate(
         net,
         t1=len(x) * DT,
         dt=DT,
         key=jax.random.key(0),
-        inputs={"L0": given},
+        inputs={"L0": delayed(x, LINES)},
         saveat=[bs.Events(f"L{DEPTH}")],
         adjoint=bs.DirectAdjoint(),
     )
@@ -154,6 +154,8 @@ def train(start: Callable, scores: Callable, x: Array, y: Array, how: dict, seed
 
 def digits(path: Path, n: int) -> tuple[Array, Array]:
     """The first `n` training digits, averaged over squares of two by two pixels: (n, 196) in 0..1."""
+    if not path.exists():
+        raise SystemExit(f"{path} does not exist; expected the arrays of MNIST. README.md says where they come from.")
     with np.load(path) as z:
         missing = {"x_train", "y_train"} - set(z.files)
         if missing:

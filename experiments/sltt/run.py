@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import brainsim as bs
+from brainsim._demo._braille import delayed
 
 from .._provenance import commit
 
@@ -65,7 +66,7 @@ def parameters(net: bs.Network, seed: int) -> dict[str, jax.Array]:
 
 def scores(net: bs.Network, p: dict, x: jax.Array, adjoint: bs.AbstractAdjoint) -> jax.Array:
     """Score of every letter for one recording (T, 12)."""
-    given = {"S": jnp.concatenate([jnp.pad(x, ((k, 0), (0, 0)))[: len(x)] for k in LINES], axis=1)}
+    given = {"S": delayed(x, LINES)}
     net = eqx.tree_at(lambda net: [net.edges[k].weight for k in ("SA", "AB")], net, [p["SA"], p["AB"]])
     sol = bs.simulate(
         net, t1=len(x) * DT, dt=DT, key=jax.random.key(0), inputs=given, saveat=[bs.Events("B")], adjoint=adjoint
