@@ -14,6 +14,7 @@ from ._ops import (
     collect as collect,
     deposit as deposit,
     deposit_all as deposit_all,
+    place as place,
     propagate as propagate,
     tally as tally,
 )

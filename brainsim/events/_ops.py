@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
 from ._formats import CSR, AbstractTopology, Dense, FixedFanin, FixedFanout
-from ._primitives import DRAWN, append_p, collect_p, scatter_p, tally_p
+from ._primitives import DRAWN, append_p, collect_p, place_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
 
@@ -100,12 +100,18 @@ def collect(
     One operation, because reading and then clearing a row of a carried inbox makes XLA copy the whole ring every step.
     Returns the arrivals (n_post,) and the inbox (D, n_post); differentiable in `inbox`.
     """
-    inbox = jnp.asarray(inbox)
-    _floating("collect: inbox", inbox)
-    if inbox.ndim != 2 or inbox.shape[0] < 1:
-        raise ValueError(f"collect: inbox has shape {inbox.shape}; expected (depth >= 1, n_post).")
-    row, inbox = collect_p.bind(inbox, _slot("collect", slot))
+    row, inbox = collect_p.bind(_ring("collect", inbox), _slot("collect", slot))
     return row, inbox
+
+
+def place(
+    inbox: Float[Array, "depth n_post"], row: Float[Array, " n_post"], slot: Int[Array, ""] | int = 0
+) -> Float[Array, "depth n_post"]:
+    """Put `row` where `collect` takes it from: row `slot` mod D of the inbox is replaced. Transpose of `collect`."""
+    inbox, row = _ring("place", inbox), jnp.asarray(row)
+    _shaped("place", "row", row, inbox.shape[1:])
+    _typed("place", "row", row, inbox.dtype)
+    return place_p.bind(inbox, row, _slot("place", slot))
 
 
 def append(
@@ -284,6 +290,14 @@ def _floating(what: str, x: jax.Array) -> None:
 def _typed(owner: str, name: str, x: jax.Array, dtype: Any) -> None:
     if x.dtype != dtype:
         raise TypeError(f"{owner}: {name} has dtype {x.dtype}; expected {dtype}. Convert with .astype('{dtype}').")
+
+
+def _ring(owner: str, inbox: Any) -> Array:
+    inbox = jnp.asarray(inbox)
+    _floating(f"{owner}: inbox", inbox)
+    if inbox.ndim != 2 or inbox.shape[0] < 1:
+        raise ValueError(f"{owner}: inbox has shape {inbox.shape}; expected (depth >= 1, n_post).")
+    return inbox
 
 
 def _shaped(owner: str, name: str, x: jax.Array, *shapes: tuple[int, ...]) -> None:

@@ -1,4 +1,5 @@
-"""Three primitives, each the transpose of the others, and `collect`, `append`, `tally`, `bits` and `normals`.
+"""Three primitives, each the transpose of the others; `collect` and `place`, each that of the other; and `append`,
+`tally`, `bits` and `normals`.
 
 Only this file and its neighbours in `fusion` speak to JAX's internals.
 
@@ -41,6 +42,7 @@ DRAWN = Family(*(Primitive(f"brainsim_drawn_{name}") for name in Family._fields)
 scatter_p, gather_p, outer_p = STORED
 collect_p = Primitive("brainsim_collect")
 collect_p.multiple_results = True
+place_p = Primitive("brainsim_place")
 append_p = Primitive("brainsim_append")
 append_p.multiple_results = True
 tally_p = Primitive("brainsim_tally")
@@ -118,6 +120,12 @@ def _(inbox, slot):
     return ShapedArray((*inbox.shape[:-2], inbox.shape[-1]), inbox.dtype), ShapedArray(inbox.shape, inbox.dtype)
 
 
+@place_p.def_abstract_eval
+def _(inbox, row, slot):
+    del row, slot
+    return ShapedArray(inbox.shape, inbox.dtype)
+
+
 @append_p.def_abstract_eval
 def _(buffer, count, value, words):
     del value, words
@@ -191,11 +199,17 @@ def _collect_jvp(primals, tangents):
     return collect_p.bind(inbox, slot), collect_p.bind(tangents[0], slot)
 
 
+def _place_jvp(primals, tangents):
+    *_, slot = primals
+    return place_p.bind(*primals), place_p.bind(*map(ad.instantiate_zeros, tangents[:2]), slot)
+
+
 def _append_jvp(primals, tangents):
     raise TypeError("compact spike recording is not differentiable; record Events(...) instead")
 
 
 ad.primitive_jvps[collect_p] = _collect_jvp
+ad.primitive_jvps[place_p] = _place_jvp
 ad.primitive_jvps[append_p] = _append_jvp
 
 
@@ -255,10 +269,16 @@ def _collect_transpose(cts, inbox, slot):
     if all(_is_zero(ct) for ct in cts) or not ad.is_undefined_primal(inbox):
         return [None, None]
     row, ring = (ad.instantiate_zeros(ct) for ct in cts)
-    return [_pure.put(ring, row, slot), None]
+    return [place_p.bind(ring, row, slot), None]
+
+
+def _place_transpose(ct, inbox, row, slot):
+    cts = collect_p.bind(ct, slot) if not _is_zero(ct) else (None, None)
+    return [x if ad.is_undefined_primal(of) else None for x, of in zip(reversed(cts), (inbox, row))] + [None]
 
 
 ad.primitive_transposes[collect_p] = _collect_transpose
+ad.primitive_transposes[place_p] = _place_transpose
 
 
 # --- batching ---------------------------------------------------------------------------------------------------------
@@ -298,6 +318,11 @@ def _collect_batch(operands, dims):
     return collect_p.bind(_fill(inbox, size), slot), (0, 0)
 
 
+def _place_batch(operands, dims):
+    (inbox, row, slot), size = _to_front(operands, dims)
+    return place_p.bind(_fill(inbox, size), _fill(row, size), slot), 0
+
+
 def _append_batch(operands, dims):
     (buffer, count, *rest), size = _to_front(operands, dims)
     return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
@@ -319,6 +344,7 @@ def _noise_batch(primitive, operands, dims, *, rank, **params):
 batching.primitive_batchers[bits_p] = partial(_noise_batch, bits_p)
 batching.primitive_batchers[normals_p] = partial(_noise_batch, normals_p)
 batching.primitive_batchers[collect_p] = _collect_batch
+batching.primitive_batchers[place_p] = _place_batch
 batching.primitive_batchers[tally_p] = _tally_batch
 batching.primitive_batchers[append_p] = _append_batch
 
@@ -394,6 +420,8 @@ _register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
 _register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
 _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
+place_p.def_impl(lambda *operands: _jitted(place_p)(*operands))
+mlir.register_lowering(place_p, mlir.lower_fun(_pure.place, multiple_results=False))
 _register(append_p, "append", _pure.append, alias={0: 0, 1: 1})
 _register(tally_p, "tally", _pure.tally, attributes=lambda rank: {})
 _register(bits_p, "bits", _pure.bits, attributes=lambda n, rank: {})

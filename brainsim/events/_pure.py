@@ -137,7 +137,7 @@ def collect(inbox, slot):
     return _each(slot.ndim, one)(inbox, slot)
 
 
-def put(inbox, row, slot):
+def place(inbox, row, slot):
     """The ring with row `slot` replaced: the transpose of `collect`."""
 
     def one(inbox, row, slot):

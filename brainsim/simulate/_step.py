@@ -11,6 +11,7 @@ from jaxtyping import Array, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, Parts, State, View, ring_slot
+from ..events import collect, place
 from ..solvers import Update, update
 from ._checks import checked_inputs, checked_solvers
 
@@ -37,7 +38,9 @@ def probe(ring: Array, change: Array, slot: Array) -> Array:
 
 @probe.defjvp
 def _(primals, tangents):
-    return probe(*primals), tangents[0].at[primals[2]].add(tangents[1], mode="promise_in_bounds")
+    slot = primals[2]
+    row, others = collect(tangents[0], slot)
+    return probe(*primals), place(others, row + tangents[1], slot)
 
 
 def step_core(

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "brainsim/batch.h"
+#include "brainsim/gather.h"
 #include "brainsim/handler.h"
 #include "brainsim/random.h"
 #include "brainsim/scatter.h"
@@ -27,7 +28,10 @@ enum Op : int64_t {
   kFold = 5,
   kBits = 6,
   kNormals = 7,
-  kCopy = 8
+  kCopy = 8,
+  kGather = 9,
+  kCollect = 10,
+  kPlace = 11
 };
 
 struct Instruction {
@@ -152,13 +156,12 @@ void units(const Instruction& does, Element& e, Team& team) {
   *e.at<int32_t>(c[2]) = any;
 }
 
-// cells: base, value, weight, words, slot, delay, indptr, indices.
-// numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one weight, depth, post
-// units, synapses, whether there are words, delays, values (else every row with a word has the value 1), units.
-template <typename T>
-void scatter_step(const Instruction& does, Element& e, Team& team) {
+// The connectivity of a scatter or gather. cells: base or what is gathered, value or c, weight, words or mask, slot,
+// delay, indptr, indices. numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one
+// weight, depth, post units, synapses, whether there are words or a mask, delays, values (else every row with a word
+// has the value 1), units.
+Graph graph_of(const Instruction& does, const Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
-  const int64_t n_pre = x[1], first = x[3];
   Graph graph;
   graph.fanout = x[2];
   graph.indptr = graph.fanout >= 0 ? nullptr : e.at<int32_t>(c[6]);
@@ -168,8 +171,15 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
   graph.depth = x[6];
   graph.slot = ring_row(*e.at<int32_t>(c[4]), x[6]);
   graph.n_post = static_cast<uint32_t>(x[7]);
+  return graph;
+}
+
+template <typename T>
+void scatter_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const int64_t n_pre = x[1], first = x[3];
   const T* value = x[11] ? e.at<T>(c[1]) + first : nullptr;
-  const Scatter<T> one{e.at<T>(c[0]), value, {value, nullptr, first}, e.at<T>(c[2]), graph};
+  const Scatter<T> one{e.at<T>(c[0]), value, {value, nullptr, first}, e.at<T>(c[2]), graph_of(does, e)};
   e.rows.clear();
   if (x[9]) {
     const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12]);
@@ -181,6 +191,18 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
     list_rows(one, n_pre, e.rows);
   }
   scatter_one(team, one, e.rows, x[5] != 0, x[4] != 0);
+}
+
+template <typename T>
+void gather_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const int64_t n_pre = x[1], first = x[3];
+  T* out = e.at<T>(c[0]);
+  std::fill(out, out + first, T(0));
+  std::fill(out + first + n_pre, out + x[12], T(0));
+  const bool* wanted = x[9] ? e.at<bool>(c[3]) + first : nullptr;
+  gather(team, std::vector<Gather<T>>{{out + first, e.at<T>(c[1]), e.at<T>(c[2]), wanted, graph_of(does, e)}}, n_pre,
+         x[5] != 0);
 }
 
 // cells: list, length, value, words. numbers: bytes of a float, room, units, whether there are words.
@@ -252,14 +274,29 @@ void step(const Tape& tape, Element& e, Team& team) {
       case kCopy:  // cells: to, from; numbers: bytes
         std::memcpy(e.cell[c[0]], e.cell[c[1]], does.numbers[0]);
         break;
+      case kGather:
+        wide ? gather_step<double>(does, e, team) : gather_step<float>(does, e, team);
+        break;
+      case kCollect: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row, clear?
+        const int64_t bytes = does.numbers[2];
+        char* row = e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes;
+        std::memcpy(e.cell[c[1]], row, bytes);
+        if (does.numbers[3]) std::memset(row, 0, bytes);
+        break;
+      }
+      case kPlace: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
+        const int64_t bytes = does.numbers[2];
+        std::memcpy(e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes, e.cell[c[1]], bytes);
+        break;
+      }
     }
   }
 }
 
-// args: constants, carried arrays, rows in. rets: carried arrays, in place, rows out. `work`: units and synapses a
-// step.
+// args: constants, carried arrays, rows in. rets: carried arrays, in place, rows out. `reverse`: from the last row to
+// the first. `work`: units and synapses a step.
 ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets, ffi::Span<const int64_t> code,
-                int64_t length, int64_t rank, int64_t work) {
+                int64_t length, int64_t reverse, int64_t rank, int64_t work) {
   Tape tape;
   if (!tape.read(code)) {
     return ffi::Error(ffi::ErrorCode::kFailedPrecondition,
@@ -284,10 +321,11 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
       if (from.at(b) != to.at(b)) std::memcpy(to.at(b), from.at(b), to.bytes());
       e.cell.push_back(to.at(b));
     }
-    std::vector<int64_t> row;  // bytes of a row of what changes from step to step
+    std::vector<int64_t> row;  // bytes from a row to the next of what changes from step to step
     auto rows = [&](const Operand& x) {
-      e.cell.push_back(x.at(b));
-      row.push_back(x.bytes() / std::max<int64_t>(length, 1));
+      const int64_t bytes = x.bytes() / std::max<int64_t>(length, 1);
+      e.cell.push_back(x.at(b) + (reverse ? std::max<int64_t>(length - 1, 0) * bytes : 0));
+      row.push_back(reverse ? -bytes : bytes);
     };
     for (int64_t k = 0; k < tape.n_xs; ++k) rows(in[tape.n_consts + tape.n_carry + k]);
     for (int64_t k = 0; k < tape.n_ys; ++k) rows(out[tape.n_carry + k]);
@@ -330,5 +368,6 @@ BRAINSIM_HANDLER(brainsim_scan, brainsim::scan,
                      .RemainingRets()
                      .Attr<xla::ffi::Span<const int64_t>>("tape")
                      .Attr<int64_t>("length")
+                     .Attr<int64_t>("reverse")
                      .Attr<int64_t>("rank")
                      .Attr<int64_t>("work"));

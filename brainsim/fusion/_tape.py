@@ -1,0 +1,537 @@
+"""A step of a scan as a tape: kernels, and arithmetic between them, in an order they can run in.
+
+Every value of the body gets a cell, which is a pointer. What is changed is changed where it lies: a value of a jaxpr
+never changes, so one whose last reader overwrites it gives its memory away; otherwise it is copied.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import ClosedJaxpr, Literal, Var
+from jax.interpreters import partial_eval as pe
+
+from ..events import _ffi
+from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
+from ._fused import fused_p, why_not
+from ._loop import Loop, compile_loop, compile_text, refusal as loop_refusal, scalar_code
+from ._rules import INLINED
+from ._writer import Unsupported
+
+
+class Body(NamedTuple):
+    """One step: `jaxpr(constants, carry, rows) -> (carry, rows)`."""
+
+    jaxpr: ClosedJaxpr
+    n_consts: int
+    n_carry: int
+
+    # by identity: a jaxpr is made once per trace
+    def __hash__(self) -> int:
+        return hash((id(self.jaxpr), self.n_consts, self.n_carry))
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (isinstance(other, Body) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
+
+
+KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p)
+
+
+def is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def calls_kernels(jaxpr: Any) -> bool:
+    """Whether a body has something that a tape is good for."""
+    return any(e.primitive in KERNELS or ((inner := _inner(e)) and calls_kernels(inner.jaxpr)) for e in jaxpr.eqns)
+
+
+def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> tuple[Body, list[int], list[int]]:
+    """The body of `jaxpr(constants, carry, rows) -> (carry, rows)` without what nothing depends on.
+
+    And, as places among the operands, those of `closed` first: where the parts of the carry are that it leaves alone
+    (-1 for the others), and the operands of the body.
+    """
+    jaxpr = _inlined(closed.jaxpr)
+    invars, n_consts = [*jaxpr.constvars, *jaxpr.invars], n_consts + len(jaxpr.constvars)
+    carry = range(n_consts, n_consts + n_carry)
+    kept = [i if jaxpr.outvars[k] is invars[i] else -1 for k, i in enumerate(carry)]
+    still, moving = [i for i in carry if i in kept], [i for i in carry if i not in kept]
+    order = [*range(n_consts), *still, *moving, *range(n_consts + n_carry, len(invars))]
+    outvars = [v for k, v in enumerate(jaxpr.outvars) if k >= n_carry or kept[k] < 0]
+    counts = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-2] for e in jaxpr.eqns if _spiking(e)}
+    eqns = [_forward(eqn, counts) for eqn in jaxpr.eqns]
+    info, invars = jaxpr.debug_info.with_unknown_names(), [invars[i] for i in order]
+    jaxpr = jaxpr.replace(constvars=[], invars=invars, outvars=outvars, eqns=eqns, debug_info=info)
+    first = n_consts + len(still)
+    carried = [first <= k < first + len(moving) for k in range(len(order))]
+    jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(outvars), carried)
+    places = [i for i, u in zip(order, used, strict=True) if u]
+    return Body(ClosedJaxpr(jaxpr, []), sum(used[:first]), len(moving)), kept, places
+
+
+def _inner(eqn: Any) -> ClosedJaxpr | None:
+    """What an equation calls, where that can be written in its place."""
+    inner = eqn.params.get(INLINED.get(eqn.primitive.name, ""))
+    inner = ClosedJaxpr(inner, []) if inner is not None and not hasattr(inner, "consts") else inner
+    return inner if inner is not None and not inner.consts and not inner.jaxpr.constvars else None
+
+
+def _inlined(jaxpr: Any) -> Any:
+    """The same without calls."""
+    eqns = []
+
+    def write(jaxpr: Any, known: dict[Any, Any]) -> list[Any]:
+        def read(v: Any) -> Any:
+            return v if isinstance(v, Literal) else known.get(v, v)
+
+        for eqn in jaxpr.eqns:
+            ins = [read(v) for v in eqn.invars]
+            if inner := _inner(eqn):
+                outs = write(inner.jaxpr, dict(zip(inner.jaxpr.invars, ins, strict=True)))
+            else:  # a jaxpr may be called twice: its variables are new each time
+                outs = [Var(v.aval) for v in eqn.outvars]
+                eqns.append(eqn.replace(invars=ins, outvars=outs))
+            known.update(zip(eqn.outvars, outs, strict=True))
+        return [read(v) for v in jaxpr.outvars]
+
+    outvars = write(jaxpr, {})
+    return jaxpr.replace(eqns=eqns, outvars=outvars, debug_info=jaxpr.debug_info.with_unknown_names())
+
+
+_VALUE = -4  # place of the event value among the outputs of a fused program without rings
+
+
+def _forward(eqn: Any, counts: dict[Any, Any]) -> Any:
+    """The equation without the support of events, which only a derivative reads, so that what computes it is left out;
+    and for the sum of spikes, of which `counts` has the number, that number."""
+    if eqn.primitive is scatter_p:
+        base, value, weight, _, *rest = eqn.invars
+        return eqn.replace(invars=[base, value, weight, value, *rest])
+    if eqn.primitive is lax.reduce_sum_p and not isinstance(eqn.invars[0], Literal) and eqn.invars[0] in counts:
+        params = dict(new_dtype=eqn.outvars[0].aval.dtype, weak_type=False, sharding=None)
+        count = counts[eqn.invars[0]]
+        return eqn.replace(primitive=lax.convert_element_type_p, invars=[count], params=params)
+    return eqn
+
+
+class Tape(NamedTuple):
+    """What `ops/cpu/scan.cc` plays, less the numbers of the compiled kernels: those of instruction i come from
+    `kernels[i]`, which compiles one."""
+
+    head: list[int]
+    instructions: list[tuple[int, list[int], list[int]]]  # operation, cells, numbers
+    kernels: dict[int, Callable[[], tuple[int, int]]]
+    work: int  # units and synapses of a step, about
+
+    def compiled(self) -> list[int]:
+        """The whole tape; its kernels are compiled and made known."""
+        code = list(self.head)
+        for i, (operation, cells, numbers) in enumerate(self.instructions):
+            if i in self.kernels:
+                number, address = self.kernels[i]()
+                _ffi.register_fused(number, address)
+                numbers = [number, *numbers]
+            code += [operation, len(cells), len(numbers), *cells, *numbers]
+        return code
+
+
+SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE = range(12)
+_RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
+
+
+@lru_cache(maxsize=256)
+def tape_of(body: Body) -> Tape:
+    """The tape of a body; raises `Unsupported` where there is none."""
+    return _Assembler(body).tape()
+
+
+@lru_cache(maxsize=256)
+def refusal(body: Body) -> str:
+    """Empty where the body can be played, else the reason why not."""
+    try:
+        tape_of(body)
+    except Unsupported as e:
+        return str(e)
+    return ""
+
+
+def _bytes(aval: Any) -> int:
+    return prod(aval.shape) * (8 if is_key(aval) else np.dtype(aval.dtype).itemsize)
+
+
+def _same_memory(eqn: Any) -> bool:
+    """Whether an equation only gives another shape to what it reads."""
+    return eqn.primitive.name in _RENAMED and _bytes(eqn.outvars[0].aval) == _bytes(eqn.invars[0].aval)
+
+
+class Item(NamedTuple):
+    """What is done at once: one kernel (`length` None), or arithmetic on scalars (()) or on arrays of a length."""
+
+    length: tuple[int, ...] | None
+    eqns: list[Any]
+
+
+def _length(eqn: Any) -> tuple[int, ...] | None:
+    """The length of the item that an equation belongs to."""
+    if eqn.primitive in KERNELS or (
+        eqn.primitive.name == "random_fold_in" and str(eqn.outvars[0].aval) == "key<fry>[]"
+    ):
+        return None
+    avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    shapes = {a.shape for a in avals} - {()}
+    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or any(map(is_key, avals)):
+        raise Unsupported(f"the operation '{eqn.primitive.name}' on arrays")
+    return shapes.pop() if shapes else ()
+
+
+def _schedule(jaxpr: Any) -> list[Item]:
+    """The equations in an order they can run in, what can be done at once together."""
+    anywhere = [_same_memory(e) or all(v.aval.size == 0 for v in e.outvars) for e in jaxpr.eqns]
+    left = [(e, "any" if free else _length(e)) for e, free in zip(jaxpr.eqns, anywhere, strict=True)]
+    items: list[Item] = []
+    known = set(jaxpr.invars)
+
+    def take(length):
+        """What is ready, and becomes so by that, of one length."""
+        nonlocal left
+        taken, later = [], []
+        for eqn, of in left:
+            ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
+            if ready and of in (length, "any"):
+                known.update(eqn.outvars)
+                taken.append(eqn)
+            else:
+                later.append((eqn, of))
+        left = later
+        return taken
+
+    while left:
+        lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
+        for length in ((), *lengths, None):
+            if taken := take(length):
+                items += [Item(None, [eqn]) for eqn in taken] if length is None else [Item(length, taken)]
+    return items
+
+
+def _spikes(jaxpr: Any) -> set[Any]:
+    """The event values of units that are 0 or 1 and read by those only who have them as packed words."""
+    values = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
+    for eqn in jaxpr.eqns:
+        at = {scatter_p: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
+        for i, v in enumerate(eqn.invars):
+            if not isinstance(v, Literal) and v in values and not (at and i in at and eqn.invars[at[2]] is values[v]):
+                del values[v]
+    return set(values) - {v for v in jaxpr.outvars if not isinstance(v, Literal)}
+
+
+def _spiking(eqn: Any) -> bool:
+    if eqn.primitive is not fused_p or eqn.params["rank"]:
+        return False
+    inner = eqn.params["program"].jaxpr.jaxpr
+    return _is_truth(inner, inner.outvars[-1])
+
+
+def _is_truth(jaxpr: Any, value: Any) -> bool:
+    """Whether a value of a program is a truth value, 0 or 1, converted."""
+    made = next((e for e in jaxpr.eqns if value in e.outvars), None)
+    if made is None:
+        return False
+    if made.primitive.name in INLINED:
+        inner = made.params[INLINED[made.primitive.name]]
+        inner = getattr(inner, "jaxpr", inner)
+        return _is_truth(inner, inner.outvars[made.outvars.index(value)])
+    return made.primitive.name == "convert_element_type" and made.invars[0].aval.dtype == np.bool_
+
+
+class _Assembler:
+    """Gives every value of a body a cell, and writes the instructions."""
+
+    def __init__(self, body: Body) -> None:
+        self.body, self.jaxpr = body, body.jaxpr.jaxpr
+        n_xs = len(self.jaxpr.invars) - body.n_consts - body.n_carry
+        n_ys = len(self.jaxpr.outvars) - body.n_carry
+        self.counts = [body.n_consts, body.n_carry, n_xs, n_ys]
+        self.first_literal = sum(self.counts)
+        self.literals: list[int] = []
+        self.scratch: list[int] = []  # bytes; cell ~k while the number of literals is not known
+        self.cell: dict[Any, int] = {v: i for i, v in enumerate(self.jaxpr.invars)}
+        self.instructions: list[tuple[int, list[int], list[int]]] = []
+        self.kernels: dict[int, Callable] = {}
+        self.work = 0
+        self.root: dict[Any, Any] = {}  # of a value that is another one in another shape
+        self.home: dict[Any, int] = {}  # of a value that is a row out: where that lies
+        self.late: list[int] = []  # rows out that are copied when all is done
+        self.last: dict[Any, int] = {}  # the item that reads a value last
+        self.items = _schedule(self.jaxpr)
+        self.silent = _spikes(self.jaxpr)  # event values that nobody needs
+
+    def tape(self) -> Tape:
+        if any(is_key(v.aval) for v in (*self.jaxpr.outvars, *self.jaxpr.invars[self.body.n_consts :])):
+            raise Unsupported("a random key that changes")
+        for i, item in enumerate(self.items):
+            for eqn in item.eqns:
+                if _same_memory(eqn):
+                    self.root[eqn.outvars[0]] = self._origin(eqn.invars[0])
+                self._note(eqn.invars, i)
+        self._note(self.jaxpr.outvars[: self.body.n_carry], len(self.items))
+        self._rows_out()
+        kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
+        kernels |= {bits_p: self._noise, normals_p: self._noise}
+        kernels |= {gather_p: self._gather, collect_p: self._collect, place_p: self._place}
+        for i, (length, eqns) in enumerate(self.items):
+            if length is None:
+                for eqn in eqns:
+                    if not _same_memory(eqn) and eqn.outvars[0].aval.size:
+                        kernels.get(eqn.primitive, self._fold)(eqn, i)
+            else:
+                self._arithmetic(length, eqns, i)
+        self._finish()
+        places, end = [], 0
+        for size in self.scratch:
+            places.append(end)
+            end += -(-size // 64) * 64
+        first = self.first_literal + len(self.literals)
+        code = [
+            (operation, [first + ~c if c < 0 else c for c in cells], numbers)
+            for operation, cells, numbers in self.instructions
+        ]
+        head = [*self.counts, len(self.literals), len(places), end, *self.literals, *places]
+        return Tape(head, code, self.kernels, self.work)
+
+    # --- values and cells ---
+
+    def _origin(self, v: Any) -> Any:
+        return v if isinstance(v, Literal) else self.root.get(v, v)
+
+    def _note(self, values: Sequence[Any], i: int) -> None:
+        for v in values:
+            if not isinstance(v := self._origin(v), Literal):
+                self.last[v] = i
+
+    def _read(self, v: Any) -> int:
+        v = self._origin(v)
+        if isinstance(v, Literal):
+            aval: Any = v.aval
+            data = np.asarray(v.val, aval.dtype).tobytes().ljust(8, b"\0")
+            self.literals.append(int.from_bytes(data, "little", signed=True))
+            return self.first_literal + len(self.literals) - 1
+        if v.aval.size == 0 or v in self.silent:
+            return 0
+        return self.cell[v]
+
+    def _room(self, size: int) -> int:
+        self.scratch.append(size)
+        return ~(len(self.scratch) - 1)
+
+    def _new(self, v: Any) -> int:
+        self.cell[v] = self.home[v] if v in self.home else self._room(_bytes(v.aval))
+        return self.cell[v]
+
+    def _mine(self, v: Any, i: int) -> bool:
+        """Whether item i is the last to read `v`, and may write where it lies."""
+        v = self._origin(v)
+        if isinstance(v, Literal) or self.last[v] != i or not v.aval.size or v in self.silent:
+            return False
+        return self.cell[v] < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
+
+    def _take(self, v: Any, out: Any, i: int, copy: bool) -> int:
+        """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more, else a new
+        one, with what is in `v` if `copy`."""
+        if self._mine(v, i):
+            self.cell[out] = self.cell[self._origin(v)]
+            return self.cell[out]
+        old = self._read(v)
+        new = self._new(out)
+        if copy:
+            self._write(COPY, [new, old], [_bytes(out.aval)])
+        return new
+
+    def _write(self, operation: int, cells: list[int], numbers: list[int], kernel: Callable | None = None) -> None:
+        if kernel is not None:
+            self.kernels[len(self.instructions)] = kernel
+        self.instructions.append((operation, cells, numbers))
+
+    # --- instructions ---
+
+    def _arithmetic(self, length: tuple[int, ...], eqns: list[Any], i: int) -> None:
+        """A program of its own: of scalars, or one pass over arrays of a length."""
+        made: set[Any] = set()
+        own, ins = [], []
+        for e in eqns:
+            if e.outvars[0].aval.size == 0:
+                continue
+            if _same_memory(e):  # of what is made here it is a step of the program, of all else a name
+                of = self._origin(e.invars[0])
+                if isinstance(of, Literal) or of not in made or e.outvars[0].aval.shape not in ((), length):
+                    continue
+            own.append(e)
+            for v in e.invars:
+                if not isinstance(v, Literal) and v not in made and v not in ins:
+                    ins.append(v)
+            made.update(e.outvars)
+        outs = [v for e in own for v in e.outvars if v not in self.root and self.last.get(v, i) > i]
+        if not outs:
+            return
+        ins.sort(key=lambda v: v.aval.shape)  # scalars first
+        info = self.jaxpr.debug_info.with_unknown_names()
+        jaxpr = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=own, debug_info=info)
+        if not length:
+            text = scalar_code(jaxpr)
+            self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
+            return
+        n_scalars = sum(v.aval.shape == () for v in ins)
+        loop = Loop(ClosedJaxpr(jaxpr, []), n_scalars, length[0], ())
+        if reason := loop_refusal(loop):
+            raise Unsupported(reason)
+        reads, writes, free = [*map(self._read, ins)], [], ins[n_scalars:]
+        for out in outs:
+            old = next((v for v in free if v.aval == out.aval and self._mine(v, i)), None)
+            free = [v for v in free if v is not old]
+            writes.append(self._new(out) if old is None else self._take(old, out, i, False))
+        numbers = [length[0], n_scalars, len(ins) - n_scalars, len(outs), 0]
+        ends = [self._room(4 * -(-length[0] // 32)), self._room(4), self._room(4)]
+        self.work += length[0]
+        self._write(UNITS, [*reads, *writes, *ends], numbers, partial(compile_loop, loop))
+
+    def _fold(self, eqn: Any, i: int) -> None:
+        self._write(FOLD, [self._new(eqn.outvars[0]), *map(self._read, eqn.invars)], [8])
+
+    def _noise(self, eqn: Any, i: int) -> None:
+        if eqn.params["rank"]:
+            raise Unsupported("a batch of noise")
+        (out,), drawn = eqn.outvars, BITS if eqn.primitive is bits_p else NORMALS
+        numbers = [np.dtype(out.aval.dtype).itemsize, out.aval.size]
+        self.work += out.aval.size
+        self._write(drawn, [self._new(out), *map(self._read, eqn.invars)], numbers)
+
+    def _units(self, eqn: Any, i: int) -> None:
+        program, rank = eqn.params["program"], eqn.params["rank"]
+        if rank or (reason := why_not(program)):
+            raise Unsupported(reason if not rank else "a batch of units")
+        n_rings, n_scalars = program.n_rings, program.n_scalars
+        n_vectors = len(eqn.invars) - n_scalars - 2 * n_rings
+        n_out = len(program.alias)
+        vectors = eqn.invars[n_scalars : n_scalars + n_vectors]
+        pairs = eqn.invars[n_scalars + n_vectors :]
+        ins = [*map(self._read, eqn.invars[: n_scalars + n_vectors])]
+        slots = [*map(self._read, pairs[::2])]
+        silent = eqn.outvars[n_out - 1] in self.silent
+        n_out -= silent
+        outs, ends, numbers = [], [], [program.n, n_scalars, n_vectors, n_out, n_rings]
+        for k, out in enumerate(eqn.outvars[:n_out]):
+            a = program.alias[k]
+            fits = a >= 0 and vectors[a].aval == out.aval
+            outs.append(self._take(vectors[a], out, i, False) if fits else self._new(out))
+        rings = eqn.outvars[n_out + silent : n_out + silent + n_rings]
+        for slot, ring, out in zip(slots, pairs[1::2], rings, strict=True):
+            ends += [slot, self._take(ring, out, i, True)]
+            numbers += [out.aval.shape[0], _bytes(out.aval) // out.aval.shape[0]]
+        ends += [self._new(v) for v in eqn.outvars[-3:]]
+        self.work += program.n
+        loop = program.loop._replace(silent=silent)
+        self._write(UNITS, [*ins, *outs, *ends], numbers, partial(compile_loop, loop))
+
+    def _scatter(self, eqn: Any, i: int) -> None:
+        base, value, weight, _, words, slot, delay, indptr, indices = eqn.invars
+        self._check(base, "arrivals")
+        if base.aval.size == 0:
+            raise Unsupported("no post units")
+        has = [words.aval.size > 0, delay.aval.size > 0, value not in self.silent]
+        rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
+        cells = [self._take(base, eqn.outvars[0], i, True), *rest]
+        self._write(SCATTER, cells, self._synapses(eqn, base, weight, indices, has, value.aval.size))
+
+    def _gather(self, eqn: Any, i: int) -> None:
+        c, weight, mask, slot, delay, indptr, indices = eqn.invars
+        self._check(c, "cotangents")
+        has, rest = [mask.aval.size > 0, delay.aval.size > 0, True], (c, weight, mask, slot, delay, indptr, indices)
+        cells = [self._new(eqn.outvars[0]), *map(self._read, rest)]
+        self._write(GATHER, cells, self._synapses(eqn, c, weight, indices, has, eqn.outvars[0].aval.size))
+
+    def _check(self, ring: Any, what: str) -> None:
+        if ring.aval.ndim != 2:
+            raise Unsupported(f"a batch of {what}")
+        if ring.aval.dtype not in (np.float32, np.float64):
+            raise Unsupported(f"{what} of type {ring.aval.dtype}")
+
+    def _synapses(self, eqn: Any, ring: Any, weight: Any, indices: Any, has: list[bool], units: int) -> list[int]:
+        """The numbers of a kernel over synapses."""
+        p, (depth, n_post) = eqn.params, ring.aval.shape
+        rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
+        return [ring.aval.dtype.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, has), units]
+
+    def _collect(self, eqn: Any, i: int) -> None:
+        (ring, slot), (row, left) = eqn.invars, eqn.outvars
+        self._check(ring, "arrivals")
+        clear = left in self.last
+        cells = [self._take(ring, left, i, True) if clear else self._read(ring), self._new(row), self._read(slot)]
+        self._write(COLLECT, cells, [ring.aval.dtype.itemsize, ring.aval.shape[0], _bytes(row.aval), int(clear)])
+
+    def _place(self, eqn: Any, i: int) -> None:
+        (ring, row, slot), (out,) = eqn.invars, eqn.outvars
+        self._check(ring, "cotangents")
+        depth, rest = ring.aval.shape[0], [self._read(row), self._read(slot)]
+        cells = [self._take(ring, out, i, depth > 1), *rest]
+        self._write(PLACE, cells, [ring.aval.dtype.itemsize, depth, _bytes(row.aval)])
+
+    def _append(self, eqn: Any, i: int) -> None:
+        buffer, count, value, words = eqn.invars
+        if buffer.aval.ndim != 1:
+            raise Unsupported("a batch of lists")
+        kind = np.dtype(value.aval.dtype)
+        if kind not in (np.float32, np.float64):
+            raise Unsupported(f"events of type {kind}")
+        rest = [self._read(value), self._read(words)]
+        lists = [self._take(v, out, i, True) for v, out in zip((buffer, count), eqn.outvars, strict=True)]
+        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, int(words.aval.size > 0)]
+        self._write(APPEND, [*lists, *rest], numbers)
+
+    def _tally(self, eqn: Any, i: int) -> None:
+        kind = np.dtype(eqn.invars[0].aval.dtype)
+        if eqn.params["rank"] or kind not in (np.float32, np.float64):
+            raise Unsupported(f"a batch, or events of type {kind}")
+        cells = [*map(self._read, eqn.invars), *map(self._new, eqn.outvars)]
+        self._write(TALLY, cells, [kind.itemsize, *(v.aval.size for v in eqn.invars)])
+
+    def _out(self, k: int) -> int:
+        """The cell of row out k."""
+        return sum(self.counts[:3]) + k
+
+    def _rows_out(self) -> None:
+        """Rows out that are operands are copied before anything changes; others are made where they go, or copied
+        last."""
+        operands = set(self.jaxpr.invars)
+        for k, v in enumerate(self.jaxpr.outvars[self.body.n_carry :]):
+            v = self._origin(v)
+            if v in operands:
+                self._write(COPY, [self._out(k), self._read(v)], [_bytes(v.aval)])
+                continue
+            self.late.append(k)
+            if not isinstance(v, Literal):
+                self.home.setdefault(v, self._out(k))
+                self._note([v], len(self.items))
+
+    def _finish(self) -> None:
+        """Rows out, and the carry to where the next step looks for it."""
+        n_consts, n_carry, *_ = self.counts
+        outvars = self.jaxpr.outvars
+        for k in self.late:
+            v = outvars[n_carry + k]
+            if self._read(v) != self._out(k):
+                self._write(COPY, [self._out(k), self._read(v)], [_bytes(v.aval)])
+        moves = [(n_consts + k, self._read(v), _bytes(v.aval)) for k, v in enumerate(outvars[:n_carry])]
+        moves = [(to, at, size) for to, at, size in moves if to != at and size]
+        written = {to for to, *_ in moves}
+        for j, (to, at, size) in enumerate(moves):
+            if at in written:  # by an earlier or later copy: aside first
+                aside = self._room(size)
+                self._write(COPY, [aside, at], [size])
+                moves[j] = to, aside, size
+        for to, at, size in moves:
+            self._write(COPY, [to, at], [size])
