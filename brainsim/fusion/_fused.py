@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
-from jax.interpreters import batching, mlir
+from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..events import _ffi, collect
 from ._loop import Loop, check_llvm, compile_loop, refusal
@@ -145,6 +145,34 @@ def _(*operands, program, rank):
     words = ShapedArray((*batch, -(-program.n // 32)), np.dtype(np.uint32))
     count = ShapedArray(batch, np.dtype(np.int32))
     return [*outs, words, count, count]
+
+
+@lru_cache(maxsize=512)
+def _without(program: Program, unread: tuple[int, ...]) -> Program:
+    keep = [k for k in range(len(program.alias)) if k not in unread]
+    jaxpr = program.jaxpr.jaxpr
+    jaxpr = jaxpr.replace(outvars=[jaxpr.outvars[k] for k in keep], debug_info=jaxpr.debug_info.with_unknown_names())
+    jaxpr, _ = pe.dce_jaxpr(jaxpr, [True] * len(keep), True)
+    watched = tuple(keep.index(k) for k in program.watched)
+    alias = tuple(program.alias[k] for k in keep)
+    return program._replace(jaxpr=program.jaxpr.replace(jaxpr=jaxpr), alias=alias, watched=watched)
+
+
+def _dce_rule(used, eqn):
+    """What nobody reads and no state lies in, such as the support of events where there is no derivative, is not
+    computed."""
+    if not any(used):
+        return [False] * len(eqn.invars), None
+    program = eqn.params["program"]
+    free = [k for k, a in enumerate(program.alias[:-1]) if a < 0 and k not in program.watched]
+    unread = tuple(k for k in free if not used[k])
+    if unread:
+        outvars = [v for k, v in enumerate(eqn.outvars) if k not in unread]
+        eqn = eqn.replace(outvars=outvars, params=eqn.params | dict(program=_without(program, unread)))
+    return [True] * len(eqn.invars), eqn
+
+
+pe.dce_rules[fused_p] = _dce_rule
 
 
 def _batch_rule(operands, dims, *, program, rank):

@@ -22,7 +22,7 @@ from jax.interpreters import batching, mlir
 
 from ..events import _ffi
 from ._fused import over, unavailable
-from ._tape import Body, calls_kernels, is_key, prepared, refusal, tape_of
+from ._tape import Body, Prepared, calls_kernels, is_key, prepared, refusal, tape_of
 
 scan_p = Primitive("brainsim_scan")
 scan_p.multiple_results = True
@@ -41,8 +41,8 @@ def scan(
     if carry != tree or [v.aval for v in closed.jaxpr.outvars[:n]] != closed.in_avals[:n]:
         return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
     operands = [*closed.consts, *flat, *jax.tree.leaves(xs)]
-    prepared_body = prepared(closed, n)
-    played = not refusal(prepared_body[0])
+    step = prepared(closed, n)
+    played = not refusal(step.body)
     tell(played)
     if not played:
         call = jaxpr_as_fun(closed)
@@ -53,7 +53,7 @@ def scan(
 
         final, rows = lax.scan(again, flat, xs, length)
     else:
-        outs = _play(*operands, prepared_body=prepared_body, length=length, reverse=False)
+        outs = _play(*operands, step=step, length=length, reverse=False)
         final, rows = outs[:n], outs[n:]
     return jax.tree.unflatten(tree, final), jax.tree.unflatten(ys, rows)
 
@@ -62,7 +62,7 @@ def why_no_scan(f: Callable, init: Any, xs: Any) -> str:
     """Empty where `scan` of these (arrays or their shapes) is one call, else the reason why not."""
     if unavailable():
         return unavailable()
-    return refusal(prepared(_traced(f, init, xs)[0], len(jax.tree.leaves(init)))[0])
+    return refusal(prepared(_traced(f, init, xs)[0], len(jax.tree.leaves(init))).body)
 
 
 def _traced(f: Callable, init: Any, xs: Any) -> tuple[ClosedJaxpr, Any, Any]:
@@ -72,13 +72,14 @@ def _traced(f: Callable, init: Any, xs: Any) -> tuple[ClosedJaxpr, Any, Any]:
     return closed, jax.tree.structure(carry), jax.tree.structure(ys)
 
 
-def _play(*operands: Any, prepared_body: tuple[Body, list[int], list[int]], length: int, reverse: bool) -> list[Any]:
+def _play(*operands: Any, step: Prepared, length: int, reverse: bool) -> list[Any]:
     """The final carry and the rows, of the operands of the whole scan."""
-    body, kept, places = prepared_body
-    used = [operands[i] for i in places]
+    used = [operands[i] for i in step.places]
     used = [jax.random.key_data(x) if is_key(x) else x for x in used]  # kernels know keys as words
-    outs = iter(scan_p.bind(*used, body=body, length=length, reverse=reverse, rank=0))
-    return [*(operands[i] if i >= 0 else next(outs) for i in kept), *outs]
+    outs = iter(scan_p.bind(*used, body=step.body, length=length, reverse=reverse, rank=0))
+    final = [operands[i] if i >= 0 else next(outs) for i in step.kept]
+    rows = list(outs)
+    return [*final, *(rows[k] for k in step.rows)]
 
 
 # --- the primitive ----------------------------------------------------------------------------------------------------
@@ -165,9 +166,9 @@ _left_to_xla = mlir._lowerings[primitives.scan_p].rule
 
 def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **others):
     if not unavailable() and not jaxpr.effects and calls_kernels(jaxpr.jaxpr):
-        prepared_body = prepared(jaxpr, num_carry, num_consts)
-        if not refusal(prepared_body[0]):
-            play = partial(_play, prepared_body=prepared_body, length=length, reverse=reverse)
+        step = prepared(jaxpr, num_carry, num_consts)
+        if not refusal(step.body):
+            play = partial(_play, step=step, length=length, reverse=reverse)
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
     params = dict(jaxpr=jaxpr, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse)
     return _left_to_xla(ctx, *operands, **params, **others)

@@ -51,19 +51,27 @@ def calls_kernels(jaxpr: Any) -> bool:
     return any(e.primitive in KERNELS or ((inner := _inner(e)) and calls_kernels(inner.jaxpr)) for e in jaxpr.eqns)
 
 
-def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> tuple[Body, list[int], list[int]]:
-    """The body of `jaxpr(constants, carry, rows) -> (carry, rows)` without what nothing depends on.
+class Prepared(NamedTuple):
+    """The body of a scan without what nothing depends on, and how the scan's operands and results are related to it."""
 
-    And, as places among the operands, those of `closed` first: where the parts of the carry are that it leaves alone
-    (-1 for the others), and the operands of the body.
-    """
-    jaxpr = _inlined(closed.jaxpr)
+    body: Body
+    places: list[int]  # of its operands among those of the scan
+    kept: list[int]  # where a part of the carry is that it leaves alone, among the operands; -1 for the others
+    rows: list[int]  # which of its rows is each row of the scan
+
+
+def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> Prepared:
+    """The body `closed(constants, carry, rows) -> (carry, rows)`; the constants of `closed` itself come first among the
+    operands."""
+    jaxpr = _written_out(closed.jaxpr)
     invars, n_consts = [*jaxpr.constvars, *jaxpr.invars], n_consts + len(jaxpr.constvars)
     carry = range(n_consts, n_consts + n_carry)
     kept = [i if jaxpr.outvars[k] is invars[i] else -1 for k, i in enumerate(carry)]
     still, moving = [i for i in carry if i in kept], [i for i in carry if i not in kept]
     order = [*range(n_consts), *still, *moving, *range(n_consts + n_carry, len(invars))]
-    outvars = [v for k, v in enumerate(jaxpr.outvars) if k >= n_carry or kept[k] < 0]
+    rows = jaxpr.outvars[n_carry:]
+    once = [v for k, v in enumerate(rows) if not any(v is u for u in rows[:k])]
+    outvars = [*(v for v, i in zip(jaxpr.outvars, kept) if i < 0), *once]
     counts = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-2] for e in jaxpr.eqns if _spiking(e)}
     eqns = [_forward(eqn, counts) for eqn in jaxpr.eqns]
     info, invars = jaxpr.debug_info.with_unknown_names(), [invars[i] for i in order]
@@ -72,7 +80,8 @@ def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> tuple[Body
     carried = [first <= k < first + len(moving) for k in range(len(order))]
     jaxpr, used = pe.dce_jaxpr(jaxpr, [True] * len(outvars), carried)
     places = [i for i, u in zip(order, used, strict=True) if u]
-    return Body(ClosedJaxpr(jaxpr, []), sum(used[:first]), len(moving)), kept, places
+    body = Body(ClosedJaxpr(jaxpr, []), sum(used[:first]), len(moving))
+    return Prepared(body, places, kept, [next(k for k, u in enumerate(once) if u is v) for v in rows])
 
 
 def _inner(eqn: Any) -> ClosedJaxpr | None:
@@ -82,26 +91,61 @@ def _inner(eqn: Any) -> ClosedJaxpr | None:
     return inner if inner is not None and not inner.consts and not inner.jaxpr.constvars else None
 
 
-def _inlined(jaxpr: Any) -> Any:
-    """The same without calls."""
-    eqns = []
+def _written_out(jaxpr: Any) -> Any:
+    """The same without calls, nothing computed twice, and no row of a ring moved in vain."""
+    eqns: list[Any] = []
+    done: dict[Any, list[Any]] = {}
+    taken: dict[Any, tuple[Any, Any, Any]] = {}  # by the ring that `collect` leaves: the ring, the row, the slot
 
-    def write(jaxpr: Any, known: dict[Any, Any]) -> list[Any]:
+    def write(eqn: Any, ins: list[Any]) -> list[Any]:
+        """The outputs of an equation, written if need be."""
+        one = eqn.primitive in (collect_p, place_p) and ins[0].aval.shape[0] == 1
+        if eqn.primitive is place_p and not isinstance(ins[0], Literal):
+            ring, row, slot = taken.get(ins[0], (None,) * 3)
+            if row is ins[1] and _same(slot, ins[2]):
+                return [ring]
+            if one:
+                return write(_reshaped(eqn, (1, *ins[1].aval.shape)), ins[1:2])
+        key = (eqn.primitive, *map(_name, ins), *map(str, eqn.params.values()))
+        key = key if eqn.primitive is collect_p or not eqn.outvars[0].aval.shape else object()
+        if key not in done:  # a jaxpr may be called twice: its variables are new each time
+            done[key] = [Var(v.aval) for v in eqn.outvars]
+            eqns.append(eqn.replace(invars=ins, outvars=done[key]))
+            if eqn.primitive is collect_p:
+                row, left = done[key]
+                row = write(_reshaped(eqn, row.aval.shape), ins[:1])[0] if one else row
+                done[key], taken[left] = [row, left], (ins[0], row, ins[1])
+        return done[key]
+
+    def write_all(jaxpr: Any, known: dict[Any, Any]) -> list[Any]:
         def read(v: Any) -> Any:
             return v if isinstance(v, Literal) else known.get(v, v)
 
         for eqn in jaxpr.eqns:
             ins = [read(v) for v in eqn.invars]
-            if inner := _inner(eqn):
-                outs = write(inner.jaxpr, dict(zip(inner.jaxpr.invars, ins, strict=True)))
-            else:  # a jaxpr may be called twice: its variables are new each time
-                outs = [Var(v.aval) for v in eqn.outvars]
-                eqns.append(eqn.replace(invars=ins, outvars=outs))
+            inner = _inner(eqn)
+            outs = write_all(inner.jaxpr, dict(zip(inner.jaxpr.invars, ins))) if inner else write(eqn, ins)
             known.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
-    outvars = write(jaxpr, {})
+    outvars = write_all(jaxpr, {})
     return jaxpr.replace(eqns=eqns, outvars=outvars, debug_info=jaxpr.debug_info.with_unknown_names())
+
+
+def _name(v: Any) -> Any:
+    """The same for the same value."""
+    return (str(v.aval), np.asarray(v.val).tobytes()) if isinstance(v, Literal) else v
+
+
+def _same(a: Any, b: Any) -> bool:
+    return _name(a) == _name(b)
+
+
+def _reshaped(eqn: Any, shape: tuple[int, ...]) -> Any:
+    """An equation like `eqn` that only gives this shape to what it reads."""
+    params = dict(new_sizes=shape, dimensions=None, sharding=None)
+    out = Var(eqn.outvars[0].aval.update(shape=shape))
+    return eqn.replace(primitive=lax.reshape_p, params=params, outvars=[out])
 
 
 _VALUE = -4  # place of the event value among the outputs of a fused program without rings
@@ -170,6 +214,11 @@ def _same_memory(eqn: Any) -> bool:
     return eqn.primitive.name in _RENAMED and _bytes(eqn.outvars[0].aval) == _bytes(eqn.invars[0].aval)
 
 
+def _splat(eqn: Any) -> bool:
+    """Whether an equation only repeats a number."""
+    return eqn.primitive is lax.broadcast_in_dim_p and eqn.invars[0].aval.shape == () and eqn.outvars[0].aval.ndim == 1
+
+
 class Item(NamedTuple):
     """What is done at once: one kernel (`length` None), or arithmetic on scalars (()) or on arrays of a length."""
 
@@ -192,7 +241,7 @@ def _length(eqn: Any) -> tuple[int, ...] | None:
 
 def _schedule(jaxpr: Any) -> list[Item]:
     """The equations in an order they can run in, what can be done at once together."""
-    anywhere = [_same_memory(e) or all(v.aval.size == 0 for v in e.outvars) for e in jaxpr.eqns]
+    anywhere = [_same_memory(e) or _splat(e) or all(v.aval.size == 0 for v in e.outvars) for e in jaxpr.eqns]
     left = [(e, "any" if free else _length(e)) for e, free in zip(jaxpr.eqns, anywhere, strict=True)]
     items: list[Item] = []
     known = set(jaxpr.invars)
@@ -215,6 +264,8 @@ def _schedule(jaxpr: Any) -> list[Item]:
         lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
         for length in ((), *lengths, None):
             if taken := take(length):
+                # rows are read before what lies there is changed
+                taken = sorted(taken, key=lambda eqn: eqn.primitive is not collect_p) if length is None else taken
                 items += [Item(None, [eqn]) for eqn in taken] if length is None else [Item(length, taken)]
     return items
 
@@ -269,6 +320,7 @@ class _Assembler:
         self.late: list[int] = []  # rows out that are copied when all is done
         self.last: dict[Any, int] = {}  # the item that reads a value last
         self.items = _schedule(self.jaxpr)
+        self.splats = {e.outvars[0]: e for e in self.jaxpr.eqns if _splat(e) and not _same_memory(e)}
         self.silent = _spikes(self.jaxpr)  # event values that nobody needs
 
     def tape(self) -> Tape:
@@ -313,6 +365,8 @@ class _Assembler:
         for v in values:
             if not isinstance(v := self._origin(v), Literal):
                 self.last[v] = i
+                if v in self.splats:
+                    self._note(self.splats[v].invars, i)
 
     def _read(self, v: Any) -> int:
         v = self._origin(v)
@@ -323,6 +377,8 @@ class _Assembler:
             return self.first_literal + len(self.literals) - 1
         if v.aval.size == 0 or v in self.silent:
             return 0
+        if v in self.splats and v not in self.cell:  # a kernel wants it as an array
+            self._pass(v.aval.shape, [self.splats[v]], [v], len(self.items))
         return self.cell[v]
 
     def _room(self, size: int) -> int:
@@ -352,6 +408,20 @@ class _Assembler:
             self._write(COPY, [new, old], [_bytes(out.aval)])
         return new
 
+    def _over(self, vectors: list[Any], out: Any, i: int, taken: set[int]) -> int:
+        """The cell of `out`, which item i makes unit by unit: that of a vector it reads and nobody else later, if there
+        is one which is not `taken`; of several, that where the next step looks for it."""
+        at, outvars = self.body.n_consts, self.jaxpr.outvars[: self.body.n_carry]
+        wanted = [at + k for k, v in enumerate(outvars) if self._origin(v) is out]
+        cells = {self._read(v): v for v in vectors if v.aval == out.aval and self._mine(v, i)}
+        free = [cell for cell in cells if cell not in taken]
+        if not free:
+            return self._new(out)
+        cell = next((c for c in free if c in wanted), free[0])
+        taken.add(cell)
+        self.cell[out] = cell
+        return cell
+
     def _write(self, operation: int, cells: list[int], numbers: list[int], kernel: Callable | None = None) -> None:
         if kernel is not None:
             self.kernels[len(self.instructions)] = kernel
@@ -362,25 +432,32 @@ class _Assembler:
     def _arithmetic(self, length: tuple[int, ...], eqns: list[Any], i: int) -> None:
         """A program of its own: of scalars, or one pass over arrays of a length."""
         made: set[Any] = set()
-        own, ins = [], []
+        own: list[Any] = []
         for e in eqns:
-            if e.outvars[0].aval.size == 0:
+            if e.outvars[0].aval.size == 0 or e.outvars[0] in self.splats:
                 continue
             if _same_memory(e):  # of what is made here it is a step of the program, of all else a name
                 of = self._origin(e.invars[0])
                 if isinstance(of, Literal) or of not in made or e.outvars[0].aval.shape not in ((), length):
                     continue
+            for v in e.invars:  # a repeated number is as good as the number
+                if not isinstance(v, Literal) and v in self.splats and v not in made:
+                    own.append(self.splats[v])
+                    made.add(v)
             own.append(e)
-            for v in e.invars:
-                if not isinstance(v, Literal) and v not in made and v not in ins:
-                    ins.append(v)
             made.update(e.outvars)
-        outs = [v for e in own for v in e.outvars if v not in self.root and self.last.get(v, i) > i]
-        if not outs:
-            return
-        ins.sort(key=lambda v: v.aval.shape)  # scalars first
+        outs = [v for e in own for v in e.outvars if v not in self.root and v not in self.splats]
+        outs = [v for v in outs if self.last.get(v, i) > i]
+        if outs:
+            self._pass(length, own, outs, i)
+
+    def _pass(self, length: tuple[int, ...], eqns: list[Any], outs: list[Any], i: int) -> None:
+        """The program of these equations."""
+        made = {v for e in eqns for v in e.outvars}
+        ins = dict.fromkeys(v for e in eqns for v in e.invars if not isinstance(v, Literal) and v not in made)
+        ins = sorted(ins, key=lambda v: v.aval.shape)  # scalars first
         info = self.jaxpr.debug_info.with_unknown_names()
-        jaxpr = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=own, debug_info=info)
+        jaxpr = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=eqns, debug_info=info)
         if not length:
             text = scalar_code(jaxpr)
             self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
@@ -389,11 +466,8 @@ class _Assembler:
         loop = Loop(ClosedJaxpr(jaxpr, []), n_scalars, length[0], ())
         if reason := loop_refusal(loop):
             raise Unsupported(reason)
-        reads, writes, free = [*map(self._read, ins)], [], ins[n_scalars:]
-        for out in outs:
-            old = next((v for v in free if v.aval == out.aval and self._mine(v, i)), None)
-            free = [v for v in free if v is not old]
-            writes.append(self._new(out) if old is None else self._take(old, out, i, False))
+        reads, taken = [*map(self._read, ins)], set()
+        writes = [self._over(ins[n_scalars:], out, i, taken) for out in outs]
         numbers = [length[0], n_scalars, len(ins) - n_scalars, len(outs), 0]
         ends = [self._room(4 * -(-length[0] // 32)), self._room(4), self._room(4)]
         self.work += length[0]
@@ -424,10 +498,10 @@ class _Assembler:
         silent = eqn.outvars[n_out - 1] in self.silent
         n_out -= silent
         outs, ends, numbers = [], [], [program.n, n_scalars, n_vectors, n_out, n_rings]
+        taken: set[int] = set()
         for k, out in enumerate(eqn.outvars[:n_out]):
             a = program.alias[k]
-            fits = a >= 0 and vectors[a].aval == out.aval
-            outs.append(self._take(vectors[a], out, i, False) if fits else self._new(out))
+            outs.append(self._over([vectors[a]] if a >= 0 else vectors, out, i, taken))
         rings = eqn.outvars[n_out + silent : n_out + silent + n_rings]
         for slot, ring, out in zip(slots, pairs[1::2], rings, strict=True):
             ends += [slot, self._take(ring, out, i, True)]
@@ -469,9 +543,10 @@ class _Assembler:
     def _collect(self, eqn: Any, i: int) -> None:
         (ring, slot), (row, left) = eqn.invars, eqn.outvars
         self._check(ring, "arrivals")
-        clear = left in self.last
-        cells = [self._take(ring, left, i, True) if clear else self._read(ring), self._new(row), self._read(slot)]
-        self._write(COLLECT, cells, [ring.aval.dtype.itemsize, ring.aval.shape[0], _bytes(row.aval), int(clear)])
+        cells = [self._take(ring, left, i, True) if left in self.last else self._read(ring)]
+        cells += [self._new(row) if row in self.last else self._room(_bytes(row.aval)), self._read(slot)]
+        numbers = [ring.aval.dtype.itemsize, ring.aval.shape[0], _bytes(row.aval), int(left in self.last)]
+        self._write(COLLECT, cells, numbers)
 
     def _place(self, eqn: Any, i: int) -> None:
         (ring, row, slot), (out,) = eqn.invars, eqn.outvars

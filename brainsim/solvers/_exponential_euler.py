@@ -21,16 +21,16 @@ def phi1(x: Array) -> Array:
 @phi1.defjvp
 def _phi1_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    return phi1(x), _phi1_slope(x) * dx
+    value = phi1(x)
+    return value, _phi1_slope(x, value) * dx
 
 
-def _phi1_slope(x: Array) -> Array:
-    """`((x - 1) exp(x) + 1) / x^2`; near 0, where that loses `eps / x^2` of its digits, its Taylor series."""
+def _phi1_slope(x: Array, value: Array) -> Array:
+    """`phi1 + (1 - phi1) / x`; near 0, where that loses `eps / x` of its digits, its Taylor series."""
     near = 0.3 if x.dtype == jnp.float32 else 0.02
-    small = jnp.abs(x) < near
-    safe = jnp.where(small, jnp.ones_like(x), x)
+    safe = jnp.where(x == 0, jnp.ones_like(x), x)
     series = 1 / 2 + x * (1 / 3 + x * (1 / 8 + x * (1 / 30 + x * (1 / 144 + x * (1 / 840 + x * (1 / 5760))))))
-    return jnp.where(small, series, ((safe - 1) * jnp.exp(safe) + 1) * (1.0 / (safe * safe)))
+    return jnp.where(jnp.abs(x) < near, series, value + (1.0 - value) * (1.0 / safe))
 
 
 def own_derivatives(field: Callable[[Any], Any], y: Any) -> list[tuple[Array, Array]]:

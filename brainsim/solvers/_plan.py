@@ -9,7 +9,6 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
 from ..core import Clock, Events
-from ..events import collect
 from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS
 from ._substep import Substep
@@ -22,7 +21,7 @@ class Plan(NamedTuple):
     """How the operands of a step become those of a fused program, and its outputs a state and events."""
 
     program: Program
-    support: tuple[Program, tuple[int, ...]] | None  # where the surrogate has one: its program, the operands' places
+    support: bool  # whether the surrogate has one: the last output but one
     params: Any  # the arrays of node and solver
     scalars: tuple[int, ...]  # places among the leaves of the arguments
     vectors: tuple[int, ...]
@@ -34,16 +33,10 @@ class Plan(NamedTuple):
         """`(y, z, rings, events, count, not finite)` after the step."""
         leaves = jax.tree.leaves((self.params, y, z, inp, dw, clock.n, clock.dt))
         own = [(slots[port], rings[port]) for port in self.ports]
-        support = None
-        if self.support is not None:
-            # a kernel of its own: only the derivative reads it, and where there is none XLA drops the call
-            program, places = self.support
-            operands = [*leaves, *(collect(ring, slot)[0] for slot, ring in own)]
-            needed = [operands[i] for i in places]
-            (support,), *_ = fused(program, needed[: program.n_scalars], needed[program.n_scalars :], [])
         scalars, vectors = [leaves[i] for i in self.scalars], [leaves[i] for i in self.vectors]
         outs, left, words, count, bad = fused(self.program, scalars, vectors, own)
         y, z = jax.tree.unflatten(self.tree, [outs[i] if i >= 0 else leaves[~i] for i in self.outputs])
+        support = outs[-2] if self.support else None
         after = rings | dict(zip(self.ports, left, strict=True))
         return y, z, after, Events(outs[-1], support, words), count, bad
 
@@ -70,22 +63,24 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
         y, z = node.arrive(y, z, dict(zip(ports, rows, strict=True)))
         # a solver that can fail has a loop, which no kernel has
         y, z, events, _ = advance(node, solver, y, z, inp, Clock(n, dt, key, clock.name), dw)
-        return (y, z), events.value, events.support
+        return (y, z), events.support, events.value
 
     args = (params, y, z, inp, dw, clock.n, clock.dt)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     rows = [jax.ShapeDtypeStruct((n,), rings[port].dtype) for port in ports]
     key = jax.eval_shape(lambda: jax.random.key(0))
-    closed, (state, _, support) = jax.make_jaxpr(whole, return_shape=True)(shapes, rows, key)
+    closed, (state, support, _) = jax.make_jaxpr(whole, return_shape=True)(shapes, rows, key)
     avals, n_args, n_state = closed.in_avals, len(jax.tree.leaves(args)), len(jax.tree.leaves(state))
     place: dict[Any, int] = {v: i for i, v in enumerate(closed.jaxpr.invars)}
     # what the step leaves alone does not go through the kernel
     kept = [place.get(v, n_args) if not isinstance(v, Literal) else n_args for v in closed.jaxpr.outvars[:n_state]]
     computed = [k for k, i in enumerate(kept) if i >= n_args]
-    jaxpr, used = _only(closed, [*computed, n_state])
+    # only the derivative reads the support: where there is none, that output is dropped
+    beside = len(closed.out_avals) - n_state
+    jaxpr, used = _only(closed, [*computed, *range(n_state, n_state + beside)])
     if n_args + len(ports) in used:
         return "it draws random numbers"
-    if place.get(closed.jaxpr.outvars[n_state], n_args) < n_args and not computed:
+    if place.get(closed.jaxpr.outvars[-1], n_args) < n_args and not computed:
         return "its events are its input"
     unread = [port for k, port in enumerate(ports) if n_args + k not in used]
     if unread:
@@ -95,15 +90,12 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     first, n_y = len(jax.tree.leaves(params)), len(jax.tree.leaves(y))
     alias = tuple(vectors.index(first + k) if first + k in vectors else -1 for k in computed)
     watched = tuple(i for i, k in enumerate(computed) if k < n_y)
-    program = Program(closed.replace(jaxpr=jaxpr), n, len(scalars), len(ports), (*alias, -1), watched)
+    program = Program(closed.replace(jaxpr=jaxpr), n, len(scalars), len(ports), (*alias, *(-1,) * beside), watched)
     outputs = tuple(~i if i < n_args else computed.index(k) for k, i in enumerate(kept))
-    beside = None
-    if support is not None:
-        jaxpr, own_scalars, own_vectors = _sorted(*_only(closed, [n_state + 1]), avals)
-        own = Program(closed.replace(jaxpr=jaxpr), n, len(own_scalars), 0, (-1,), ())
-        beside = own, (*own_scalars, *own_vectors)
     how = why_not(program)
-    return how or Plan(program, beside, params, scalars, vectors, ports, outputs, jax.tree.structure(state))
+    return how or Plan(
+        program, support is not None, params, scalars, vectors, ports, outputs, jax.tree.structure(state)
+    )
 
 
 def _only(closed: ClosedJaxpr, outputs: list[int]) -> tuple[Any, tuple[int, ...]]:

@@ -187,6 +187,8 @@ def without_fusion():
     with contextlib.ExitStack() as patches:
         for module in ("solvers._plan", "fusion._scan"):
             patches.enter_context(mock.patch(f"brainsim.{module}.unavailable", return_value="measured without"))
+        jax.clear_caches()  # a run that has been traced before would come with its kernels
+        patches.callback(jax.clear_caches)
         yield
 
 

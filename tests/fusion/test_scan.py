@@ -105,7 +105,7 @@ def test_what_it_leaves_to_xla(graph):
         mine, theirs = fusion.scan(body, init, xs, T), jax.lax.scan(body, init, xs, length=T)
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
     closed = jax.make_jaxpr(f)(start(), jnp.float32(1) if jnp.asarray(0.0).dtype == jnp.float32 else 1.0)
-    body, *_ = _tape.prepared(closed, len(start()))
+    body = _tape.prepared(closed, len(start())).body
     assert "cumsum" in _tape.refusal(body)
 
 

@@ -21,23 +21,46 @@ struct Gather {
   Graph graph;
 };
 
+// The sum over a row; `next` is the row after it, of which each line is asked for while the same one is read here.
 template <bool kOne, bool kDelay, typename T>
-T gather_row(const Gather<T>& g, int64_t row) {
-  T sum[4] = {};  // four chains of additions instead of one: the order is fixed, the latency hidden
-  g.graph.template for_row<kDelay>(
-      row, [&](int64_t j, int64_t at) { sum[j & 3] += kOne ? g.c[at] : g.weight[j] * g.c[at]; });
-  const T all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+T gather_row(const Gather<T>& g, int64_t row, int64_t next) {
+  const Graph& graph = g.graph;
+  const int64_t last = graph.end(row), now = graph.now();
+  const int64_t ahead = graph.begin(next) - graph.begin(row);
+  auto term = [&](int64_t j) {
+    T x = 0;
+    graph.template deliver<kDelay>(j, now, [&](int64_t at) { x = kOne ? g.c[at] : g.weight[j] * g.c[at]; });
+    return x;
+  };
+  T a = 0, b = 0, c = 0, d = 0;  // four chains of additions instead of one: the order is fixed, the latency hidden
+  for (int64_t j = graph.begin(row); j < last;) {
+    const int64_t stop = std::min(j + kLine, last);
+    graph.prefetch(j + ahead, kOne ? nullptr : g.weight);
+    for (; j + 4 <= stop; j += 4) {
+      a += term(j);
+      b += term(j + 1);
+      c += term(j + 2);
+      d += term(j + 3);
+    }
+    for (; j < stop; ++j) a += term(j);
+  }
+  const T all = (a + b) + (c + d);
   return kOne ? g.weight[0] * all : all;
 }
 
 template <bool kOne, bool kDelay, typename T>
 void gather_rows(const Gather<T>& g, int64_t begin, int64_t end) {
   if (g.mask == nullptr) {
-    for (int64_t i = begin; i < end; ++i) g.out[i] = gather_row<kOne, kDelay>(g, i);
+    for (int64_t i = begin; i < end; ++i) g.out[i] = gather_row<kOne, kDelay>(g, i, i);
     return;
   }
   std::fill(g.out + begin, g.out + end, T(0));
-  for_true(g.mask, begin, end, [&](int64_t i) { g.out[i] = gather_row<kOne, kDelay>(g, i); });
+  int64_t row = -1;  // a row behind, as the next one must be known
+  for_true(g.mask, begin, end, [&](int64_t i) {
+    if (row >= 0) g.out[row] = gather_row<kOne, kDelay>(g, row, i);
+    row = i;
+  });
+  if (row >= 0) g.out[row] = gather_row<kOne, kDelay>(g, row, row);
 }
 
 // All elements of a batch over `n_pre` rows; `one`: weights are one number. Threads share the rows.
