@@ -226,8 +226,10 @@ class Item(NamedTuple):
     eqns: list[Any]
 
 
-def _length(eqn: Any) -> tuple[int, ...] | None:
-    """The length of the item that an equation belongs to."""
+def _length(eqn: Any) -> tuple[int, ...] | str | None:
+    """The length of the item that an equation belongs to; "rows" for `collect`, None for other kernels."""
+    if eqn.primitive is collect_p:
+        return "rows"
     if eqn.primitive in KERNELS or (
         eqn.primitive.name == "random_fold_in" and str(eqn.outvars[0].aval) == "key<fry>[]"
     ):
@@ -262,11 +264,11 @@ def _schedule(jaxpr: Any) -> list[Item]:
 
     while left:
         lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
-        for length in ((), *lengths, None):
+        # rows are read before what lies there is changed
+        for length in ((), *lengths, "rows", None):
             if taken := take(length):
-                # rows are read before what lies there is changed
-                taken = sorted(taken, key=lambda eqn: eqn.primitive is not collect_p) if length is None else taken
-                items += [Item(None, [eqn]) for eqn in taken] if length is None else [Item(length, taken)]
+                whole = isinstance(length, tuple)
+                items += [Item(length, taken)] if whole else [Item(None, [eqn]) for eqn in taken]
     return items
 
 
@@ -394,7 +396,7 @@ class _Assembler:
         v = self._origin(v)
         if isinstance(v, Literal) or self.last[v] != i or not v.aval.size or v in self.silent:
             return False
-        return self.cell[v] < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
+        return self._read(v) < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
 
     def _take(self, v: Any, out: Any, i: int, copy: bool) -> int:
         """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more, else a new

@@ -1,6 +1,10 @@
-"""`fusion.scan` against `jax.lax.scan`: the same bits, whatever is read or overwritten in which order."""
+"""Scans that are played against those that XLA steps through: the same bits, whatever is read or overwritten when."""
+
+import contextlib
+from unittest import mock
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +12,7 @@ import pytest
 
 import brainsim as bs
 from brainsim import fusion
-from brainsim.events import append, deposit
+from brainsim.events import append, collect, deposit, place
 from brainsim.fusion import _scan, _tape, unavailable
 
 pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
@@ -18,6 +22,15 @@ N, DEPTH, ROOM, T = 70, 3, 40, 7
 @pytest.fixture
 def graph():
     return bs.FixedFanout(jnp.asarray(np.random.default_rng(0).integers(0, N, (N, 4)), jnp.int32), N)
+
+
+@contextlib.contextmanager
+def left_to_xla():
+    """What is traced or compiled meanwhile is not played."""
+    with mock.patch.object(_scan, "unavailable", return_value="as asked"):
+        jax.clear_caches()
+        yield
+    jax.clear_caches()
 
 
 def start():
@@ -88,7 +101,9 @@ def test_as_lax_scan(graph, body, batch):
         xs = jnp.broadcast_to(xs, (*shape, T)) * 2
     jaxpr = str(jax.make_jaxpr(runs(fusion.scan))(ring, xs))
     assert "brainsim_scan" in jaxpr, "played, not left to XLA"
-    mine, theirs = runs(fusion.scan)(ring, xs), runs(jax.lax.scan)(ring, xs)
+    mine = runs(fusion.scan)(ring, xs)
+    with left_to_xla():
+        theirs = runs(jax.lax.scan)(ring, xs)
     for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -102,7 +117,9 @@ def test_what_it_leaves_to_xla(graph):
 
     for body, init in ((sums, jnp.asarray(0.0)), (f, start())):
         xs = jnp.ones(T)
-        mine, theirs = fusion.scan(body, init, xs, T), jax.lax.scan(body, init, xs, length=T)
+        mine = fusion.scan(body, init, xs, T)
+        with left_to_xla():
+            theirs = jax.lax.scan(body, init, xs, length=T)
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
     closed = jax.make_jaxpr(f)(start(), jnp.float32(1) if jnp.asarray(0.0).dtype == jnp.float32 else 1.0)
     body = _tape.prepared(closed, len(start())).body
@@ -156,9 +173,8 @@ def test_a_run_is_the_same(made, monkeypatch):
     monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])
     mine = bs.simulate(net, **kw)
     assert said == [""]
-    monkeypatch.setattr(_scan, "unavailable", lambda: "as asked")
-    jax.clear_caches()
-    theirs = bs.simulate(net, **kw)
+    with left_to_xla():
+        theirs = bs.simulate(net, **kw)
     assert sum(int(x) for x in mine.n_events.values()) > 20
     for a, b in zip(jax.tree.leaves(_data(mine)), jax.tree.leaves(_data(theirs)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -166,3 +182,114 @@ def test_a_run_is_the_same(made, monkeypatch):
 
 def _data(sol):
     return sol.recordings, sol.n_events, sol.state.nodes, sol.state.inbox, sol.state.flags
+
+
+# --- jax.lax.scan: what its body calls, backward steps, and derivatives -----------------------------------------------
+
+
+def sends_back(graph, c, x):
+    """What a backward pass does: cotangents gathered along the rows of a mask, and put where they were taken."""
+    value, ring, n, size = c
+    row, ring = collect(ring, n)
+    back = jax.vjp(lambda v: deposit(jnp.zeros((size, N)), graph, x, v, support=value > 0, slot=n), value)[1]
+    (pulled,) = back(ring[:size] if size == 1 else ring)
+    ring = place(ring, row + pulled, n)
+    return (jnp.where(pulled > 0.1, pulled, value * 0.5), ring, n + 1, size), (row, pulled)
+
+
+def reads_only(graph, c, x):
+    """A row that is read and left where it is, by itself and by way of taking it out and putting it back."""
+    value, ring, n, size = c
+    row, left = collect(ring, n)
+    again, _ = collect(ring, n)
+    ring = place(left, row, n)
+    return (value + x, deposit(ring, graph, x, value, slot=n), n + 1, size), (row, again, value)
+
+
+def repeated(graph, c, x):
+    """Numbers repeated over units, for arithmetic and for kernels; what is carried changes places with it."""
+    value, ring, n, size = c
+    row, ring = collect(ring, n)
+    ring = place(ring, jnp.full(N, x), n)
+    value = jnp.where(row > 0, value, jnp.full(N, 2 * x)) - jnp.full(N, x)
+    return (value, deposit(ring, graph, x, jnp.full(N, x)), n + 1, size), value
+
+
+@pytest.mark.parametrize("body", [sends_back, reads_only, repeated])
+@pytest.mark.parametrize("depth", [1, DEPTH])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_lax_scan_is_played(graph, body, depth, reverse):
+    value, ring, *_ = start()
+
+    def run(value, ring, xs):
+        def f(c, x):
+            (value, ring, n, _), rows = body(graph, (*c, depth), x)
+            return (value, ring, n), rows
+
+        return jax.lax.scan(f, (value, ring, jnp.int32(0)), xs, reverse=reverse)
+
+    operands = value, ring[:depth], jnp.linspace(0.5, 1.5, T)
+    lowered = jax.jit(run).lower(*operands)
+    assert "brainsim_scan" in lowered.as_text()
+    mine = lowered.compile()(*operands)
+    with left_to_xla():
+        lowered = jax.jit(run).lower(*operands)
+        assert "brainsim_scan" not in lowered.as_text()
+        theirs = lowered.compile()(*operands)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+SUMS = 1e-5
+"""Relative to the largest: a product and a sum may be one operation in one of the two, a sum have another order."""
+
+
+@pytest.mark.parametrize("made", [delays_and_parts, instant, noise])
+@pytest.mark.parametrize("adjoint", [bs.DirectAdjoint(), bs.CheckpointedAdjoint(segments=3)])
+def test_a_gradient_is_the_same(made, adjoint):
+    """Both passes are played, and give what XLA gives that steps through them."""
+    net, inputs = made()
+    weights = {name: edge.weight for name, edge in net.edges.items()}
+    inputs = {name: x[-80:] for name, x in inputs.items()}
+
+    def loss(weights, inputs):
+        changed = eqx.tree_at(lambda m: [m.edges[k].weight for k in weights], net, list(weights.values()))
+        kw = dict(t1=8.0, dt=0.1, key=jax.random.key(0), inputs=inputs, adjoint=adjoint)
+        last = list(net.nodes)[-1]
+        sol = bs.simulate(changed, **kw, saveat=[bs.Rate(last), bs.Trace("A.v", every=10)])
+        return jnp.mean(sol[f"{last}.activity"]) + 1e-3 * jnp.mean(sol["A.v"] ** 2)
+
+    def gradient():
+        lowered = jax.jit(jax.grad(loss)).lower(weights, inputs)
+        return lowered.as_text().count("brainsim_scan"), lowered.compile()(weights, inputs)
+
+    played, mine = gradient()
+    with left_to_xla():
+        none, theirs = gradient()
+    assert played >= 2
+    assert none == 0
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        assert np.abs(b).max() > 0
+        np.testing.assert_allclose(a, b, atol=SUMS * np.abs(b).max())
+
+
+def test_a_users_scan_is_played():
+    """A loop of `bs.step` that a user writes runs as fast as `simulate`."""
+    net, _ = delays_and_parts()
+    state = bs.initial_state(net, dt=0.1, key=jax.random.key(0))
+
+    def run(state):
+        def one(state, _):
+            state, events = bs.step(net, state)
+            return state, events["A"].value
+
+        return jax.lax.scan(one, state, None, length=200)
+
+    lowered = jax.jit(run).lower(state)
+    assert "brainsim_scan" in lowered.as_text()
+    mine = lowered.compile()(state)
+    with left_to_xla():
+        theirs = jax.jit(run)(state)
+    assert mine[1].sum() > 0
+    for a, b in zip(jax.tree.leaves((mine[0].nodes, mine[1])), jax.tree.leaves((theirs[0].nodes, theirs[1]))):
+        np.testing.assert_array_equal(a, b)
