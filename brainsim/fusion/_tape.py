@@ -412,12 +412,13 @@ class _Assembler:
 
     def _over(self, vectors: list[Any], out: Any, i: int, taken: set[int]) -> int:
         """The cell of `out`, which item i makes unit by unit: that of a vector it reads and nobody else later, if there
-        is one which is not `taken`; of several, that where the next step looks for it."""
+        is one which is not `taken`: where the next step looks for it, before any other. A row out is made where it
+        goes."""
         at, outvars = self.body.n_consts, self.jaxpr.outvars[: self.body.n_carry]
         wanted = [at + k for k, v in enumerate(outvars) if self._origin(v) is out]
         cells = {self._read(v): v for v in vectors if v.aval == out.aval and self._mine(v, i)}
         free = [cell for cell in cells if cell not in taken]
-        if not free:
+        if not free or (out in self.home and not set(wanted).intersection(free)):
             return self._new(out)
         cell = next((c for c in free if c in wanted), free[0])
         taken.add(cell)
