@@ -10,13 +10,14 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 4
+VERSION = 5
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = (
     "scatter",
     "gather",
     "outer",
+    "outer_add",
     "collect",
     "append",
     "tally",

@@ -40,6 +40,7 @@ class Family(NamedTuple):
 STORED = Family(*(Primitive(f"brainsim_{name}") for name in Family._fields))
 DRAWN = Family(*(Primitive(f"brainsim_drawn_{name}") for name in Family._fields))
 scatter_p, gather_p, outer_p = STORED
+outer_add_p = Primitive("brainsim_outer_add")  # `outer`, added to its first operand where that lies; see `fusion._scan`
 collect_p = Primitive("brainsim_collect")
 collect_p.multiple_results = True
 place_p = Primitive("brainsim_place")
@@ -416,6 +417,8 @@ def _drawn(*, plan, first, **others):
 _register(scatter_p, "scatter", _pure.scatter, 3, _stored_sorted, {0: 0})
 _register(gather_p, "gather", _pure.gather, None, _stored)
 _register(outer_p, "outer", _pure.outer, 2, _stored)
+outer_add_p.def_abstract_eval(lambda base, *operands, **params: ShapedArray(base.shape, base.dtype))
+_register(outer_add_p, "outer_add", _pure.outer_add, 3, _stored, {0: 0})
 _register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
 _register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
 _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)

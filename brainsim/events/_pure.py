@@ -126,6 +126,11 @@ def outer(
     return out.reshape(*batch, n_weight)
 
 
+def outer_add(base, *operands, **params):
+    """`base` and the sum of `outer` over a batch that shares it."""
+    return base + outer(*operands, **params).reshape(base.shape)
+
+
 def collect(inbox, slot):
     """Row `slot` of the ring, and the ring with that row cleared."""
 

@@ -46,9 +46,12 @@ def is_key(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def calls_kernels(jaxpr: Any) -> bool:
-    """Whether a body has something that a tape is good for."""
-    return any(e.primitive in KERNELS or ((inner := _inner(e)) and calls_kernels(inner.jaxpr)) for e in jaxpr.eqns)
+def calls(jaxpr: Any, primitives: Sequence[Any], barriers: bool = False) -> bool:
+    """Whether a body has one of these in it, as `written_out` would write it, not counting what loops in it do."""
+    inner = [_inner(e, barriers) for e in jaxpr.eqns]
+    return any(e.primitive in primitives for e in jaxpr.eqns) or any(
+        calls(x.jaxpr, primitives, barriers) for x in inner if x
+    )
 
 
 class Prepared(NamedTuple):
@@ -63,7 +66,7 @@ class Prepared(NamedTuple):
 def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> Prepared:
     """The body `closed(constants, carry, rows) -> (carry, rows)`; the constants of `closed` itself come first among the
     operands."""
-    jaxpr = _written_out(closed.jaxpr)
+    jaxpr = written_out(closed.jaxpr)
     invars, n_consts = [*jaxpr.constvars, *jaxpr.invars], n_consts + len(jaxpr.constvars)
     carry = range(n_consts, n_consts + n_carry)
     kept = [i if jaxpr.outvars[k] is invars[i] else -1 for k, i in enumerate(carry)]
@@ -84,15 +87,18 @@ def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> Prepared:
     return Prepared(body, places, kept, [next(k for k, u in enumerate(once) if u is v) for v in rows])
 
 
-def _inner(eqn: Any) -> ClosedJaxpr | None:
+def _inner(eqn: Any, barriers: bool) -> ClosedJaxpr | None:
     """What an equation calls, where that can be written in its place."""
+    if barriers and eqn.params.get("prevent_cse"):
+        return None
     inner = eqn.params.get(INLINED.get(eqn.primitive.name, ""))
     inner = ClosedJaxpr(inner, []) if inner is not None and not hasattr(inner, "consts") else inner
     return inner if inner is not None and not inner.consts and not inner.jaxpr.constvars else None
 
 
-def _written_out(jaxpr: Any) -> Any:
-    """The same without calls, nothing computed twice, and no row of a ring moved in vain."""
+def written_out(jaxpr: Any, barriers: bool = False) -> Any:
+    """The same without calls, few numbers computed twice, and no row of a ring moved in vain; `barriers`: calls that
+    keep XLA from computing things only once are left."""
     eqns: list[Any] = []
     done: dict[Any, list[Any]] = {}
     taken: dict[Any, tuple[Any, Any, Any]] = {}  # by the ring that `collect` leaves: the ring, the row, the slot
@@ -106,8 +112,8 @@ def _written_out(jaxpr: Any) -> Any:
                 return [ring]
             if one:
                 return write(_reshaped(eqn, (1, *ins[1].aval.shape)), ins[1:2])
-        key = (eqn.primitive, *map(_name, ins), *map(str, eqn.params.values()))
-        key = key if eqn.primitive is collect_p or not eqn.outvars[0].aval.shape else object()
+        key: Any = (eqn.primitive, *map(_name, ins), *map(str, eqn.params.values()))
+        key = key if eqn.primitive in _ONCE else object()
         if key not in done:  # a jaxpr may be called twice: its variables are new each time
             done[key] = [Var(v.aval) for v in eqn.outvars]
             eqns.append(eqn.replace(invars=ins, outvars=done[key]))
@@ -123,13 +129,17 @@ def _written_out(jaxpr: Any) -> Any:
 
         for eqn in jaxpr.eqns:
             ins = [read(v) for v in eqn.invars]
-            inner = _inner(eqn)
+            inner = _inner(eqn, barriers)
             outs = write_all(inner.jaxpr, dict(zip(inner.jaxpr.invars, ins))) if inner else write(eqn, ins)
             known.update(zip(eqn.outvars, outs, strict=True))
         return [read(v) for v in jaxpr.outvars]
 
     outvars = write_all(jaxpr, {})
     return jaxpr.replace(eqns=eqns, outvars=outvars, debug_info=jaxpr.debug_info.with_unknown_names())
+
+
+_ONCE = (collect_p, lax.rem_p, lax.add_p, lax.sub_p, lax.select_n_p, lax.lt_p, lax.convert_element_type_p)
+"""What is not done twice: rows taken, and what computes which."""
 
 
 def _name(v: Any) -> Any:

@@ -90,6 +90,9 @@ class View {
     total_ = stride;
   }
 
+  // One that all elements share.
+  View(T* data, int64_t size) : data_(data), rank_(0), size_(size), total_(size) {}
+
   // First entry of the batch element at these coordinates.
   BRAINSIM_BOTH T* at(const Axes& coordinates) const {
     int64_t offset = 0;
