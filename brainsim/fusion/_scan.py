@@ -163,7 +163,7 @@ mlir.register_lowering(scan_p, _lower, platform="cpu")
 
 # --- jax.lax.scan -----------------------------------------------------------------------------------------------------
 
-_others = getattr(mlir, "_lowerings", {}).get(primitives.scan_p)
+_rule: Any = getattr(getattr(mlir, "_lowerings", {}).get(primitives.scan_p), "rule", None)
 
 
 def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **others):
@@ -175,7 +175,7 @@ def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, [outer_p], barriers=True):
         jaxpr = jaxpr.replace(jaxpr=_adding(jaxpr.jaxpr))
     params = dict(jaxpr=jaxpr, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse)
-    return _others.rule(ctx, *operands, **params, **others)
+    return _rule(ctx, *operands, **params, **others)
 
 
 def _adding(jaxpr: Any) -> Any:
@@ -204,5 +204,5 @@ def _adding(jaxpr: Any) -> Any:
     return pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)[0]
 
 
-if _others is not None:  # no longer where it was: costs speed only
+if _rule is not None:  # no longer where it was: costs speed only
     mlir.register_lowering(primitives.scan_p, _lower_lax, platform="cpu")

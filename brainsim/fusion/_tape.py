@@ -333,6 +333,7 @@ class _Assembler:
         self.last: dict[Any, int] = {}  # the item that reads a value last
         self.items = _schedule(self.jaxpr)
         self.splats = {e.outvars[0]: e for e in self.jaxpr.eqns if _splat(e) and not _same_memory(e)}
+        self.packed = {e.outvars[-3] for e in self.jaxpr.eqns if e.primitive is fused_p}
         self.silent = _spikes(self.jaxpr)  # event values that nobody needs
 
     def tape(self) -> Tape:
@@ -529,10 +530,14 @@ class _Assembler:
         self._check(base, "arrivals")
         if base.aval.size == 0:
             raise Unsupported("no post units")
-        has = [words.aval.size > 0, delay.aval.size > 0, value not in self.silent]
+        has = [self._words(words), delay.aval.size > 0, value not in self.silent]
         rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
         cells = [self._take(base, eqn.outvars[0], i, True), *rest]
         self._write(SCATTER, cells, self._synapses(eqn, base, weight, indices, has, value.aval.size))
+
+    def _words(self, words: Any) -> int:
+        """0: none; 1: made by units in this step, whose kernel says when they are new; 2: others."""
+        return 0 if words.aval.size == 0 else 1 if words in self.packed else 2
 
     def _gather(self, eqn: Any, i: int) -> None:
         c, weight, mask, slot, delay, indptr, indices = eqn.invars
@@ -547,9 +552,10 @@ class _Assembler:
         if ring.aval.dtype not in (np.float32, np.float64):
             raise Unsupported(f"{what} of type {ring.aval.dtype}")
 
-    def _synapses(self, eqn: Any, ring: Any, weight: Any, indices: Any, has: list[bool], units: int) -> list[int]:
+    def _synapses(self, eqn: Any, ring: Any, weight: Any, indices: Any, has: list[int], units: int) -> list[int]:
         """The numbers of a kernel over synapses."""
         p, (depth, n_post) = eqn.params, ring.aval.shape
+        self.work += indices.aval.size // 100  # as if one row in a hundred had events
         rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
         return [ring.aval.dtype.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, has), units]
 
@@ -577,7 +583,7 @@ class _Assembler:
             raise Unsupported(f"events of type {kind}")
         rest = [self._read(value), self._read(words)]
         lists = [self._take(v, out, i, True) for v, out in zip((buffer, count), eqn.outvars, strict=True)]
-        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, int(words.aval.size > 0)]
+        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, self._words(words)]
         self._write(APPEND, [*lists, *rest], numbers)
 
     def _tally(self, eqn: Any, i: int) -> None:

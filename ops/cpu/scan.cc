@@ -1,4 +1,4 @@
-// Many steps of a body of kernels and scalars as one call: runs the tape that brainsim/fusion/_scan.py wrote. Every
+// Many steps of a body of kernels and scalars as one call: runs the tape that brainsim/fusion/_tape.py wrote. Every
 // value of the body has a cell, which is a pointer; state is changed where it lies.
 #include <array>
 #include <cstring>
@@ -82,13 +82,16 @@ struct Tape {
   }
 };
 
-// The units that spike, in order: listed once a step from their packed words, whoever wants them.
+enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
+
+// The units that spike, in order: listed once a step from their packed words, whoever wants them. Other words than
+// those a kernel of units has made in this step are listed each time.
 struct Spikes {
   std::vector<int32_t> units;
   bool listed = false;
 
-  const std::vector<int32_t>& list(const uint32_t* words, int64_t n) {
-    if (listed) return units;
+  const std::vector<int32_t>& list(const uint32_t* words, int64_t n, int64_t of) {
+    if (listed && of == kOfUnits) return units;
     units.clear();
     const int64_t n_words = (n + 31) / 32;
     for (int64_t w = 0; w < n_words; w += 2) {
@@ -158,7 +161,8 @@ void units(const Instruction& does, Element& e, Team& team) {
 
 // The connectivity of a scatter or gather. cells: base or what is gathered, value or c, weight, words or mask, slot,
 // delay, indptr, indices. numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one
-// weight, depth, post units, synapses, whether there are words or a mask, delays, values (else every row with a word
+// weight, depth, post units, synapses, which `Words` there are or
+// whether a mask, whether delays, values (else every row with a word
 // has the value 1), units.
 Graph graph_of(const Instruction& does, const Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
@@ -182,7 +186,7 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
   const Scatter<T> one{e.at<T>(c[0]), value, {value, nullptr, first}, e.at<T>(c[2]), graph_of(does, e)};
   e.rows.clear();
   if (x[9]) {
-    const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12]);
+    const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12], x[9]);
     for (auto at = std::lower_bound(units.begin(), units.end(), first); at != units.end() && *at < first + n_pre;
          ++at) {
       e.rows.push_back(static_cast<int32_t>(*at - first));
@@ -205,13 +209,13 @@ void gather_step(const Instruction& does, Element& e, Team& team) {
          x[5] != 0);
 }
 
-// cells: list, length, value, words. numbers: bytes of a float, room, units, whether there are words.
+// cells: list, length, value, words. numbers: bytes of a float, room, units, which `Words`.
 template <typename T>
 void append_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   int32_t *list = e.at<int32_t>(c[0]), *length = e.at<int32_t>(c[1]);
   if (!x[3]) return append_active(Active<T>{e.at<T>(c[2]), nullptr, 0}, x[2], list, x[1], length);
-  const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[2]);
+  const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[2], x[3]);
   const int64_t have = *length, n = units.size();
   const int64_t room = have < 0 ? 0 : std::clamp<int64_t>(x[1] - have, 0, n);
   if (room > 0) std::copy_n(units.begin(), room, list + have);

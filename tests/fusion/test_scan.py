@@ -240,6 +240,35 @@ def test_lax_scan_is_played(graph, body, depth, reverse):
         np.testing.assert_array_equal(a, b)
 
 
+def test_packed_events_of_others_are_new_in_every_step(graph):
+    """Of a row in, carried from the step before, and computed in the step."""
+    rng = np.random.default_rng(3)
+    values = jnp.asarray(rng.random((T, N)) < 0.2, float)
+    words = jnp.asarray(np.packbits(np.pad(values != 0, ((0, 0), (0, -N % 32))), 1, "little").view(np.uint32))
+
+    def run(words, values):
+        def f(c, x):
+            ring, ids, used, last, last_value = c
+            words, value = x
+            ring = deposit(ring, graph, 1.0, value, words=words)
+            ring = deposit(ring, graph, 2.0, last_value, words=last)
+            ring = deposit(ring, graph, 4.0, value, words=words ^ jnp.uint32(0))
+            ids, used = append(ids, used, value, words)
+            return (ring, ids, used, words, value), used
+
+        init = jnp.zeros((1, N)), jnp.zeros(200, jnp.int32), jnp.int32(0), jnp.zeros_like(words[0]), jnp.zeros(N)
+        return jax.lax.scan(f, init, (words, values))
+
+    lowered = jax.jit(run).lower(words, values)
+    assert "brainsim_scan" in lowered.as_text()
+    (ring, ids, used, *_), counts = lowered.compile()(words, values)
+    sent = values @ jnp.asarray([jnp.bincount(row, length=N) for row in graph.indices], float)
+    expected = 5 * sent.sum(0) + 2 * sent[:-1].sum(0)
+    np.testing.assert_allclose(ring[0], expected)
+    np.testing.assert_array_equal(ids[:used], np.nonzero(values)[1])
+    np.testing.assert_array_equal(counts, np.cumsum(np.count_nonzero(values, 1)))
+
+
 SUMS = 1e-5
 """Relative to the largest: a product and a sum may be one operation in one of the two, a sum have another order."""
 
