@@ -19,7 +19,8 @@ def plain(folder, n_pre, n_post):
     loop.restype = ctypes.c_double
     weight, indptr, indices = (np.load(f"{folder}/{x}.npy", mmap_mode="r") for x in ("weight", "indptr", "indices"))
 
-    def compiled(values):
+    def compiled(active):
+        values = active.astype(np.float32)
         address = [ctypes.c_void_p(x.ctypes.data) for x in (values, weight, indptr, indices)]
 
         def run(out):
@@ -33,18 +34,15 @@ def plain(folder, n_pre, n_post):
 
 
 def jaxed(step, graph):
-    """A jitted chain of `step(out, graph, value)`, one for each row; the rows are arrays of their own, never copied."""
+    """A jitted scan of `step(out, graph, row)` over the rows, as a simulation runs; it copies every row it takes."""
     import jax
 
-    def compiled(values):
+    def compiled(rows):
         @jax.jit
         def chain(out, graph, rows):
-            for row in rows:
-                out = step(out, graph, row)
-            return out
+            return jax.lax.scan(lambda out, row: (step(out, graph, row), None), out, rows)[0]
 
-        leaves, kind = jax.tree.flatten(values)
-        rows = [kind.unflatten(jax.numpy.asarray(x) for x in row) for row in zip(*leaves, strict=True)]
+        rows = jax.tree.map(jax.numpy.asarray, rows)
         return lambda out: jax.block_until_ready(chain(out, graph, rows))
 
     return compiled
@@ -61,11 +59,11 @@ def brainsim(folder, n_pre, n_post, words=False):
     weight = jnp.asarray(np.load(f"{folder}/weight.npy"))
 
     def step(out, graph_weight, row):
-        value, packed = row if words else (row, None)
-        return deposit(out[None], *graph_weight, value, words=packed)[0]
+        active, packed = row if words else (row, None)
+        return deposit(out[None], *graph_weight, active.astype(out.dtype), words=packed)[0]
 
     compiled = jaxed(step, (graph, weight))
-    return (lambda values: compiled((values, pack(values)))) if words else compiled
+    return (lambda active: compiled((active, pack(active)))) if words else compiled
 
 
 def brainsim_words(*args):
@@ -74,13 +72,16 @@ def brainsim_words(*args):
 
 def brainevent(folder, n_pre, n_post):
     import jax.numpy as jnp
-    from brainevent import CSR, BinaryArray
+    from brainevent import CSR, BinaryArray, config
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if cores > 1:  # its loops of this product have no parallel form, so it changes nothing
+        config.set_numba_parallel(True, cores)
     data, indices, indptr = (jnp.asarray(np.load(f"{folder}/{x}.npy")) for x in ("weight", "indices", "indptr"))
 
-    def compiled(values):  # the graph is a constant: it refuses to be traced, and keeps what one trace has made of it
+    def compiled(active):  # the graph is a constant: it refuses to be traced, and keeps what one trace has made of it
         graph = CSR((data, indices, indptr), shape=(n_pre, n_post))
-        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)(values != 0)
+        return jaxed(lambda out, _, row: out + BinaryArray(row) @ graph, None)(active)
 
     return compiled
 
@@ -91,12 +92,12 @@ def dense(folder, n_pre, n_post):
     weight, indptr, indices = (np.load(f"{folder}/{x}.npy") for x in ("weight", "indptr", "indices"))
     matrix = np.zeros((n_pre, n_post), np.float32)
     np.add.at(matrix, (np.repeat(np.arange(n_pre), np.diff(indptr)), indices), weight)
-    return jaxed(lambda out, w, row: out + row @ w, jnp.asarray(matrix))
+    return jaxed(lambda out, w, row: out + row.astype(out.dtype) @ w, jnp.asarray(matrix))
 
 
-def pack(values):
-    n = values.shape[1]
-    bits = np.packbits(np.pad(values != 0, ((0, 0), (0, -n % 32))), axis=1, bitorder="little")
+def pack(active):
+    n = active.shape[1]
+    bits = np.packbits(np.pad(active, ((0, 0), (0, -n % 32))), axis=1, bitorder="little")
     return bits.view("<u4")
 
 
@@ -116,7 +117,7 @@ def main():
     start, known = np.zeros(args.n_post, np.float32), {}
     print(json.dumps({"ready": True}), file=out, flush=True)
     for line in sys.stdin:
-        name = line.strip()  # of a file of values; the first time it is compiled and run once before
+        name = line.strip()  # of a file of events; the first time it is compiled and run once before
         if name not in known:
             known = {name: compiled(np.load(f"{args.folder}/{name}.npy"))}
             known[name](start)

@@ -20,16 +20,17 @@ GRAPHS = ((4_000, 80), (20_000, 1_000), (100_000, 1_000), (1_000_000, 100))  # u
 ACTIVITIES = (1e-4, 1e-3, 1e-2, 1e-1)
 DENSE_MOST = 2e7  # entries of a matrix worth trying
 EVENTS = 2e7  # synaptic events of a measurement, if STEPS steps bring them
-STEPS = 200
-WAYS = (("plain", 1), ("brainsim", 1), ("brainsim_words", 1), ("brainsim_words", 2), ("brainevent", 1), ("dense", 1))
+STEPS = 1000
+WAYS = (("plain", 1), ("brainsim", 1), ("brainsim_words", 1), ("brainsim_words", 2))
+WAYS += (("brainevent", 1), ("brainevent", 2), ("dense", 1))
 SAME = 1e-3  # relative: float32 sums of up to 1e5 terms in another order
 
 app = typer.Typer(add_completion=False)
-console = Console(width=None if Console().is_terminal else 150)
+console = Console(width=None if Console().is_terminal else 190)
 
 
 class Way:
-    """A worker process; `measure(name)` times the values of that name."""
+    """A worker process; `measure(name)` times the events of that name."""
 
     def __init__(self, way, threads, python, env, folder, n):
         command = [python, str(HERE / "_op_worker.py"), way, folder, str(n), str(n), str(threads)]
@@ -56,7 +57,7 @@ class Way:
 
 
 def make(folder, n, k, seed=0):
-    """A graph of n units with k targets each, ascending, and values of every activity; returns steps and events."""
+    """A graph of n units with k targets each, ascending, and who is active when; returns steps and events."""
     rng = np.random.default_rng(seed)
     indices = rng.integers(0, n, (n, k), np.int32)
     indices.sort(axis=1)
@@ -66,9 +67,9 @@ def make(folder, n, k, seed=0):
     sizes = {}
     for activity in ACTIVITIES:
         steps = int(np.clip(EVENTS / (n * k * activity), 2, min(STEPS, 2e8 / (4 * n))))
-        values = (rng.random((steps, n), np.float32) < activity).astype(np.float32)
-        np.save(f"{folder}/{activity:g}.npy", values)
-        sizes[activity] = steps, int(values.sum()) * k
+        active = rng.random((steps, n), np.float32) < activity
+        np.save(f"{folder}/{activity:g}.npy", active)
+        sizes[activity] = steps, int(active.sum()) * k
     return sizes
 
 
@@ -106,22 +107,28 @@ def graph_records(n, k, ways, rounds, folder):
 
 
 def show(records):
-    table = Table(title="ns per synaptic event (processor time); x: over the plain C++ loop of the same round")
+    table = Table(title="ns per synaptic event (processor time), and over the plain C++ loop of the same round")
     for name in ("units", "synapses", "activity", "events/step"):
         table.add_column(name, justify="right")
     keys = list(dict.fromkeys((r["way"], r["threads"]) for r in records))
     for way, threads in keys:
-        table.add_column(f"{way} {threads} t", justify="right")
-    table.add_column("2 t faster (wall)", justify="right")
+        table.add_column(f"{way.replace('_', ' ')} {threads} t", justify="right")
+    for name in ("2 t faster (wall)", "x brainevent 1 t", "x brainevent 1 or 2 t (wall)"):
+        table.add_column(name, justify="right")
     rows = {}
     for r in records:
         row = f"{r['units']:,}", f"{r['synapses']:,}", f"{r['activity']:g}", f"{r['events_per_step']:,.0f}"
         rows.setdefault(row, {})[r["way"], r["threads"]] = r
     for row, of in rows.items():
-        texts = [f"{of[k]['cpu_ns_per_event']:.2f} ({of[k]['cpu_x_plain']:.2f}x)" if k in of else "" for k in keys]
-        one, two = (of.get(("brainsim_words", t)) for t in (1, 2))
-        faster = f"{one['wall_least'] / two['wall_least']:.2f}x" if one and two else ""
-        table.add_row(*row, *texts, faster)
+        texts = [f"{of[k]['cpu_ns_per_event']:.2f} {of[k]['cpu_x_plain']:.2f}x" if k in of else "" for k in keys]
+
+        def times(a, b, clock="wall", of=of):  # how often the best of b goes into the best of a; threads to choose from
+            each = [min((of[k][f"{clock}_least"] for k in ks if k in of), default=None) for ks in (a, b)]
+            return "" if None in each else f"{each[0] / each[1]:.2f}x"
+
+        ours, theirs = ([(way, t) for t in (1, 2)] for way in ("brainsim_words", "brainevent"))
+        texts += [times(ours[:1], ours[1:]), times(theirs[:1], ours[:1], "cpu"), times(theirs, ours)]
+        table.add_row(*row, *texts)
     console.print(table)
 
 

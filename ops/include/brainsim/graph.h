@@ -128,6 +128,20 @@ inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t b
   return at;
 }
 
+// Whether the targets x[0..3] all lie in low..high-1; high < 2^31.
+inline bool four_within(const int32_t* x, uint32_t low, uint32_t high) {
+#if defined(__SSE2__)  // it compares with signs only: 2^31 is added to both sides
+  const __m128i from = _mm_set1_epi32(static_cast<int32_t>(low + 0x80000000u));
+  const __m128i end = _mm_set1_epi32(static_cast<int32_t>(high - low + 0x80000000u));
+  const __m128i at = _mm_sub_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)), from);
+  return _mm_movemask_epi8(_mm_cmplt_epi32(at, end)) == 0xffff;
+#else
+  bool all = true;
+  for (int k = 0; k < 4; ++k) all &= static_cast<uint32_t>(x[k]) - low < high - low;
+  return all;
+#endif
+}
+
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
 // taken on trust: rows are cut to the list of synapses, and a target out of range is dropped.
 struct Graph {
