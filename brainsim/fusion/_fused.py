@@ -40,7 +40,13 @@ class Program(NamedTuple):
 
     @property
     def loop(self) -> Loop:
-        return Loop(self.jaxpr, self.n_scalars, self.n, self.watched, self.n_rings)
+        return Loop(self.jaxpr, self.n_scalars, self.n, self.watched, self.n_rings, aside=self.aside)
+
+    @property
+    def aside(self) -> tuple[int, ...]:
+        """Truth values in which no state lies, such as the support of events: not computed where nobody reads them."""
+        kinds = [a.dtype for a in self.jaxpr.out_avals[:-1]]
+        return tuple(k for k, kind in enumerate(kinds) if kind == np.bool_ and self.alias[k] < 0)
 
     # by identity: a jaxpr is made once per trace
     def __hash__(self) -> int:
@@ -159,13 +165,10 @@ def _without(program: Program, unread: tuple[int, ...]) -> Program:
 
 
 def _dce_rule(used, eqn):
-    """What nobody reads and no state lies in, such as the support of events where there is no derivative, is not
-    computed."""
     if not any(used):
         return [False] * len(eqn.invars), None
     program = eqn.params["program"]
-    free = [k for k, a in enumerate(program.alias[:-1]) if a < 0 and k not in program.watched]
-    unread = tuple(k for k in free if not used[k])
+    unread = tuple(k for k in program.aside if not used[k])
     if unread:
         outvars = [v for k, v in enumerate(eqn.outvars) if k not in unread]
         eqn = eqn.replace(outvars=outvars, params=eqn.params | dict(program=_without(program, unread)))

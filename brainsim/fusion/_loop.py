@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax.extend.core import ClosedJaxpr
+from jax.interpreters import partial_eval as pe
 
 from ._rules import check_shape, constant_of, convert, translate
 from ._writer import Unsupported, Value, Writer, base_type
@@ -25,7 +26,8 @@ class Loop(NamedTuple):
 
     The last output is the event value: its non-zero lanes are packed into words and counted. `watched` are the outputs
     looked at for NaN and infinity. The last `n_rings` vectors are rows of rings, which are cleared. `silent`: the event
-    value itself is not stored.
+    value itself is not stored. `aside` are outputs of no consequence for the bits of the others: how often a product is
+    read decides whether it is rounded.
     """
 
     jaxpr: ClosedJaxpr
@@ -34,6 +36,7 @@ class Loop(NamedTuple):
     watched: tuple[int, ...]
     n_rings: int = 0
     silent: bool = False
+    aside: tuple[int, ...] = ()
 
 
 @cache
@@ -172,8 +175,7 @@ class _Block:
         w.body = []
         used = Value(mask, np.dtype(bool), w.lanes)
         loaded = [self._load(at, a.dtype, mask) for at, a in zip(self.sources, self.vectors, strict=True)]
-        values = translate(w, self.jaxpr, self.consts, [*self.scalars, *loaded], self.loop.n)
-        outs = [w.vector(v) for v in values]
+        outs = [w.vector(v) for v in self._values([*self.scalars, *loaded])]
         for k in range(len(self.vectors) - self.loop.n_rings, len(self.vectors)):
             self._store(self.sources[k], w.constant(0, self.vectors[k].dtype, w.lanes), mask)
         for at, out in zip(self.sinks, outs):
@@ -193,6 +195,15 @@ class _Block:
             bad = w.fused(convert(w, outs[k], self.bad_dtype), w.like(0, bad), bad)
         bad = w.select(used, bad, w.like(0, bad)) if mask else bad
         return count, bad.ref, w.body
+
+    def _values(self, args: list[Value]) -> list[Value]:
+        """The outputs, those `aside` each by itself."""
+        n, aside = len(self.jaxpr.outvars), self.loop.aside
+        values: dict[int, Value] = {}
+        for group in ([k for k in range(n) if k not in aside], *([k] for k in aside)):
+            jaxpr, _ = pe.dce_jaxpr(self.jaxpr, [k in group for k in range(n)], True)
+            values.update(zip(group, translate(self.w, jaxpr, self.consts, args, self.loop.n), strict=True))
+        return [values[k] for k in range(n)]
 
     def _load(self, pointer: str, dtype: Any, mask: str) -> Value:
         w, kind, align = self.w, _memory(dtype), np.dtype(dtype).itemsize

@@ -562,10 +562,10 @@ class _Assembler:
     def _collect(self, eqn: Any, i: int) -> None:
         (ring, slot), (row, left) = eqn.invars, eqn.outvars
         self._check(ring, "arrivals")
-        cells = [self._take(ring, left, i, True) if left in self.last else self._read(ring)]
-        cells += [self._new(row) if row in self.last else self._room(_bytes(row.aval)), self._read(slot)]
-        numbers = [ring.aval.dtype.itemsize, ring.aval.shape[0], _bytes(row.aval), int(left in self.last)]
-        self._write(COLLECT, cells, numbers)
+        if left in self.last:  # a node without a kernel of its own: its arithmetic would round otherwise than XLA's
+            raise Unsupported("a row of arrivals is cleared")
+        cells = [self._read(ring), self._new(row), self._read(slot)]
+        self._write(COLLECT, cells, [ring.aval.dtype.itemsize, ring.aval.shape[0], _bytes(row.aval)])
 
     def _place(self, eqn: Any, i: int) -> None:
         (ring, row, slot), (out,) = eqn.invars, eqn.outvars

@@ -281,11 +281,9 @@ void step(const Tape& tape, Element& e, Team& team) {
       case kGather:
         wide ? gather_step<double>(does, e, team) : gather_step<float>(does, e, team);
         break;
-      case kCollect: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row, clear?
+      case kCollect: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
         const int64_t bytes = does.numbers[2];
-        char* row = e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes;
-        std::memcpy(e.cell[c[1]], row, bytes);
-        if (does.numbers[3]) std::memset(row, 0, bytes);
+        std::memcpy(e.cell[c[1]], e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes, bytes);
         break;
       }
       case kPlace: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
