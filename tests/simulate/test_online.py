@@ -260,6 +260,7 @@ def test_ottt_equals_eprop_where_nothing_resets(x64):
             close(leaf(got, name), leaf(wanted, name))
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(
     "adjoint",
     [bs.TruncatedAdjoint(20), bs.SLTTAdjoint(), bs.EPropAdjoint(), bs.OTTTAdjoint()],
