@@ -14,7 +14,7 @@ OPS := $(wildcard ops/CMakeLists.txt ops/cpu/* ops/cuda/* ops/include/brainsim/*
 CXX_FILES := $(wildcard ops/cpu/*.cc ops/cpu/*.h ops/cuda/*.cu ops/cuda/*.h ops/include/brainsim/*.h ops/tests/*.cc ops/tests/*.h \
   experiments/benchmarks/*.cc)
 SAY_BACKEND := $(BIN)/python -c 'from brainsim.events import backend; print("event operators:", backend())'
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q --dist worksteal
 
 .PHONY: help
 help:  ## this list
@@ -80,8 +80,16 @@ sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and 
 	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc ops/cpu/draws.cc -o "$$out/driver" -pthread; \
 	  "$$out/driver"; done
 
+# Most of the time of the tests is XLA's. In a hurry it does half as much, and rounds elsewhere: tests that compare bits
+# are not for that. `make suite HURRY=` and plain pytest compile everything as users do.
+HURRY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+DEFAULT := not slow and not experiment
+
 suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32
-	$(PYTEST) -n $(WORKERS)
+	@status=0; echo '-- compiled as users do'; $(PYTEST) -n $(WORKERS) -m 'optimised and $(DEFAULT)' || status=1; \
+	echo '-- compiled in a hurry'; \
+	XLA_FLAGS="$${XLA_FLAGS:-} $(HURRY)" $(PYTEST) -n $(WORKERS) -m 'not optimised and $(DEFAULT)' || status=1; \
+	exit $$status
 
 # With `suite`, which is kernels x float32, these make all four.
 core: $(VENV)/.dev  ## the core subset in the other three: kernels x float64, pure x float32, pure x float64

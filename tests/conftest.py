@@ -1,10 +1,14 @@
 """Settings of the whole suite: strict dtypes and ranks, deterministic CPU, x64 by JAX_ENABLE_X64=1."""
 
+import gc
+
 import jax
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.freeze()  # what tracing makes lives long: to look it through again and again takes time and frees little
+gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture

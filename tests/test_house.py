@@ -98,6 +98,7 @@ def test_nothing_is_left_to_do():
     assert left == []
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_vmapped_matvec_then_sum_is_compiled_right():
     """jax 0.10.2 gets the last row wrong on CPU (jax issue 39103); this is why pyproject.toml excludes it."""

@@ -47,6 +47,7 @@ def results(net):
     return sol["P.v"], sol["Q.exc.g"], p.t, p.i, q.t, q.i
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("change", [{"other": "AAA", "backwards": True}, {"more": True}])
 def test_the_same_network_in_other_words_gives_the_same_bits(reference, change):
     net, before = reference

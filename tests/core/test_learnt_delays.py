@@ -51,6 +51,7 @@ def with_d(net, d):
     return eqx.tree_at(lambda net: net.edges["SP"].delay.d, net, d)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("make", [bs.LinearDelay, lambda d: bs.GaussianDelay(d, 0.3)], ids=["linear", "gaussian"])
 def test_hardened_is_the_plain_projection(make):
     net, rounded = chain(make(D)), chain(DT * np.floor(np.asarray(D) / DT + 0.5))
@@ -91,6 +92,7 @@ def whole(rng, n):
     return rng.integers(0, 13, n) * DT
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_a_convolution_over_time_is_the_event_driven_ring_bit_for_bit():
     """Sums of multiples of 1/64 have no rounding, so their order does not matter."""
@@ -112,6 +114,7 @@ def test_a_convolution_over_time_is_the_event_driven_ring_bit_for_bit():
         v = v * (1 - fired)
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_a_narrow_kernel_is_the_network_that_will_run():
     """No delay is near half a step, so that with sigma = dt / 200 all shares but one underflow to 0."""
@@ -144,6 +147,7 @@ def test_annealing_begins_with_a_gradient_and_ends_with_the_plain_delay():
     assert off[-1] < 1e-5 < off[0]  # mV: the rounding of sums
 
 
+@pytest.mark.optimised
 def test_event_to_event_a_matrix_with_delays_is_its_list_of_synapses():
     cells = bs.Population(bs.LIF(tau_m=10.0, g_l=10.0), 2, {"exc": bs.ExpCurr(tau=2.0)}, i_e=[200.0, 140.0])
     delay, weight = [[0.3, 1.7], [2.2, 0.9]], [[60.0, 140.0], [-30.0, 80.0]]
@@ -204,10 +208,11 @@ def test_gradient_equals_finite_differences(x64, case):
     delay = jax.tree.map(lambda x: jnp.asarray(x, float), delay)  # made in single precision
     net = chain(delay, connect, weight)
     d = net.edges["SP"].delay.d
-    f = jax.jit(lambda d: jnp.mean(jnp.sin(trace(with_d(net, d)))))
-    g, h = jax.grad(f)(d), 1e-5
+    both, h = jax.jit(jax.value_and_grad(lambda d: jnp.mean(jnp.sin(trace(with_d(net, d)))))), 1e-5
+    g = both(d)[1]
     for k in np.ndindex(d.shape):
-        np.testing.assert_allclose(g[k], (f(d.at[k].add(h)) - f(d.at[k].add(-h))) / (2 * h), rtol=FD_RTOL, atol=1e-9)
+        wanted = (both(d.at[k].add(h))[0] - both(d.at[k].add(-h))[0]) / (2 * h)
+        np.testing.assert_allclose(g[k], wanted, rtol=FD_RTOL, atol=1e-9)
     assert float(jnp.min(jnp.abs(g))) > 0
 
 
@@ -221,6 +226,7 @@ def test_gradient_of_sigma_is_finite_at_the_ends_of_the_line(x64):
     assert float(sigma) != 0
 
 
+@pytest.mark.optimised
 def test_beyond_the_line_counts_as_its_end_and_keeps_a_derivative():
     net = chain(bs.LinearDelay(D))
     beyond, end = jnp.asarray([-1.0, 9.0, 1.0, 1.0, 1.0]), jnp.asarray([0.0, 3.0, 1.0, 1.0, 1.0])

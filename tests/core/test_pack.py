@@ -67,6 +67,7 @@ def runs(both):
     return [bs.simulate(net, t1=150.0, key=KEY, saveat=record) for net in both]
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_packed_spikes_are_those_of_the_unpacked_network_bit_for_bit(runs):
     unpacked, packed = runs
@@ -103,6 +104,7 @@ def test_rates_counts_sizes_and_flags_go_by_the_old_names(runs):
     assert packed.sizes == unpacked.sizes | {"LIF": sum(SIZES.values())}
 
 
+@pytest.mark.optimised
 def test_the_whole_can_be_recorded_too(both):
     sol = bs.simulate(both[1], t1=20.0, key=KEY, saveat=[bs.Events("LIF"), bs.Events("E2")])
     np.testing.assert_array_equal(sol["LIF.events"][:, 65:99], sol["E2.events"])
@@ -120,6 +122,7 @@ def test_a_list_without_room_is_named_and_keeps_the_first_spikes(both):
     np.testing.assert_array_equal(found[0].counts, found[1].counts)
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_inputs_go_by_the_old_names(both):
     rows = 3.0 * np.sin(np.arange(500))[:, None] * np.arange(SIZES["E2"])[None]
@@ -127,6 +130,7 @@ def test_inputs_go_by_the_old_names(both):
     same_spikes(*(bs.simulate(net, t1=50.0, key=KEY, inputs=inputs, saveat=saveat()) for net in both))
 
 
+@pytest.mark.optimised
 def test_steps_give_events_by_the_old_names(both):
     found = []
     for net in both:
@@ -166,6 +170,7 @@ def test_wrong_inputs_solvers_ranges_and_keeps_are_named(both):
         bs.pack(packed)
 
 
+@pytest.mark.optimised
 def test_one_solver_for_all_members_is_that_of_the_whole(both):
     fine = bs.Substep(bs.ExponentialEuler(), 2)
     kw = dict(t1=30.0, key=KEY, solver=dict.fromkeys(NAMES, fine), saveat=saveat())
@@ -206,6 +211,7 @@ class Own(bs.AbstractEdge):
         return z, []
 
 
+@pytest.mark.optimised
 def test_what_cannot_be_merged_stays():
     others = {
         "A0": bs.Population(bs.AdEx(), 8, receptors()),  # another unit
@@ -425,6 +431,7 @@ def test_a_gradient_after_packing_has_the_shape_of_the_merged_parameters():
     np.testing.assert_allclose(np.sum(merged), jax.grad(of_unpacked)(jnp.asarray(20.0)), rtol=RTOL)
 
 
+@pytest.mark.optimised
 def test_spikes_of_a_batch_of_packed_runs_are_those_of_single_ones(both):
     packed = both[1]
 
@@ -448,6 +455,7 @@ def test_vmap_and_jit_of_pack_equal_the_loop():
     np.testing.assert_allclose(whole, single[0], rtol=RTOL)
 
 
+@pytest.mark.optimised
 def test_a_packed_network_streams_resumes_and_is_saved(both, tmp_path):
     net, packed = both
     record = [bs.Spikes("E1"), bs.Trace("I0.v")]

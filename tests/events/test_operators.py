@@ -60,6 +60,7 @@ def run(case, words=None):
     return send((*case.operands(), case.slot), case.topology, case.delay, words, case.first)
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 @few
 @graphs

@@ -147,6 +147,7 @@ def test_places_in_a_row_are_independent():
     assert stats.chisquare(np.bincount(code, minlength=2**n), rows * p**ones * (1 - p) ** (n - ones)).pvalue > LEAST_P
 
 
+@pytest.mark.optimised  # millions of draws: here running is what takes time
 @pytest.mark.parametrize("n, k", [(7, 3), (10, 5), (33, 2), (300, 1)])
 def test_fixed_out_degree_gives_every_subset_the_same_chance(n, k):
     rows = 150_000
@@ -243,6 +244,7 @@ def call(inbox, topology, weight, value, words, slot, support):
     return out, back(jnp.cos(out))
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", ["p, segments", "k", "multapses"])
 @pytest.mark.parametrize(
     "mapped", [(0,), pytest.param((1,), marks=pytest.mark.core), (2,), (3, 4), (5,), (6,), (1, 2), tuple(range(7))]
@@ -272,6 +274,7 @@ def test_vmap_is_the_loop_bit_for_bit_and_one_call(name, mapped):
         assert sum('custom_call_target="brainsim_' in line for line in text.splitlines()) == 3
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 def test_parts_words_and_many_steps():
     """Rows of a longer value, packed words, and `deposit_all`: the same sums."""
@@ -291,6 +294,7 @@ def test_parts_words_and_many_steps():
     np.testing.assert_array_equal(*grads)
 
 
+@pytest.mark.optimised
 def test_the_backward_pass_is_confined_to_the_support():
     topology, rng = SHAPES["p"](SEED), np.random.default_rng(0)
     value, support = array(rng.normal(size=17) * (np.arange(17) % 3 == 0)), jnp.asarray(np.arange(17) % 4 == 1)

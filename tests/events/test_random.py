@@ -41,6 +41,7 @@ def test_the_kernel_draws_the_published_vector():
     np.testing.assert_array_equal(batch[:: _random.DRAWS // 4], words(VECTORS[0][2]))
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1001])
 def test_kernels_equal_their_twins_bit_for_bit(n):

@@ -69,6 +69,7 @@ print(law, digest.hexdigest())
 """
 
 
+@pytest.mark.optimised
 @pytest.mark.skipif(backend() != "kernels", reason="the pure path has no threads of its own")
 @pytest.mark.parametrize(
     "program, says",

@@ -186,6 +186,7 @@ def batchable(name):
 MAPPED = [(0,), (1,), (2,), (3,), (4,), (5,), (6,), (2, 3), (1, 2, 5), tuple(range(8))]
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", ["csr", "fanout"])
 @pytest.mark.parametrize("mapped", [pytest.param(m, marks=pytest.mark.core) if len(m) != 1 else m for m in MAPPED])
 def test_vmap_is_the_loop_bit_for_bit_and_one_call(name, mapped):
@@ -270,6 +271,7 @@ def test_the_gradient_of_shared_weights_is_never_batched():
     np.testing.assert_allclose(mine, truth, rtol=NEAR, atol=NEAR)
 
 
+@pytest.mark.optimised
 @pytest.mark.core
 @pytest.mark.parametrize("name", ["csr", "fanout", "dense"])
 def test_the_backward_pass_is_confined_to_the_support(name):

@@ -15,7 +15,8 @@ from brainsim import fusion
 from brainsim.events import append, collect, deposit, place
 from brainsim.fusion import _scan, _tape, unavailable
 
-pytestmark = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
+kernels = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
+pytestmark = [kernels, pytest.mark.optimised]
 N, DEPTH, ROOM, T = 70, 3, 40, 7
 
 

@@ -226,6 +226,7 @@ def run(pop, inp, steps=40):
     return jax.lax.scan(body, (y, z, rings), jnp.arange(steps, dtype=jnp.int32))
 
 
+@pytest.mark.optimised
 @core
 def test_batched_over_parameters_is_the_loop_bit_for_bit():
     with_tau = lambda tau: bs.Population(bs.LIF(tau_m=tau, t_ref=2.0), N, RECEPTORS)  # noqa: E731
@@ -240,6 +241,7 @@ def test_batched_over_parameters_is_the_loop_bit_for_bit():
             jax.tree.map(lambda s, x, b=b: np.testing.assert_array_equal(s, x[b]), single, batched)
 
 
+@pytest.mark.optimised
 @core
 def test_gradients_are_those_of_xla_and_values_those_of_the_plain_run():
     pop = bs.Population(
@@ -311,6 +313,7 @@ def test_derivatives_of_every_order_are_those_of_xla(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=near, atol=near * scale), mine, theirs)
 
 
+@pytest.mark.optimised
 @core
 def test_many_units_and_batches_share_threads_and_give_the_same():
     """Above the size from which threads share the work: the same numbers as in pieces below it."""

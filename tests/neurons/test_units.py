@@ -128,6 +128,7 @@ def test_arrays_of_parameters_mean_the_same(called, name):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.optimised
 @ALL
 def test_reset_is_pure_and_local(called, name):
     got = called[name][0]

@@ -9,7 +9,7 @@ import pytest
 import brainsim as bs
 from tests.nets import balanced, same
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.optimised]
 RUN = {"dt": 0.1, "saveat": (bs.Spikes("P"), bs.Trace("P.v", every=10))}
 
 

@@ -60,6 +60,7 @@ def test_all_forms_of_spikes_agree(sol):
     assert sol.stats["rate_hz"]["P"] == pytest.approx(float(sol.rates["P"]))
 
 
+@pytest.mark.optimised
 def test_subsampled_traces_are_rows_of_the_full_ones(net, sol):
     full = bs.simulate(net, t1=100.0, dt=0.1, key=KEY, saveat=[bs.Trace("P.exc.g"), bs.Trace("P.refractory")])
     np.testing.assert_array_equal(sol["P.exc.g"], full["P.exc.g"][3::4][:, jnp.asarray([3, 1])])
@@ -68,6 +69,7 @@ def test_subsampled_traces_are_rows_of_the_full_ones(net, sol):
     assert sol["P.v"].shape == (1000, 50)
 
 
+@pytest.mark.optimised
 def test_an_overflowing_spike_list_says_so_and_keeps_the_first(net, sol):
     with pytest.raises(bs.SimulationError, match=r"Spikes\('P'\) overflowed.*max_rate") as e:
         bs.simulate(net, t1=200.0, dt=0.1, key=KEY, saveat=[bs.Spikes("P", max_rate=1.0)])

@@ -76,6 +76,7 @@ def test_equals_plain_differentiation(x64, make):
         assert same(state, before)
 
 
+@pytest.mark.optimised
 def test_a_value_under_grad_is_that_of_the_run():
     net, adjoint = recurrent(), bs.CheckpointedAdjoint(7)
     assert same(gradient(net, adjoint)[1], eqx.filter_jit(loss)(net, adjoint)[1])

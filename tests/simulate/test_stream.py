@@ -18,6 +18,7 @@ import pytest
 import brainsim as bs
 from tests.nets import balanced, same
 
+pytestmark = pytest.mark.optimised
 KEY = jax.random.key(1)
 SAVEAT = (bs.Spikes("P"), bs.Trace("P.v", every=10), bs.Rate("P"))
 RUN = {"t1": 240.0, "dt": 0.1, "key": KEY, "saveat": SAVEAT}

@@ -97,6 +97,7 @@ def test_ito_milstein_is_that_of_diffrax(x64):
     np.testing.assert_allclose(jnp.concatenate([y["v"], y["w"]]), expected, rtol=1e-13)
 
 
+@pytest.mark.optimised
 def test_same_key_same_noise_and_independent_units():
     net = network(Linear(), N, noise=bs.WhiteNoise({"v": 0.5}))
     first, again, other = (final(net, bs.ExponentialEuler(), 10, 1.0, seed=s)["v"] for s in (0, 0, 1))
@@ -106,6 +107,7 @@ def test_same_key_same_noise_and_independent_units():
     assert abs(np.corrcoef(first[: N // 2], first[N // 2 :])[0, 1]) < bound
 
 
+@pytest.mark.optimised
 def test_variables_have_their_own_noise():
     """The noise of a variable is independent of the others', and the same whether or not there are others."""
     alone = final(network(Linear(), N, noise=bs.WhiteNoise({"v": 0.5})), diffrax.Euler(), 4, 1.0)

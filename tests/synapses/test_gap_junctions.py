@@ -40,6 +40,7 @@ def coarse():
     return pairs(0.1)
 
 
+@pytest.mark.optimised
 def test_two_cells_come_to_the_steady_state_and_mirror_each_other(coarse):
     _, v = coarse
     # the difference has come to its end within exp(-8), the sum never left it

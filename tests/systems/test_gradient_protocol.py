@@ -179,7 +179,7 @@ SOLVED = [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_every_explicit_solver(x64, name):
-    net = fan({"P": population(bs.HodgkinHuxley(), bs.ExpCond(), 1.0, 0.02)})
+    net = fan({"P": population(bs.MorrisLecar.type_1(), bs.ExpCond(), 10.0, 0.2)})
     assert not inert(check(net, ["P"], EXPLICIT[name]()))
 
 

@@ -106,6 +106,7 @@ class Killed(Exception):
     """What ends a fit in the middle."""
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", ["adam", "levenberg-marquardt", "cma-es"])
 def test_a_killed_fit_goes_on_bit_for_bit(name, tmp_path):
     loss, method, _ = METHODS[name]
