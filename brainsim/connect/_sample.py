@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-import scipy.sparse
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
+
+PIECE = 1 << 15
+"""Pairs in a piece of a graph that is made piece by piece: some arrays of this length fit into the cache."""
 
 LARGE = 1 << 23
 """Bytes of a graph from which huge pages are worth asking for."""
@@ -18,7 +20,7 @@ DENSE = 8
 """Subsets of more than one in DENSE are drawn in a bitmap, smaller ones by sorting; only the speed depends on it."""
 
 
-def successes(rng: np.random.Generator, p: float, total: int, block: int = BLOCK) -> Iterator[np.ndarray]:
+def successes(rng: np.random.Generator, p: float, total: int, block: int = PIECE) -> Iterator[np.ndarray]:
     """The indices, ascending and in int64 blocks, of the successes in `total` independent trials of probability `p`.
 
     The gap before the next success is geometric: floor(E / -log(1 - p)) with E standard exponential has exactly the law
@@ -109,6 +111,8 @@ def skip(chosen: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
     """(indptr, indices), rows ascending, of a table (n_post, k) that lists the pre units of each post unit."""
+    import scipy.sparse  # 6 MB that most programs do without
+
     n_post, k = pre.shape
     no_values = np.zeros(pre.size, np.int8)
     by_post = scipy.sparse.csr_array((no_values, pre.reshape(-1), np.arange(n_post + 1) * k), shape=(n_post, n_pre))
