@@ -16,6 +16,7 @@ from ._ops import (
     deposit_all as deposit_all,
     place as place,
     propagate as propagate,
+    room as room,
     tally as tally,
 )
 from ._procedural import DrawnRows as DrawnRows

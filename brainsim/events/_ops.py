@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
 from ._formats import CSR, AbstractTopology, Dense, FixedFanin, FixedFanout
-from ._primitives import DRAWN, append_p, collect_p, place_p, scatter_p, tally_p
+from ._primitives import DRAWN, append_p, collect_p, place_p, room_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
 
@@ -112,6 +112,11 @@ def place(
     _shaped("place", "row", row, inbox.shape[1:])
     _typed("place", "row", row, inbox.dtype)
     return place_p.bind(inbox, row, _slot("place", slot))
+
+
+def room(n: int) -> Int32[Array, " n"]:
+    """Room for a list of `append`: `n` zeros, whose memory is taken only as far as the list is written."""
+    return room_p.bind(n=n)
 
 
 def append(

@@ -151,6 +151,11 @@ def place(inbox, row, slot):
     return _each(slot.ndim, one)(inbox, row, slot)
 
 
+def room(*, n: int):
+    """A list of `n` zeros."""
+    return jnp.zeros(n, jnp.int32)
+
+
 def append(buffer, count, value, words):
     """Write the indices of the non-zero entries of `value` at buffer[count:]; what does not fit is counted only."""
     del words
