@@ -266,8 +266,8 @@ def _ascending(indices: Any, indptr: Any = None) -> bool:
     if is_traced(indices) or is_traced(indptr):
         return False
     a = np.asarray(indices)
-    begin = np.arange(1, max(len(a), 1)) * a.shape[-1] if indptr is None else np.unique(np.asarray(indptr)[1:-1])
+    begin = np.arange(1, len(a)) * a.shape[-1] if indptr is None else np.asarray(indptr)[1:-1]
     a = a.reshape(-1)
-    begin = begin[(begin > 0) & (begin < a.size)]
+    begin = begin[(np.diff(begin, prepend=0) > 0) & (begin < a.size)]  # of rows that follow a synapse
     pieces = (a[i : i + _PIECE + 1] for i in range(0, a.size, _PIECE))  # a graph is large: no array of its size
     return bool(sum(np.count_nonzero(x[1:] < x[:-1]) for x in pieces) == np.count_nonzero(a[begin] < a[begin - 1]))
