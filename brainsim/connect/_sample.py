@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
+from ..events import Narrow, entries, narrow, stored_type
+
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
 
@@ -122,13 +124,15 @@ def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
 
 def rows_of_codes(
     codes: Iterator[np.ndarray], expected: float, n_pre: int, n_post: int, twin: np.ndarray | None
-) -> tuple[np.ndarray, jax.Array]:
+) -> tuple[np.ndarray, Narrow]:
     """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i]).
 
     `expected` pairs, on average, are made room for, so that the indices are never in memory twice.
     """
     counts = np.zeros(n_pre, np.int64)
-    indices, size = _room(int(expected + 6.0 * np.sqrt(expected)) + 16), 0
+    dtype = stored_type(n_post)
+    each = entries(dtype)
+    indices, size = _room(each * (int(expected + 6.0 * np.sqrt(expected)) + 16), dtype), 0
     for code in codes:
         if code.size == 0:
             continue
@@ -140,22 +144,24 @@ def rows_of_codes(
         if pre.size:
             seen = np.bincount(pre - pre[0])
             counts[pre[0] : pre[0] + seen.size] += seen
-            if size + post.size > indices.size:
-                small, indices = indices, _room(2 * (size + post.size))
+            stored = narrow(post, n_post)
+            if size + stored.size > indices.size:
+                small, indices = indices, _room(2 * (size + stored.size), dtype)
                 indices[:size] = small[:size]
-            indices[size : size + post.size] = post
-            size += post.size
+            indices[size : size + stored.size] = stored
+            size += stored.size
     indptr = np.zeros(n_pre + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return indptr, jax.device_put(indices[:size], may_alias=True)  # nobody else has it
+    return indptr, Narrow(jax.device_put(indices[:size], may_alias=True))  # nobody else has it
 
 
-def _room(n: int) -> np.ndarray:
-    """Room for `n` 32-bit integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
+def _room(n: int, dtype: np.dtype) -> np.ndarray:
+    """Room for `n` integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
     system has any: rows of synapses are read at random, and each would miss the TLB."""
-    if 4 * n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.empty(n, np.int32)
-    memory = mmap.mmap(-1, 4 * n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    size = n * dtype.itemsize
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(n, dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without them
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.int32)
+    return np.frombuffer(memory, dtype)

@@ -6,6 +6,7 @@ from ._formats import (
     Dense as Dense,
     FixedFanin as FixedFanin,
     FixedFanout as FixedFanout,
+    Narrow as Narrow,
 )
 from ._noise import normals as normals, uniform_bits as uniform_bits
 from ._ops import (
@@ -20,4 +21,5 @@ from ._ops import (
     tally as tally,
 )
 from ._procedural import DrawnRows as DrawnRows
+from ._targets import entries as entries, narrow as narrow, stored_type as stored_type
 from ._random import seed_of as seed_of

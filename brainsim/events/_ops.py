@@ -225,9 +225,9 @@ def _deposit_dense(inbox, weight, value, support, slot, rows):
 
 
 def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
-    """indptr (empty where rows have one length), indices (n_syn,) and that length (-1 where they have not)."""
+    """indptr (empty where rows have one length), targets as stored and that length (-1 where they have not)."""
     if isinstance(topology, CSR):
-        return topology.indptr, topology.indices, -1
+        return topology.indptr, topology.stored, -1
     if isinstance(topology, FixedFanout):
         return jnp.zeros((0,), jnp.int32), topology.indices.reshape(-1), topology.k
     raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected one of brainsim.events.")
