@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..events import Narrow, entries, narrow, stored_type
+from ..events import Narrow, narrow, stored_size, stored_type
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
@@ -131,8 +131,8 @@ def rows_of_codes(
     """
     counts = np.zeros(n_pre, np.int64)
     dtype = stored_type(n_post)
-    each = entries(dtype)
-    indices, size = _room(each * (int(expected + 6.0 * np.sqrt(expected)) + 16), dtype), 0
+    tail = stored_size(dtype, 0)  # each piece overwrites that of the one before
+    indices, size = _room(stored_size(dtype, int(expected + 6.0 * np.sqrt(expected)) + 16), dtype), 0
     for code in codes:
         if code.size == 0:
             continue
@@ -149,10 +149,10 @@ def rows_of_codes(
                 small, indices = indices, _room(2 * (size + stored.size), dtype)
                 indices[:size] = small[:size]
             indices[size : size + stored.size] = stored
-            size += stored.size
+            size += stored.size - tail
     indptr = np.zeros(n_pre + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return indptr, Narrow(jax.device_put(indices[:size], may_alias=True))  # nobody else has it
+    return indptr, Narrow(jax.device_put(indices[: size + tail], may_alias=True))  # nobody else has it
 
 
 def _room(n: int, dtype: np.dtype) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Targets in as few bytes as they need: rows of synapses are read from memory at random, and are most of it.
 
 Post units are numbered in 16 bits where there are at most 2^16 of them (uint16), in 24 bits up to 2^24 (uint8, three to
-a target, the lowest first), else in 32 (int32).
+a target, the lowest first, and one more behind the last, as the kernels read four at a time), else in 32 (int32).
 """
 
 from typing import Any
@@ -21,6 +21,11 @@ def entries(dtype: Any) -> int:
     return 3 if dtype == np.uint8 else 1
 
 
+def size(dtype: Any, n_syn: int) -> int:
+    """Entries of this type to `n_syn` targets."""
+    return entries(dtype) * n_syn + (dtype == np.uint8)
+
+
 def count(stored: Any) -> int:
     """Number of targets."""
     return stored.shape[-1] // entries(stored.dtype)
@@ -31,14 +36,16 @@ def narrow(indices: np.ndarray, n_post: int) -> np.ndarray:
     dtype = stored_type(n_post)
     if entries(dtype) == 1:
         return indices.astype(dtype, copy=False)
-    return indices.astype("<i4", copy=False).view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)
+    stored = np.zeros(size(dtype, indices.size), dtype)
+    stored[:-1].reshape(-1, 3)[:] = indices.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
+    return stored
 
 
 def wide(stored: Array) -> Array:
     """The targets as int32, (n_syn,), behind any axes of a batch."""
     if stored.dtype != np.uint8:
         return stored.astype(jnp.int32)
-    return _joined(*jnp.moveaxis(stored.reshape(*stored.shape[:-1], -1, 3), -1, 0))
+    return _joined(*(stored[..., k:-1:3] for k in range(3)))
 
 
 def target(stored: Array, j: Array) -> Array:

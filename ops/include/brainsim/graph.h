@@ -125,9 +125,9 @@ struct Targets {
     const unsigned char* at = bytes + kBytes * j;
     if (kBytes == 4) return *reinterpret_cast<const uint32_t*>(at);
     if (kBytes == 2) return *reinterpret_cast<const uint16_t*>(at);
-    uint16_t low;
-    std::memcpy(&low, at, 2);
-    return low | static_cast<uint32_t>(at[2]) << 16;
+    uint32_t four;  // one byte too many, which the formats add behind the last target
+    std::memcpy(&four, at, 4);
+    return four & 0xffffff;
   }
 };
 

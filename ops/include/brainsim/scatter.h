@@ -36,6 +36,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   // copies, which no store into `out` can change: the compiler keeps them in registers
   const Graph graph = s.graph;
   const auto targets = graph.targets<kBytes>();
+  constexpr int64_t line = kOne && !kDelay ? 64 / kBytes & -4 : kLine;  // synapses in a line of the cache
   const T* const weight = kOne ? nullptr : s.weight;
   T* const out = s.out + (kDelay ? 0 : graph.now());
   const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
@@ -45,7 +46,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   const int64_t n = rows.size();
   for (int64_t k = 0; k < std::min(distance, n); ++k) {
     const int64_t from = kPart && low > 0 ? guess(rows[k]) : graph.begin(rows[k]);
-    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += kLine) {
+    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += line) {
       graph.prefetch(j, weight);
     }
   }
@@ -64,7 +65,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     const int64_t ahead = (kPart && low > 0 ? guess(next) : graph.begin(next)) - j;
     while (j < last) {
-      const int64_t stop = std::min(j + kLine, last);
+      const int64_t stop = std::min(j + line, last);
       graph.prefetch(j + ahead, weight);
       for (; j + 4 <= stop && four_within(targets, j, low, high); j += 4) {  // one question for four synapses
         for (int q = 0; q < 4; ++q) add(j + q);
