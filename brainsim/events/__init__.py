@@ -21,5 +21,5 @@ from ._ops import (
     tally as tally,
 )
 from ._procedural import DrawnRows as DrawnRows
-from ._targets import narrow as narrow, size as stored_size, stored_type as stored_type
 from ._random import seed_of as seed_of
+from ._targets import narrow as narrow, stored_size as stored_size, stored_type as stored_type

@@ -6,8 +6,8 @@ With rows i (pre units), their synapses j, s_j = (slot + delay_j) mod D and the 
 rows only, in blocks of a fixed size, so that the cost follows activity and nothing can overflow.
 
 Operands carry the same number of leading batch axes, each of size 1 or the size of the batch; where a result has size 1
-the batch adds up. `indices` are stored as `_targets` has it. Row i of the topology is unit `first + i` of arrays over units. Packed words repeat what `value` says
-and are not read here.
+the batch adds up. `indices` are stored as `_targets` has it. Row i of the topology is unit `first + i` of arrays over
+units. Packed words repeat what `value` says and are not read here.
 """
 
 from collections.abc import Callable

@@ -21,7 +21,7 @@ def entries(dtype: Any) -> int:
     return 3 if dtype == np.uint8 else 1
 
 
-def size(dtype: Any, n_syn: int) -> int:
+def stored_size(dtype: Any, n_syn: int) -> int:
     """Entries of this type to `n_syn` targets."""
     return entries(dtype) * n_syn + (dtype == np.uint8)
 
@@ -36,7 +36,7 @@ def narrow(indices: np.ndarray, n_post: int) -> np.ndarray:
     dtype = stored_type(n_post)
     if entries(dtype) == 1:
         return indices.astype(dtype, copy=False)
-    stored = np.zeros(size(dtype, indices.size), dtype)
+    stored = np.zeros(stored_size(dtype, indices.size), dtype)
     stored[:-1].reshape(-1, 3)[:] = indices.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
     return stored
 

@@ -260,7 +260,8 @@ void check_warps(unsigned seed, bool broken) {
   const Array value{k.value.data(), {k.elements, k.n}}, weight{k.weight.data(), {1, k.one ? 1 : n_syn}};
   const Array words{k.words.data(), {k.packed ? k.elements : 1, k.packed ? n_words : 0}};
   const Array slot{slots.data(), {k.elements}}, delay{k.delay.data(), {1, k.delays ? n_syn : 0}};
-  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}}, indices{k.stored.data(), {1, k.width == 3 ? 3 * n_syn + 1 : n_syn}};
+  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}},
+      indices{k.stored.data(), {1, k.width == 3 ? 3 * n_syn + 1 : n_syn}};
   const Array c{k.c.data(), {k.elements, k.depth, k.n_post}}, mask{k.mask.data(), {k.elements, k.n}};
   Batch batch(1);
   batch.with(value).with(slot);
