@@ -1,8 +1,9 @@
 """brainsim: a differentiable brain simulator on JAX."""
 
+from importlib import import_module as _import
 from importlib.metadata import PackageNotFoundError as _NotFound, version as _version
+from typing import TYPE_CHECKING as _CHECKING, Any as _Any
 
-from . import train as train
 from .connect import (
     AbstractKernel as AbstractKernel,
     AbstractRule as AbstractRule,
@@ -151,6 +152,17 @@ from .synapses import (
     GapPort as GapPort,
     TsodyksMarkram as TsodyksMarkram,
 )
+
+if _CHECKING:
+    from . import train as train
+
+
+def __getattr__(name: str) -> _Any:
+    """`train`, imported when it is first asked for: its optimisers take as long to load as all the rest."""
+    if name == "train":
+        return _import(".train", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 try:
     __version__ = _version("brainsim")

@@ -20,7 +20,8 @@ import brainsim
 ROOT = Path(__file__).parents[1]
 
 HEAVY = ("brainpy", "brian2", "cma", "flax", "matplotlib", "neo", "nest", "nir", "pandas", "pytest", "torch", "xarray")
-"""What `import brainsim` must not bring in: optional extras, peers and tools."""
+HEAVY += ("brainsim.train", "llvmlite", "optax", "rich", "scipy")
+"""What `import brainsim` must not bring in: optional extras, peers and tools, and what only some programs need."""
 
 MISCOMPILE_RTOL = {"float32": 1e-5, "float64": 1e-12}
 """A dozen operations per row, some hundred roundings at most; jax 0.10.2 is off by a tenth and more, in both types."""

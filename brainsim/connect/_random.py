@@ -7,7 +7,7 @@ import numpy as np
 from ..base import Key
 from ..events import CSR, FixedFanout
 from ._rule import AbstractRule, Built, Same, check_pairs, count, flag, generator, probability, twins
-from ._sample import BLOCK, rows_of_codes, skip, subsets, successes, transpose
+from ._sample import PIECE, rows_of_codes, skip, subsets, successes, transpose
 
 
 class FixedProbability(AbstractRule):
@@ -192,5 +192,5 @@ class FixedTotalNumber(AbstractRule):
             # number r among the allowed pairs is number r + (holes before it) among all
             before = np.searchsorted(codes, holes - np.arange(holes.size))
             codes += np.repeat(np.arange(holes.size + 1), np.diff(before, prepend=0, append=codes.size))
-        blocks = (codes[i : i + BLOCK] for i in range(0, codes.size, BLOCK))
+        blocks = (codes[i : i + PIECE] for i in range(0, codes.size, PIECE))
         return Built(CSR(*rows_of_codes(blocks, codes.size, n_pre, n_post, None), n_post))

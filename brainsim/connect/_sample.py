@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-import scipy.sparse
+
+from ..events import Narrow, narrow, stored_size, stored_type
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
+
+PIECE = 1 << 15
+"""Pairs in a piece of a graph that is made piece by piece: some arrays of this length fit into the cache."""
 
 LARGE = 1 << 23
 """Bytes of a graph from which huge pages are worth asking for."""
@@ -18,7 +22,7 @@ DENSE = 8
 """Subsets of more than one in DENSE are drawn in a bitmap, smaller ones by sorting; only the speed depends on it."""
 
 
-def successes(rng: np.random.Generator, p: float, total: int, block: int = BLOCK) -> Iterator[np.ndarray]:
+def successes(rng: np.random.Generator, p: float, total: int, block: int = PIECE) -> Iterator[np.ndarray]:
     """The indices, ascending and in int64 blocks, of the successes in `total` independent trials of probability `p`.
 
     The gap before the next success is geometric: floor(E / -log(1 - p)) with E standard exponential has exactly the law
@@ -109,6 +113,8 @@ def skip(chosen: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
     """(indptr, indices), rows ascending, of a table (n_post, k) that lists the pre units of each post unit."""
+    import scipy.sparse  # 6 MB that most programs do without
+
     n_post, k = pre.shape
     no_values = np.zeros(pre.size, np.int8)
     by_post = scipy.sparse.csr_array((no_values, pre.reshape(-1), np.arange(n_post + 1) * k), shape=(n_post, n_pre))
@@ -118,13 +124,15 @@ def transpose(pre: np.ndarray, n_pre: int) -> tuple[np.ndarray, np.ndarray]:
 
 def rows_of_codes(
     codes: Iterator[np.ndarray], expected: float, n_pre: int, n_post: int, twin: np.ndarray | None
-) -> tuple[np.ndarray, jax.Array]:
+) -> tuple[np.ndarray, Narrow]:
     """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i]).
 
     `expected` pairs, on average, are made room for, so that the indices are never in memory twice.
     """
     counts = np.zeros(n_pre, np.int64)
-    indices, size = _room(int(expected + 6.0 * np.sqrt(expected)) + 16), 0
+    dtype = stored_type(n_post)
+    tail = stored_size(dtype, 0)  # each piece overwrites that of the one before
+    indices, size = _room(stored_size(dtype, int(expected + 6.0 * np.sqrt(expected)) + 16), dtype), 0
     for code in codes:
         if code.size == 0:
             continue
@@ -136,22 +144,24 @@ def rows_of_codes(
         if pre.size:
             seen = np.bincount(pre - pre[0])
             counts[pre[0] : pre[0] + seen.size] += seen
-            if size + post.size > indices.size:
-                small, indices = indices, _room(2 * (size + post.size))
+            stored = narrow(post, n_post)
+            if size + stored.size > indices.size:
+                small, indices = indices, _room(2 * (size + stored.size), dtype)
                 indices[:size] = small[:size]
-            indices[size : size + post.size] = post
-            size += post.size
+            indices[size : size + stored.size] = stored
+            size += stored.size - tail
     indptr = np.zeros(n_pre + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return indptr, jax.device_put(indices[:size], may_alias=True)  # nobody else has it
+    return indptr, Narrow(jax.device_put(indices[: size + tail], may_alias=True))  # nobody else has it
 
 
-def _room(n: int) -> np.ndarray:
-    """Room for `n` 32-bit integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
+def _room(n: int, dtype: np.dtype) -> np.ndarray:
+    """Room for `n` integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
     system has any: rows of synapses are read at random, and each would miss the TLB."""
-    if 4 * n < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.empty(n, np.int32)
-    memory = mmap.mmap(-1, 4 * n, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    size = n * dtype.itemsize
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(n, dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError):  # a kernel built without them
         memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.int32)
+    return np.frombuffer(memory, dtype)

@@ -12,7 +12,7 @@ from ..events import CSR, AbstractTopology, FixedFanin, FixedFanout
 from ._cells import Leaves, leaves, lengths, tree
 from ._kernels import AbstractKernel
 from ._rule import AbstractRule, Built, Same, check_pairs, count, flag, generator, positive, twins
-from ._sample import BLOCK, rows_of_codes, successes
+from ._sample import BLOCK, PIECE, rows_of_codes, successes
 
 STEPS = 4
 """Levels of probability in an octave: candidates are drawn at the level above the bound, 9 % too many on average."""
@@ -79,7 +79,7 @@ class DistanceDependent(AbstractRule):
         if n_pre and n_post:
             codes = np.concatenate([codes, *self._codes(rng, n_post)])
             codes.sort()
-        blocks = (codes[i : i + BLOCK] for i in range(0, codes.size, BLOCK))
+        blocks = (codes[i : i + PIECE] for i in range(0, codes.size, PIECE))
         return Built(CSR(*rows_of_codes(blocks, codes.size, n_pre, n_post, None if self.autapses else twin), n_post))
 
     def _codes(self, rng: np.random.Generator, n_post: int) -> Iterator[np.ndarray]:

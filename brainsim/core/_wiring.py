@@ -1,6 +1,5 @@
 """From what the user writes of an edge (endpoints, rule, weights, delays) to checked arrays."""
 
-import dataclasses
 import math
 import re
 import warnings
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, unknown
-from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin
+from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
@@ -190,7 +189,9 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         topology = topology.into(nodes[post.node].size, units_post.start, units_post.step)
     elif units_post != range(nodes[post.node].size):
         indices = topology.indices * units_post.step + units_post.start
-        topology = dataclasses.replace(topology, indices=indices, n_post=nodes[post.node].size)
+        size = nodes[post.node].size
+        csr = isinstance(topology, CSR)
+        topology = CSR(topology.indptr, indices, size) if csr else FixedFanout(indices, size)
     delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
@@ -212,7 +213,9 @@ def weight_shape(topology: Any) -> tuple[int, ...]:
     """Shape of one value per synapse; () where there are none."""
     if isinstance(topology, DrawnRows):
         return ()
-    return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else tuple(topology.indices.shape)
+    if isinstance(topology, FixedFanout):
+        return (topology.n_pre, topology.k)
+    return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else (topology.n_syn,)
 
 
 def _drawn(where: str, edge: Any, topology: DrawnRows, channels: int) -> DrawnRows:

@@ -6,6 +6,7 @@ from ._formats import (
     Dense as Dense,
     FixedFanin as FixedFanin,
     FixedFanout as FixedFanout,
+    Narrow as Narrow,
 )
 from ._noise import normals as normals, uniform_bits as uniform_bits
 from ._ops import (
@@ -16,7 +17,9 @@ from ._ops import (
     deposit_all as deposit_all,
     place as place,
     propagate as propagate,
+    room as room,
     tally as tally,
 )
 from ._procedural import DrawnRows as DrawnRows
 from ._random import seed_of as seed_of
+from ._targets import narrow as narrow, stored_size as stored_size, stored_type as stored_type

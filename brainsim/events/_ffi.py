@@ -20,6 +20,7 @@ TARGETS = (
     "outer_add",
     "collect",
     "append",
+    "room",
     "tally",
     "fused",
     "scan",

@@ -7,7 +7,7 @@ are, and the operators drop a synapse whose index is out of range.
 propagation. It is part of the type of a pytree: graphs to be stacked must agree in it.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,8 +16,10 @@ import numpy as np
 from jaxtyping import Array, Int32
 
 from ..base import is_traced
+from ._targets import count, narrow, wide
 
 _INT32_MAX = 2**31 - 1
+_PIECE = 1 << 16
 
 
 class AbstractTopology(eqx.Module):
@@ -28,11 +30,20 @@ class AbstractTopology(eqx.Module):
     n_syn: eqx.AbstractVar[int]
 
 
+class Narrow(NamedTuple):
+    """Targets as `_targets.narrow` makes them, all in range and ascending in every row."""
+
+    stored: Array
+
+
 class CSR(AbstractTopology):
-    """Compressed sparse rows: the targets of pre unit `i` are `indices[indptr[i]:indptr[i + 1]]`, repeats allowed."""
+    """Compressed sparse rows: the targets of pre unit `i` are `indices[indptr[i]:indptr[i + 1]]`, repeats allowed.
+
+    They are `stored` in two or three bytes each where those number all post units; `indices` makes int32 of them.
+    """
 
     indptr: Int32[Array, " n_pre_plus_1"]
-    indices: Int32[Array, " n_syn"]
+    stored: Array
     n_post: int = eqx.field(static=True)
     sorted_rows: bool = eqx.field(static=True, init=False)
 
@@ -40,13 +51,22 @@ class CSR(AbstractTopology):
         """Build from `indptr` (n_pre + 1,) and `indices` (n_syn,); raises ValueError or TypeError on bad arrays."""
         self.n_post = _size("CSR", "n_post", n_post)
         self.indptr = _int32("CSR", "indptr", indptr, 1)
-        self.indices = _int32("CSR", "indices", indices, 1)
+        if isinstance(indices, Narrow):
+            self.stored, self.sorted_rows = indices.stored, True
+            return
+        indices = _int32("CSR", "indices", indices, 1)
         if self.indptr.shape[0] < 1:
             raise ValueError("CSR.indptr is empty; expected n_pre + 1 entries, [0] for a graph without pre units.")
-        if not (is_traced(self.indptr) or is_traced(self.indices)):
-            _check_indptr(np.asarray(self.indptr), self.n_syn)
-        _check_range("CSR", self.indices, self.n_post)
-        self.sorted_rows = _ascending(self.indices, self.indptr)
+        if not (is_traced(self.indptr) or is_traced(indices)):
+            _check_indptr(np.asarray(self.indptr), indices.size)
+        _check_range("CSR", indices, self.n_post)
+        self.sorted_rows = _ascending(indices, self.indptr)
+        self.stored = indices if is_traced(indices) else jnp.asarray(narrow(np.asarray(indices), self.n_post))
+
+    @property
+    def indices(self) -> Int32[Array, " n_syn"]:
+        """The target of every synapse: what is stored, if that is int32, else made anew."""
+        return wide(self.stored)
 
     @property
     def n_pre(self) -> int:
@@ -56,7 +76,7 @@ class CSR(AbstractTopology):
     @property
     def n_syn(self) -> int:
         """Number of synapses."""
-        return self.indices.shape[-1]
+        return count(self.stored)
 
     @staticmethod
     def from_coo(pre: Any, post: Any, n_pre: int, n_post: int) -> tuple["CSR", np.ndarray]:
@@ -265,8 +285,8 @@ def _ascending(indices: Any, indptr: Any = None) -> bool:
     if is_traced(indices) or is_traced(indptr):
         return False
     a = np.asarray(indices)
-    down = a[..., 1:] < a[..., :-1]
-    if indptr is not None:
-        border = np.asarray(indptr)[1:-1]
-        down[border[(border > 0) & (border < a.size)] - 1] = False
-    return not down.any()
+    begin = np.arange(1, len(a)) * a.shape[-1] if indptr is None else np.asarray(indptr)[1:-1]
+    a = a.reshape(-1)
+    begin = begin[(np.diff(begin, prepend=0) > 0) & (begin < a.size)]  # of rows that follow a synapse
+    pieces = (a[i : i + _PIECE + 1] for i in range(0, a.size, _PIECE))  # a graph is large: no array of its size
+    return bool(sum(np.count_nonzero(x[1:] < x[:-1]) for x in pieces) == np.count_nonzero(a[begin] < a[begin - 1]))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
 from ._formats import CSR, AbstractTopology, Dense, FixedFanin, FixedFanout
-from ._primitives import DRAWN, append_p, collect_p, place_p, scatter_p, tally_p
+from ._primitives import DRAWN, append_p, collect_p, place_p, room_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
 
@@ -112,6 +112,11 @@ def place(
     _shaped("place", "row", row, inbox.shape[1:])
     _typed("place", "row", row, inbox.dtype)
     return place_p.bind(inbox, row, _slot("place", slot))
+
+
+def room(n: int) -> Int32[Array, " n"]:
+    """Room for a list of `append`: `n` zeros, whose memory is taken only as far as the list is written."""
+    return room_p.bind(n=n)
 
 
 def append(
@@ -220,9 +225,9 @@ def _deposit_dense(inbox, weight, value, support, slot, rows):
 
 
 def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
-    """indptr (empty where rows have one length), indices (n_syn,) and that length (-1 where they have not)."""
+    """indptr (empty where rows have one length), targets as stored and that length (-1 where they have not)."""
     if isinstance(topology, CSR):
-        return topology.indptr, topology.indices, -1
+        return topology.indptr, topology.stored, -1
     if isinstance(topology, FixedFanout):
         return jnp.zeros((0,), jnp.int32), topology.indices.reshape(-1), topology.k
     raise TypeError(f"deposit: topology is a {type(topology).__name__}; expected one of brainsim.events.")

@@ -1,5 +1,5 @@
 """Three primitives, each the transpose of the others; `collect` and `place`, each that of the other; and `append`,
-`tally`, `bits` and `normals`.
+`room`, `tally`, `bits` and `normals`.
 
 Only this file and its neighbours in `fusion` speak to JAX's internals.
 
@@ -46,6 +46,7 @@ collect_p.multiple_results = True
 place_p = Primitive("brainsim_place")
 append_p = Primitive("brainsim_append")
 append_p.multiple_results = True
+room_p = Primitive("brainsim_room")
 tally_p = Primitive("brainsim_tally")
 tally_p.multiple_results = True
 bits_p = Primitive("brainsim_bits")
@@ -131,6 +132,11 @@ def _(inbox, row, slot):
 def _(buffer, count, value, words):
     del value, words
     return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
+
+
+@room_p.def_abstract_eval
+def _(*, n):
+    return ShapedArray((n,), np.dtype(np.int32))
 
 
 @tally_p.def_abstract_eval
@@ -426,6 +432,7 @@ _register(collect_p, "collect", _pure.collect, alias={0: 1})
 place_p.def_impl(lambda *operands: _jitted(place_p)(*operands))
 mlir.register_lowering(place_p, mlir.lower_fun(_pure.place, multiple_results=False))
 _register(append_p, "append", _pure.append, alias={0: 0, 1: 1})
+_register(room_p, "room", _pure.room, attributes=lambda n: {})
 _register(tally_p, "tally", _pure.tally, attributes=lambda rank: {})
 _register(bits_p, "bits", _pure.bits, attributes=lambda n, rank: {})
 _register(normals_p, "normals", _pure.normals, attributes=lambda n, dtype, rank: {})

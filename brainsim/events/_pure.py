@@ -6,8 +6,8 @@ With rows i (pre units), their synapses j, s_j = (slot + delay_j) mod D and the 
 rows only, in blocks of a fixed size, so that the cost follows activity and nothing can overflow.
 
 Operands carry the same number of leading batch axes, each of size 1 or the size of the batch; where a result has size 1
-the batch adds up. Row i of the topology is unit `first + i` of arrays over units. Packed words repeat what `value` says
-and are not read here.
+the batch adds up. `indices` are stored as `_targets` has it. Row i of the topology is unit `first + i` of arrays over
+units. Packed words repeat what `value` says and are not read here.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from ._random import bulk_bits, bulk_normals
+from ._targets import count, target
 
 _BLOCK = 1024  # lanes of a block: enough to amortise an iteration, few enough not to waste lanes on a handful of spikes
 _MOST_BLOCKS = 256  # blocks of a fully active graph; beyond, blocks grow, which accelerators need
@@ -151,6 +152,11 @@ def place(inbox, row, slot):
     return _each(slot.ndim, one)(inbox, row, slot)
 
 
+def room(*, n: int):
+    """A list of `n` zeros."""
+    return jnp.zeros(n, jnp.int32)
+
+
 def append(buffer, count, value, words):
     """Write the indices of the non-zero entries of `value` at buffer[count:]; what does not fit is counted only."""
     del words
@@ -198,7 +204,7 @@ def _weight(weight, j):
 
 def _target(j, live, slot, delay, indices, depth: int, n_post: int):
     """The place s_j * n_post + post_j of synapse `j`, and whether it is one."""
-    post = indices[j]
+    post = target(indices, j)
     live = live & (post >= 0) & (post < n_post)
     late = slot + delay[j] if delay.shape[0] else slot
     return jnp.where(live, jnp.mod(late, depth) * n_post + post, 0), live
@@ -236,7 +242,7 @@ def _active_list(active, indptr, *, n_pre: int, fanout: int, n_syn: int):
 def _accumulate(out, batch, out_batch, active, indptr, piece, operands: tuple[Any, ...], *, n_pre: int, fanout: int):
     """Add the pieces of all active synapses to `out` (elements of `out_batch`, size), block by block."""
     indices = operands[-1]
-    n_syn = indices.shape[-1]
+    n_syn = count(indices)
     if n_pre == 0 or n_syn == 0 or out.size == 0 or prod(batch) == 0:
         return out
     nb = len(batch)

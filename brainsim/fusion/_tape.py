@@ -18,6 +18,7 @@ from jax.interpreters import partial_eval as pe
 
 from ..events import _ffi
 from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
+from ..events._targets import count, entries
 from ._fused import fused_p, why_not
 from ._loop import Loop, compile_loop, compile_text, refusal as loop_refusal, scalar_code
 from ._rules import INLINED
@@ -555,9 +556,10 @@ class _Assembler:
     def _synapses(self, eqn: Any, ring: Any, weight: Any, indices: Any, has: list[int], units: int) -> list[int]:
         """The numbers of a kernel over synapses."""
         p, (depth, n_post) = eqn.params, ring.aval.shape
-        self.work += indices.aval.size // 100  # as if one row in a hundred had events
+        self.work += count(indices.aval) // 100  # as if one row in a hundred had events
+        width = indices.aval.dtype.itemsize * entries(indices.aval.dtype)
         rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
-        return [ring.aval.dtype.itemsize, *rows, depth, n_post, indices.aval.size, *map(int, has), units]
+        return [ring.aval.dtype.itemsize, *rows, depth, n_post, count(indices.aval), *map(int, has), units, width]
 
     def _collect(self, eqn: Any, i: int) -> None:
         (ring, slot), (row, left) = eqn.invars, eqn.outvars

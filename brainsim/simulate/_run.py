@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import AbstractInput, Network, Parts, State
-from ..events import append
+from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
 from ._parts import counted, flagged
@@ -93,4 +93,4 @@ def run(
 
 
 def _empty(r: Spikes, net: Network, n_steps: int, dt: float):
-    return jnp.zeros(r.capacity(net, n_steps, dt), jnp.int32), jnp.asarray(0, jnp.int32)
+    return room(r.capacity(net, n_steps, dt)), jnp.asarray(0, jnp.int32)

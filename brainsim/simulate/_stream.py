@@ -9,8 +9,6 @@ from typing import Any
 import diffrax
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..base import Key
 from ..core import AbstractInput, Network, State, initial_state
@@ -109,7 +107,11 @@ def _rows(x: Any, first: int, last: int) -> Any:
     return x if isinstance(x, AbstractInput) or x.ndim < 2 else x[first:last]
 
 
-def _bar() -> Progress:
+def _bar() -> Any:
+    """A progress bar of rich, which is loaded where something is shown."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     shown = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} ms")
     # in a notebook rich needs ipywidgets; without them, plain text
     console = Console(stderr=True, force_jupyter=None if importlib.util.find_spec("ipywidgets") else False)

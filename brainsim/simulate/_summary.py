@@ -8,8 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console, Group
-from rich.table import Table
 
 from ..base import is_traced
 from ..core import Network, Source, State, initial_state
@@ -32,7 +30,10 @@ class Summary:
     warnings: list[str]
     steps: str
 
-    def __rich__(self) -> Group:
+    def __rich__(self) -> Any:
+        from rich.console import Group  # loaded where something is shown
+        from rich.table import Table
+
         nodes, edges = Table(title="nodes"), Table(title="edges")
         for table, rows in ((nodes, self.nodes), (edges, self.edges)):
             for column in rows[0] if rows else ():
@@ -44,6 +45,8 @@ class Summary:
         return Group(nodes, *([edges] if self.edges else []), total, f"steps: {self.steps}", *warned)
 
     def __str__(self) -> str:
+        from rich.console import Console
+
         console = Console(file=io.StringIO(), width=120, force_jupyter=False)
         console.print(self)
         return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]

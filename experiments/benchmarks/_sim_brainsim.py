@@ -5,7 +5,7 @@ import os
 import time
 
 import networks
-from _worker import Run, Stopwatch, main, rates
+from _worker import Run, Stopwatch, main
 
 
 def lif(bs, diffrax, n):
@@ -52,6 +52,7 @@ def prepare(opts):
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import diffrax
     import jax
+    import numpy as np
 
     import brainsim as bs
 
@@ -71,11 +72,13 @@ def prepare(opts):
                 sol = bs.simulate(net, t1=opts.t_ms, dt=networks.DT_MS, solver=solver, saveat=saveat, key=key)
             return watch, sol
 
-        cold, _ = simulate()
+        cold = simulate()[0]
         warm, sol = simulate()
         compile_s = max(cold.run_s - warm.run_s, 0.0)
-        spikes = sol.spikes("P").t - networks.DT_MS / 2  # the middle of the step: clear of the edge of the window
-        return Run(warm.run_s, warm.cpu_s, build_s, compile_s, *rates(spikes, opts, networks.WINDOW_START_MS))
+        by_step = np.asarray(sol["P.spikes"].counts)
+        late = int(by_step[round(networks.WINDOW_START_MS / networks.DT_MS) :].sum())
+        rate = late / opts.n / (opts.t_ms - networks.WINDOW_START_MS) * 1000
+        return Run(warm.run_s, warm.cpu_s, build_s, compile_s, rate, int(by_step.sum()) / opts.n / opts.t_ms * 1000)
 
     about = {
         "simulator": "brainsim",

@@ -13,6 +13,7 @@ import os
 import resource
 import statistics
 import sys
+import threading
 import time
 
 
@@ -48,6 +49,7 @@ def main(prepare):
     if hasattr(os, "sched_setaffinity"):  # the one way to hold every peer's own thread pool to the stated count
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[: opts.threads])
+    memory = Memory()
     start = time.perf_counter()
     about, run = prepare(opts)
     about = {"prepare_s": time.perf_counter() - start, **about}
@@ -67,6 +69,7 @@ def main(prepare):
         "compile_s": about.get("compile_s", 0.0) + (statistics.median(r.compile_s for r in runs) if runs else 0.0),
         "build_s": [r.build_s for r in runs],
         "peak_memory_mb": peak_memory_mb(),
+        "peak_anonymous_mb": memory.peak_mb(),
         "run_s": [r.run_s for r in runs],
         "cpu_s": [r.cpu_s for r in runs],
         "rate_hz": sum(r.rate_hz for r in runs) / max(len(runs), 1),
@@ -92,6 +95,36 @@ def say(out, value):
 def peak_memory_mb():
     """Largest resident size of this process or of one that it started: Brian2's program, but also a compiler."""
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+
+
+class Memory:
+    """The most anonymous memory that this process, or one that it started, has had: what it made itself, without the
+    pages of libraries, which the system shares and takes back. Looked at five times a second; None but on Linux."""
+
+    def __init__(self):
+        self._peak = None
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def peak_mb(self):
+        self._look(os.getpid())
+        return self._peak
+
+    def _watch(self):
+        while True:
+            self._look(os.getpid())
+            time.sleep(0.2)
+
+    def _look(self, process):
+        try:
+            with open(f"/proc/{process}/status") as file:
+                own = next(int(line.split()[1]) // 1024 for line in file if line.startswith("RssAnon"))
+            self._peak = max(self._peak or 0, own)
+            with open(f"/proc/{process}/task/{process}/children") as file:
+                children = file.read().split()
+        except (OSError, StopIteration):  # another system, or a process that is over
+            return
+        for child in children:
+            self._look(child)
 
 
 class Stopwatch:

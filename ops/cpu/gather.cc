@@ -21,7 +21,7 @@ ffi::Error gather_call(ffi::ThreadPool pool, ffi::AnyBuffer c, ffi::AnyBuffer we
     View<T> to(*out, batch);
     View<const T> from(c, batch), w(weight, batch);
     View<const bool> rows(mask, batch);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post, bytes_of(indices));
     if (!graphs.fit(n_pre) || first < 0 || to.size() < first + n_pre ||
         (rows.size() != 0 && rows.size() != to.size())) {
       return ffi::Error::InvalidArgument("gather: lengths do not fit");

@@ -25,7 +25,7 @@ ffi::Error outer_onto(ffi::ThreadPool pool, const void* base, ffi::AnyBuffer val
     View<T> to =
         base == nullptr ? View<T>(*out, batch) : View<T>(static_cast<T*>(out->untyped_data()), out->element_count());
     View<const T> from(c, batch), v(value, batch);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post, bytes_of(indices));
     Words packed(words, batch, v.size());
     if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
       return ffi::Error::InvalidArgument("outer: lengths do not fit");

@@ -161,15 +161,15 @@ void units(const Instruction& does, Element& e, Team& team) {
 
 // The connectivity of a scatter or gather. cells: base or what is gathered, value or c, weight, words or mask, slot,
 // delay, indptr, indices. numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one
-// weight, depth, post units, synapses, which `Words` there are or
-// whether a mask, whether delays, values (else every row with a word
-// has the value 1), units.
+// weight, depth, post units, synapses, which `Words` there are or whether a mask, whether delays, values (else every
+// row with a word has the value 1), units, bytes of a target.
 Graph graph_of(const Instruction& does, const Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   Graph graph;
   graph.fanout = x[2];
   graph.indptr = graph.fanout >= 0 ? nullptr : e.at<int32_t>(c[6]);
-  graph.indices = e.at<int32_t>(c[7]);
+  graph.indices = e.cell[c[7]];
+  graph.width = x[13];
   graph.delay = x[10] ? e.at<int32_t>(c[5]) : nullptr;
   graph.n_syn = x[8];
   graph.depth = x[6];

@@ -24,7 +24,7 @@ ffi::Error scatter_call(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffe
     using T = decltype(zero);
     View<T> to(*out, batch);
     View<const T> from(base, batch), v(value, batch), w(weight, batch);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post, bytes_of(indices));
     Words packed(words, batch, v.size());
     if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
       return ffi::Error::InvalidArgument("scatter: lengths do not fit");

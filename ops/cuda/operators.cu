@@ -31,7 +31,8 @@ ffi::Error scatter(cudaStream_t stream, ffi::AnyBuffer base, ffi::AnyBuffer valu
   auto same = {value.element_type(), weight.element_type(), out->element_type()};
   return for_float_type(base.element_type(), same, [&](auto zero) {
     using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1]);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
+                  bytes_of(indices));
     View<const T> v(value, batch), w(weight, batch), from(base, batch);
     View<T> to(*out, batch);
     Words packed(words, batch, v.size());
@@ -57,7 +58,8 @@ ffi::Error gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer weight, 
   if (!batch.ok()) return ffi::Error::InvalidArgument("gather: batch axes do not fit");
   return for_float_type(c.element_type(), {weight.element_type(), out->element_type()}, [&](auto zero) {
     using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1]);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
+                  bytes_of(indices));
     View<const T> from(c, batch), w(weight, batch);
     View<const bool> rows(mask, batch);
     View<T> to(*out, batch);
@@ -81,7 +83,8 @@ ffi::Error outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ff
   if (!batch.ok()) return ffi::Error::InvalidArgument("outer: batch axes do not fit");
   return for_float_type(c.element_type(), {value.element_type(), out->element_type()}, [&](auto zero) {
     using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1]);
+    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
+                  bytes_of(indices));
     View<const T> v(value, batch), from(c, batch);
     View<T> to(*out, batch);
     Words packed(words, batch, v.size());

@@ -74,12 +74,13 @@ void require(bool truth, const char* what, unsigned seed) {
 
 template <typename T>
 struct Case {
-  int64_t n_pre, n_post, depth, first, n, elements;
+  int64_t n_pre, n_post, depth, first, n, elements, width;
   bool fixed, sorted, one, delays, packed;
   std::vector<int32_t> indptr, indices, delay;
   std::vector<T> weight, value, c;
   std::vector<uint32_t> words;
   std::vector<char> mask;
+  std::vector<unsigned char> stored;  // the indices in `width` bytes each
 
   Case(unsigned seed, bool broken) {
     std::mt19937 rng(seed);
@@ -104,6 +105,11 @@ struct Case {
       for (int k = 0; k < 20 && !indices.empty(); ++k) indices[below(indices.size())] = static_cast<int32_t>(rng());
       for (int k = 0; k < 5; ++k) indptr[below(indptr.size())] = static_cast<int32_t>(rng());
     }
+    width = 2 + below(3);
+    for (int32_t i : indices) {
+      for (int k = 0; k < width; ++k) stored.push_back(static_cast<unsigned char>(static_cast<uint32_t>(i) >> 8 * k));
+    }
+    if (width == 3) stored.push_back(0);
     for (size_t j = 0; j < indices.size(); ++j) {
       delay.push_back(static_cast<int32_t>(broken ? rng() : below(depth)));
       weight.push_back(real());
@@ -125,7 +131,8 @@ struct Case {
   Graph graph(int64_t b) const {
     Graph g;
     g.indptr = fixed ? nullptr : indptr.data();
-    g.indices = indices.data();
+    g.indices = stored.data();
+    g.width = width;
     g.delay = delays ? delay.data() : nullptr;
     g.n_syn = indices.size();
     g.fanout = fixed ? (n_pre ? static_cast<int64_t>(indices.size()) / n_pre : 0) : -1;
@@ -253,7 +260,8 @@ void check_warps(unsigned seed, bool broken) {
   const Array value{k.value.data(), {k.elements, k.n}}, weight{k.weight.data(), {1, k.one ? 1 : n_syn}};
   const Array words{k.words.data(), {k.packed ? k.elements : 1, k.packed ? n_words : 0}};
   const Array slot{slots.data(), {k.elements}}, delay{k.delay.data(), {1, k.delays ? n_syn : 0}};
-  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}}, indices{k.indices.data(), {1, n_syn}};
+  const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}},
+      indices{k.stored.data(), {1, k.width == 3 ? 3 * n_syn + 1 : n_syn}};
   const Array c{k.c.data(), {k.elements, k.depth, k.n_post}}, mask{k.mask.data(), {k.elements, k.n}};
   Batch batch(1);
   batch.with(value).with(slot);
@@ -264,7 +272,8 @@ void check_warps(unsigned seed, bool broken) {
     k.active(b).each(0, k.n_pre, [&](int64_t i) { listed[i] = 1; });
     for (int64_t i = 0; i < k.n_pre; ++i) require(listed[i] == k.active(b).has(i), "a row is active or not", seed);
   }
-  const Graphs graphs(slot, delay, indptr, indices, batch, k.graph(0).fanout, k.depth, k.n_post);
+  const Graphs graphs(slot, delay, indptr, indices, batch, k.graph(0).fanout, k.depth, k.n_post,
+                      k.width == 3 ? 1 : k.width);
   require(graphs.fit(k.n_pre), "lengths do not fit", seed);
   const View<const T> v(value, batch), w(weight, batch), from(c, batch);
   const View<const bool> rows(mask, batch);

@@ -1,6 +1,6 @@
 """Formats: good arrays round-trip, bad ones are named."""
 
-import dataclasses
+import itertools
 import time
 
 import jax
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainsim.events import CSR, Dense, FixedFanin, FixedFanout
+from brainsim.events import CSR, Dense, FixedFanin, FixedFanout, propagate
+
+from .graphs import EPS, SUMS
 
 I32 = np.int32
 
@@ -45,7 +47,7 @@ def test_whether_the_targets_of_every_row_ascend_is_recorded():
     assert FixedFanout(np.array([[1, 3], [0, 0]]), 4).sorted_rows
     assert not FixedFanout(np.array([[0, 1], [3, 1]]), 4).sorted_rows
     assert not jax.jit(lambda i: FixedFanout(i, 4))(jnp.array([[0, 1]], jnp.int32)).sorted_rows
-    assert not dataclasses.replace(ascending, indices=ascending.indices[::-1]).sorted_rows
+    assert not CSR(ascending.indptr, ascending.indices[::-1], 5).sorted_rows
 
 
 def test_empty_graphs_are_graphs():
@@ -53,6 +55,32 @@ def test_empty_graphs_are_graphs():
     assert (empty.n_pre, empty.n_syn, empty.n_post, order.size) == (3, 0, 0, 0)
     assert FixedFanout(np.zeros((3, 0), I32), 4).n_syn == 0
     assert CSR([0], [], 1).n_pre == 0
+
+
+@pytest.mark.parametrize("n_post, width", [(5, 2), (2**16, 2), (2**16 + 1, 3), (2**24, 3), (2**24 + 1, 4)])
+@pytest.mark.core
+def test_targets_are_stored_in_as_few_bytes_as_they_need(n_post, width):
+    indices = np.unique(np.random.default_rng(n_post).integers(0, n_post, 200))
+    indices[-1] = n_post - 1
+    indptr = [0, 0, indices.size // 3, indices.size]
+    graph = CSR(indptr, indices, n_post)
+    assert (graph.stored.nbytes, graph.n_syn) == (width * indices.size + (width == 3), indices.size)
+    assert graph.indices.dtype == jnp.int32
+    assert graph.sorted_rows
+    np.testing.assert_array_equal(graph.indices, indices)
+
+    def sums(weight, value):
+        out = propagate(graph, weight, value)
+        return jnp.vdot(out[indices], out[indices]), out[indices]
+
+    weight, value = (jnp.asarray(np.random.default_rng(1).normal(size=n)) for n in (indices.size, 3))
+    weight, value = weight.at[3].set(0.0), value.at[0].set(0.0)
+    sent = value[np.repeat(np.arange(3), np.diff(indptr))] * weight
+    back, out = jax.grad(sums, (0, 1), has_aux=True)(weight, value)
+    np.testing.assert_allclose(out, sent, rtol=EPS)
+    np.testing.assert_allclose(back[0], 2 * sent * sent / np.where(weight == 0, 1, weight), rtol=4 * EPS)
+    wanted = [float(2 * np.sum(sent[a:b] * weight[a:b])) for a, b in itertools.pairwise(indptr)]
+    np.testing.assert_allclose(back[1], wanted, rtol=SUMS)
 
 
 def test_wide_integers_become_int32_when_they_fit():

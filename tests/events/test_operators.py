@@ -1,6 +1,7 @@
 """The operators compute what they say: numpy oracle, kernel against pure twin, bad input."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from brainsim.events import (
     deposit,
     deposit_all,
     propagate,
+    room,
 )
 
 from .graphs import EPS, FLOAT, SUMS, array, dense, expected, make, pack
@@ -194,6 +196,29 @@ def test_append_at_and_past_the_end_writes_nothing():
             out, after = step(buffer, jnp.int32(count), array([1.0, 0.0, 2.0, 3.0]), None)
             np.testing.assert_array_equal(out, buffer)
             assert int(after) == min(count + 3, 2**31 - 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 1023, 1 << 20, (1 << 20) + 77])
+@pytest.mark.core
+def test_room_is_zeros_also_where_memory_was_used_before(n):
+    jnp.full(n + 4096, 7, jnp.int32).block_until_ready()
+    assert not np.asarray(jax.jit(room, static_argnums=0)(n)).any()
+    assert room(n).shape == (n,)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists() or backend() != "kernels", reason="Linux, with kernels")
+def test_room_takes_memory_only_as_it_is_written_to():
+    def resident():
+        status = Path("/proc/self/status").read_text()
+        return next(int(x.split()[1]) for x in status.splitlines() if x.startswith("RssAnon")) * 1024
+
+    value = (jnp.arange(1000) % 3 == 0).astype(FLOAT)
+    fill = jax.jit(lambda: append(room(1 << 26), jnp.int32(0), value))
+    fill.lower().compile()
+    before = resident()
+    buffer, count = jax.block_until_ready(fill())
+    assert (int(count), int(buffer[333])) == (334, 999)
+    assert resident() - before < buffer.nbytes / 4
 
 
 def test_append_batches_like_a_loop_and_takes_flags():

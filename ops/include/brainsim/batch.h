@@ -100,7 +100,7 @@ class View {
     return data_ + offset;
   }
 
-  T* data() const { return data_; }
+  BRAINSIM_BOTH T* data() const { return data_; }
   BRAINSIM_BOTH int64_t size() const { return size_; }  // entries of one batch element
   int64_t total() const { return total_; }              // entries of all of them
 

@@ -116,9 +116,25 @@ inline void append_active(const Active<T>& active, int64_t n, int32_t* list, int
   *length = static_cast<int32_t>(std::min<int64_t>(m, std::numeric_limits<int32_t>::max()));
 }
 
+// Targets of `kBytes` bytes each, the lowest first; all but those of 4 bytes have no sign.
+template <int kBytes>
+struct Targets {
+  const unsigned char* bytes;
+
+  BRAINSIM_BOTH uint32_t operator[](int64_t j) const {
+    const unsigned char* at = bytes + kBytes * j;
+    if (kBytes == 4) return *reinterpret_cast<const uint32_t*>(at);
+    if (kBytes == 2) return *reinterpret_cast<const uint16_t*>(at);
+    uint32_t four;  // one byte too many, which the formats add behind the last target
+    std::memcpy(&four, at, 4);
+    return four & 0xffffff;
+  }
+};
+
 // A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
 // rest of the way is shorter to go than to search. Looked for from `guess` on.
-inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+template <typename Ascending>
+int64_t not_after(Ascending x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
   int64_t at = std::clamp(guess, begin, end), step = kLine;
   for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
   for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
@@ -128,25 +144,30 @@ inline int64_t not_after(const int32_t* x, int64_t begin, int64_t end, int64_t b
   return at;
 }
 
-// Whether the targets x[0..3] all lie in low..high-1; high < 2^31.
-inline bool four_within(const int32_t* x, uint32_t low, uint32_t high) {
-#if defined(__SSE2__)  // it compares with signs only: 2^31 is added to both sides
-  const __m128i from = _mm_set1_epi32(static_cast<int32_t>(low + 0x80000000u));
-  const __m128i end = _mm_set1_epi32(static_cast<int32_t>(high - low + 0x80000000u));
-  const __m128i at = _mm_sub_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)), from);
-  return _mm_movemask_epi8(_mm_cmplt_epi32(at, end)) == 0xffff;
-#else
-  bool all = true;
-  for (int k = 0; k < 4; ++k) all &= static_cast<uint32_t>(x[k]) - low < high - low;
-  return all;
+// Whether the targets j..j+3 all lie in low..high-1; high < 2^31.
+template <int kBytes>
+inline bool four_within(Targets<kBytes> x, int64_t j, uint32_t low, uint32_t high) {
+#if defined(__SSE2__)
+  if (kBytes != 3) {  // it compares with signs only: 2^31 is added to both sides
+    const __m128i from = _mm_set1_epi32(static_cast<int32_t>(low + 0x80000000u));
+    const __m128i end = _mm_set1_epi32(static_cast<int32_t>(high - low + 0x80000000u));
+    const auto* at = reinterpret_cast<const __m128i*>(x.bytes + kBytes * j);
+    const __m128i four =
+        kBytes == 4 ? _mm_loadu_si128(at) : _mm_unpacklo_epi16(_mm_loadl_epi64(at), _mm_setzero_si128());
+    return _mm_movemask_epi8(_mm_cmplt_epi32(_mm_sub_epi32(four, from), end)) == 0xffff;
+  }
 #endif
+  bool all = true;
+  for (int k = 0; k < 4; ++k) all &= x[j + k] - low < high - low;
+  return all;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
 // taken on trust: rows are cut to the list of synapses, and a target out of range is dropped.
 struct Graph {
   const int32_t* indptr;  // null where every row has `fanout` synapses
-  const int32_t* indices;
+  const void* indices;
+  int64_t width = 4;     // bytes of a target
   const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;
   int64_t first_syn = 0;  // rows are cut to first_syn..n_syn
@@ -183,10 +204,19 @@ struct Graph {
   // Place of the first post unit in the ring, at the present slot.
   BRAINSIM_BOTH int64_t now() const { return slot * static_cast<int64_t>(n_post); }
 
+  template <int kBytes>
+  BRAINSIM_BOTH Targets<kBytes> targets() const {
+    return {static_cast<const unsigned char*>(indices)};
+  }
+
+  BRAINSIM_BOTH uint32_t target(int64_t j) const {
+    return width == 2 ? targets<2>()[j] : width == 3 ? targets<3>()[j] : targets<4>()[j];
+  }
+
   // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
   template <bool kDelay, typename F>
   BRAINSIM_BOTH void deliver(int64_t j, int64_t now, F&& f) const {
-    const uint32_t post = static_cast<uint32_t>(indices[j]);
+    const uint32_t post = target(j);
     if (post < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + post);
   }
 
@@ -202,7 +232,7 @@ struct Graph {
   // Asks for the line of synapses that j is in.
   template <typename T>
   void prefetch(int64_t j, const T* weight) const {
-    __builtin_prefetch(indices + j);
+    __builtin_prefetch(static_cast<const char*>(indices) + width * j);
     if (delay != nullptr) __builtin_prefetch(delay + j);
     if (weight != nullptr) __builtin_prefetch(weight + j);
     if (weight != nullptr && sizeof(T) == 8) __builtin_prefetch(weight + j + 8);

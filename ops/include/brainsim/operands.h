@@ -25,14 +25,16 @@ class Words {
   int64_t n_;
 };
 
-// The operands slot, delay, indptr and indices, which every operator ends with.
+// The operands slot, delay, indptr and indices, which every operator ends with. `entry`: bytes of an entry of indices;
+// three of one byte are a target.
 class Graphs {
  public:
   template <typename Buffer>
   Graphs(const Buffer& slot, const Buffer& delay, const Buffer& indptr, const Buffer& indices, const Batch& batch,
-         int64_t fanout, int64_t depth, int64_t n_post)
-      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch) {
-    graph_.n_syn = indices_.size();
+         int64_t fanout, int64_t depth, int64_t n_post, int64_t entry)
+      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch), entry_(entry) {
+    graph_.width = entry == 1 ? 3 : entry;
+    graph_.n_syn = indices_.size() * entry / graph_.width;
     graph_.fanout = fanout;
     graph_.depth = depth;
     graph_.n_post = static_cast<uint32_t>(n_post);
@@ -49,7 +51,7 @@ class Graphs {
   BRAINSIM_BOTH Graph at(const Axes& coordinates) const {
     Graph graph = graph_;
     graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
-    graph.indices = indices_.at(coordinates);
+    graph.indices = indices_.data() + entry_ * (indices_.at(coordinates) - indices_.data());
     graph.delay = delays() ? delay_.at(coordinates) : nullptr;
     const int64_t s = graph.depth > 0 ? *slot_.at(coordinates) % graph.depth : 0;
     graph.slot = s < 0 ? s + graph.depth : s;
@@ -57,7 +59,9 @@ class Graphs {
   }
 
  private:
-  View<const int32_t> slot_, delay_, indptr_, indices_;
+  View<const int32_t> slot_, delay_, indptr_;
+  View<const char> indices_;  // places count entries, not bytes
+  int64_t entry_;
   Graph graph_;
 };
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "brainsim/graph.h"
@@ -29,12 +30,13 @@ struct Scatter {
 
 // Adds the synapses of `rows` whose targets are in low..high-1; where `kPart`, that is part of the post units and the
 // targets of each row ascend. Row k + distance is fetched while row k is sent.
-template <bool kOne, bool kDelay, bool kPart, typename T>
+template <bool kOne, bool kDelay, bool kPart, int kBytes, typename T>
 void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, uint32_t low,
                   uint32_t high) {
   // copies, which no store into `out` can change: the compiler keeps them in registers
   const Graph graph = s.graph;
-  const int32_t* const indices = graph.indices;
+  const auto targets = graph.targets<kBytes>();
+  constexpr int64_t line = kOne && !kDelay ? 64 / kBytes & -4 : kLine;  // synapses in a line of the cache
   const T* const weight = kOne ? nullptr : s.weight;
   T* const out = s.out + (kDelay ? 0 : graph.now());
   const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
@@ -44,18 +46,18 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   const int64_t n = rows.size();
   for (int64_t k = 0; k < std::min(distance, n); ++k) {
     const int64_t from = kPart && low > 0 ? guess(rows[k]) : graph.begin(rows[k]);
-    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += kLine) {
+    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += line) {
       graph.prefetch(j, weight);
     }
   }
   for (int64_t k = 0; k < n; ++k) {
     const int64_t row = rows[k], last = graph.end(row);
     int64_t j = graph.begin(row);
-    if (kPart && low > 0) j = not_after(indices, j, last, low, guess(row));
+    if (kPart && low > 0) j = not_after(targets, j, last, low, guess(row));
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
     auto add = [=](int64_t j) {
-      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + indices[j];
+      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + targets[j];
       out[at] += kOne ? amount : amount * weight[j];
     };
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
@@ -63,29 +65,29 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     const int64_t ahead = (kPart && low > 0 ? guess(next) : graph.begin(next)) - j;
     while (j < last) {
-      const int64_t stop = std::min(j + kLine, last);
+      const int64_t stop = std::min(j + line, last);
       graph.prefetch(j + ahead, weight);
-      for (; j + 4 <= stop && four_within(indices + j, low, high); j += 4) {  // one question for four synapses
+      for (; j + 4 <= stop && four_within(targets, j, low, high); j += 4) {  // one question for four synapses
         for (int q = 0; q < 4; ++q) add(j + q);
       }
       for (; j < stop; ++j) {
-        if (static_cast<uint32_t>(indices[j]) - low < high - low) add(j);
+        if (targets[j] - low < high - low) add(j);
       }
-      if (kPart && static_cast<uint32_t>(indices[stop - 1]) >= high) break;
+      if (kPart && targets[stop - 1] >= high) break;
     }
   }
 }
 
-template <bool kOne, bool kDelay, typename T>
+template <bool kOne, bool kDelay, int kBytes, typename T>
 void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, int64_t part,
                    int64_t n_parts) {
   const int64_t n_post = s.graph.n_post;
   const auto low = static_cast<uint32_t>(n_post * part / n_parts);
   const auto high = static_cast<uint32_t>(n_post * (part + 1) / n_parts);
   if (n_parts == 1) {
-    scatter_rows<kOne, kDelay, false>(s, rows, distance, low, high);
+    scatter_rows<kOne, kDelay, false, kBytes>(s, rows, distance, low, high);
   } else {
-    scatter_rows<kOne, kDelay, true>(s, rows, distance, low, high);
+    scatter_rows<kOne, kDelay, true, kBytes>(s, rows, distance, low, high);
   }
 }
 
@@ -95,10 +97,16 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
                   int64_t n_parts) {
   const bool delay = s.graph.delay != nullptr;
   const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), 8);
-  if (one && delay) scatter_range<true, true>(s, rows, distance, part, n_parts);
-  if (one && !delay) scatter_range<true, false>(s, rows, distance, part, n_parts);
-  if (!one && delay) scatter_range<false, true>(s, rows, distance, part, n_parts);
-  if (!one && !delay) scatter_range<false, false>(s, rows, distance, part, n_parts);
+  auto send = [&](auto bytes) {
+    constexpr int kBytes = decltype(bytes)::value;
+    if (one && delay) scatter_range<true, true, kBytes>(s, rows, distance, part, n_parts);
+    if (one && !delay) scatter_range<true, false, kBytes>(s, rows, distance, part, n_parts);
+    if (!one && delay) scatter_range<false, true, kBytes>(s, rows, distance, part, n_parts);
+    if (!one && !delay) scatter_range<false, false, kBytes>(s, rows, distance, part, n_parts);
+  };
+  if (s.graph.width == 2) return send(std::integral_constant<int, 2>());
+  if (s.graph.width == 3) return send(std::integral_constant<int, 3>());
+  send(std::integral_constant<int, 4>());
 }
 
 // The rows with a value.
