@@ -56,8 +56,8 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     if (kPart && low > 0) j = not_after(targets, j, last, low, guess(row));
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
-    auto add = [=](int64_t j) {
-      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + targets[j];
+    auto add = [=](int64_t j, uint32_t post) {
+      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + post;
       out[at] += kOne ? amount : amount * weight[j];
     };
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
@@ -68,10 +68,12 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
       const int64_t stop = std::min(j + line, last);
       graph.prefetch(j + ahead, weight);
       for (; j + 4 <= stop && four_within(targets, j, low, high); j += 4) {  // one question for four synapses
-        for (int q = 0; q < 4; ++q) add(j + q);
+        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
+        for (int q = 0; q < 4; ++q) add(j + q, to[q]);
       }
       for (; j < stop; ++j) {
-        if (targets[j] - low < high - low) add(j);
+        const uint32_t post = targets[j];
+        if (post - low < high - low) add(j, post);
       }
       if (kPart && targets[stop - 1] >= high) break;
     }
