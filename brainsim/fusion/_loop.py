@@ -271,15 +271,20 @@ def compile_text(text: str) -> tuple[int, int]:
 def refusal(loop: Loop) -> str:
     """Empty where the kernel can be built, else the reason. A fault of this translation must cost speed, never the
     run."""
-    import llvmlite.binding as llvm
-
     try:
-        llvm.parse_assembly(emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), target()[1])).verify()
+        check_text(emit(loop, lanes_of(loop.jaxpr.out_avals[-1].dtype), target()[1]))
     except Unsupported as e:
         return str(e)
     except Exception as e:
         return f"its kernel cannot be built, {type(e).__name__}: {e}".splitlines()[0]
     return ""
+
+
+def check_text(text: str) -> None:
+    """Raise where LLVM does not understand it."""
+    import llvmlite.binding as llvm
+
+    llvm.parse_assembly(text).verify()
 
 
 def _machine_code(text: str) -> tuple[Any, int]:

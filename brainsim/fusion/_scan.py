@@ -170,7 +170,7 @@ def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, KERNELS):
         step = prepared(jaxpr, num_carry, num_consts)
         if not refusal(step.body):
-            play = partial(_play, step=step, length=length, reverse=reverse)
+            play = partial(_play, *jaxpr.consts, step=step, length=length, reverse=reverse)
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, [outer_p], barriers=True):
         jaxpr = jaxpr.replace(jaxpr=_adding(jaxpr.jaxpr))

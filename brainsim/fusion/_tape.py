@@ -20,7 +20,7 @@ from ..events import _ffi
 from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
 from ..events._targets import count, entries
 from ._fused import fused_p, why_not
-from ._loop import Loop, compile_loop, compile_text, refusal as loop_refusal, scalar_code
+from ._loop import Loop, check_text, compile_loop, compile_text, refusal as loop_refusal, scalar_code
 from ._rules import INLINED
 from ._writer import Unsupported
 
@@ -106,7 +106,7 @@ def written_out(jaxpr: Any, barriers: bool = False) -> Any:
 
     def write(eqn: Any, ins: list[Any]) -> list[Any]:
         """The outputs of an equation, written if need be."""
-        one = eqn.primitive in (collect_p, place_p) and ins[0].aval.shape[0] == 1
+        one = eqn.primitive in (collect_p, place_p) and ins[0].aval.ndim == 2 and ins[0].aval.shape[0] == 1
         if eqn.primitive is place_p and not isinstance(ins[0], Literal):
             ring, row, slot = taken.get(ins[0], (None,) * 3)
             if row is ins[1] and _same(slot, ins[2]):
@@ -213,6 +213,8 @@ def refusal(body: Body) -> str:
         tape_of(body)
     except Unsupported as e:
         return str(e)
+    except Exception as e:  # a fault here must cost speed, never the run
+        return f"it cannot be written down, {type(e).__name__}: {e}".splitlines()[0]
     return ""
 
 
@@ -410,10 +412,10 @@ class _Assembler:
             return False
         return self._read(v) < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
 
-    def _take(self, v: Any, out: Any, i: int, copy: bool) -> int:
-        """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more, else a new
-        one, with what is in `v` if `copy`."""
-        if self._mine(v, i):
+    def _take(self, v: Any, out: Any, i: int, copy: bool, others: Sequence[Any] = ()) -> int:
+        """The cell of `out`, which item i makes of `v` in place: that of `v` where nobody reads it any more and none of
+        `others`, which the item reads too, lies there; else a new one, with what is in `v` if `copy`."""
+        if self._mine(v, i) and not any(self._origin(x) is self._origin(v) for x in others):
             self.cell[out] = self.cell[self._origin(v)]
             return self.cell[out]
         old = self._read(v)
@@ -455,6 +457,7 @@ class _Assembler:
                 of = self._origin(e.invars[0])
                 if isinstance(of, Literal) or of not in made or e.outvars[0].aval.shape not in ((), length):
                     continue
+                e = e.replace(invars=[of])
             for v in e.invars:  # a repeated number is as good as the number
                 if not isinstance(v, Literal) and v in self.splats and v not in made:
                     own.append(self.splats[v])
@@ -475,6 +478,7 @@ class _Assembler:
         jaxpr = self.jaxpr.replace(constvars=[], invars=ins, outvars=outs, eqns=eqns, debug_info=info)
         if not length:
             text = scalar_code(jaxpr)
+            check_text(text)
             self._write(SCALARS, [*map(self._read, ins), *map(self._new, outs)], [], partial(compile_text, text))
             return
         n_scalars = sum(v.aval.shape == () for v in ins)
@@ -518,8 +522,9 @@ class _Assembler:
             a = program.alias[k]
             outs.append(self._over([vectors[a]] if a >= 0 else vectors, out, i, taken))
         rings = eqn.outvars[n_out + silent : n_out + silent + n_rings]
-        for slot, ring, out in zip(slots, pairs[1::2], rings, strict=True):
-            ends += [slot, self._take(ring, out, i, True)]
+        for k, (slot, ring, out) in enumerate(zip(slots, pairs[1::2], rings, strict=True)):
+            others = [*vectors, *(x for j, x in enumerate(pairs[1::2]) if j != k)]
+            ends += [slot, self._take(ring, out, i, True, others)]
             numbers += [out.aval.shape[0], _bytes(out.aval) // out.aval.shape[0]]
         ends += [self._new(v) for v in eqn.outvars[-3:]]
         self.work += program.n
@@ -533,7 +538,7 @@ class _Assembler:
             raise Unsupported("no post units")
         has = [self._words(words), delay.aval.size > 0, value not in self.silent]
         rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
-        cells = [self._take(base, eqn.outvars[0], i, True), *rest]
+        cells = [self._take(base, eqn.outvars[0], i, True, eqn.invars[1:]), *rest]
         self._write(SCATTER, cells, self._synapses(eqn, base, weight, indices, has, value.aval.size))
 
     def _words(self, words: Any) -> int:
@@ -573,7 +578,7 @@ class _Assembler:
         (ring, row, slot), (out,) = eqn.invars, eqn.outvars
         self._check(ring, "cotangents")
         depth, rest = ring.aval.shape[0], [self._read(row), self._read(slot)]
-        cells = [self._take(ring, out, i, depth > 1), *rest]
+        cells = [self._take(ring, out, i, depth > 1, [row]), *rest]
         self._write(PLACE, cells, [ring.aval.dtype.itemsize, depth, _bytes(row.aval)])
 
     def _append(self, eqn: Any, i: int) -> None:
@@ -605,7 +610,7 @@ class _Assembler:
         operands = set(self.jaxpr.invars)
         for k, v in enumerate(self.jaxpr.outvars[self.body.n_carry :]):
             v = self._origin(v)
-            if v in operands:
+            if not isinstance(v, Literal) and v in operands:
                 self._write(COPY, [self._out(k), self._read(v)], [_bytes(v.aval)])
                 continue
             self.late.append(k)

@@ -12,7 +12,7 @@ import pytest
 
 import brainsim as bs
 from brainsim import fusion
-from brainsim.events import append, collect, deposit, place
+from brainsim.events import append, collect, deposit, place, propagate
 from brainsim.fusion import _scan, _tape, unavailable
 
 kernels = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
@@ -345,3 +345,68 @@ def test_support_changes_no_bit():
     assert support.any()
     for a, b in zip(jax.tree.leaves(with_support.nodes), jax.tree.leaves(without.nodes), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# --- what users write -------------------------------------------------------------------------------------------------
+
+
+def sends_itself(graph, c, x):
+    """What is sent lies where it arrives."""
+    return deposit(c[None], graph, x, c)[0], None
+
+
+def a_constant_row(graph, c, x):
+    return c + propagate(graph, x, c), 1.0
+
+
+def shapes_of_a_number(graph, c, x):
+    return c + propagate(graph, x, c) * (2 * (x + 1)[None][0]), x
+
+
+def a_barrier(graph, c, x):
+    x, y = jax.lax.optimization_barrier((x, x + 1))
+    return c + propagate(graph, x, c) * y, x
+
+
+@pytest.mark.parametrize("body", [sends_itself, a_constant_row, shapes_of_a_number, a_barrier])
+def test_any_scan_is_what_it_was(graph, body):
+    def run(c, xs):
+        return jax.lax.scan(lambda c, x: body(graph, c, x), c, xs)
+
+    operands = jnp.linspace(0.1, 1.0, N), jnp.linspace(0.01, 0.05, T)
+    mine = jax.jit(run)(*operands)
+    with left_to_xla():
+        theirs = jax.jit(run)(*operands)
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=SUMS)
+
+
+def test_constants_of_a_rule_come_with_the_scan(graph):
+    slope = np.linspace(1.0, 2.0, N)
+
+    @jax.custom_jvp
+    def doubled(x):
+        return 2 * x
+
+    @doubled.defjvp
+    def _(primals, tangents):
+        return doubled(*primals), tangents[0] * jnp.asarray(slope, primals[0].dtype)
+
+    def run(v):
+        return jax.lax.scan(lambda c, x: (deposit(c, graph, x, doubled(v)), None), jnp.zeros((1, N)), jnp.ones(T))[0]
+
+    v = jnp.linspace(0.1, 1.0, N)
+    expected = T * np.bincount(np.asarray(graph.indices).ravel(), np.repeat(np.asarray(v) * slope, 4), N)
+    np.testing.assert_allclose(jax.jvp(run, (v,), (v,))[1][0], expected, rtol=SUMS)
+
+
+def test_a_batch_of_one_gradient(graph):
+    def loss(w, v):
+        def f(ring, x):
+            return deposit(ring, graph, w, v * x + collect(ring, 1)[0]), None
+
+        return jnp.sum(jax.lax.scan(f, jnp.ones((DEPTH, N)), jnp.linspace(0.5, 1.5, T))[0] ** 2)
+
+    w, v = jnp.full(4 * N, 0.1), jnp.linspace(0.1, 1.0, N)
+    batched = jax.vmap(jax.grad(loss), (None, 0))(w, v[None])
+    np.testing.assert_allclose(batched[0], jax.grad(loss)(w, v), rtol=SUMS)

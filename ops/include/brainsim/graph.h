@@ -65,7 +65,8 @@ inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
 template <typename T>
 class Active {
  public:
-  Active(const T* value, const uint32_t* words, int64_t first) : value(value), words(words), first(first) {}
+  BRAINSIM_BOTH Active(const T* value, const uint32_t* words, int64_t first)
+      : value(value), words(words), first(first) {}
 
   const T* value;         // of row 0, which is unit `first`
   const uint32_t* words;  // of unit 0; null if not given
