@@ -89,7 +89,7 @@ def propagate(
     value = jnp.asarray(value)
     _floating("propagate: value", value)
     inbox = jnp.zeros((1, topology.n_post), value.dtype)
-    return _deposit("propagate", (), inbox, topology, weight, value, support, words, first, 0, None)[0]
+    return _deposit("propagate", (), inbox, topology, weight, value, support, words, first, 0, None).reshape(-1)
 
 
 def collect(

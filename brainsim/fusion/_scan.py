@@ -8,7 +8,6 @@ What JAX makes of a scan, above all its derivatives, are `jax.lax.scan`s again; 
 played as well, from where they become machine code: the last section.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -18,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Literal, Primitive, jaxpr_as_fun, primitives
-from jax.interpreters import batching, mlir, partial_eval as pe
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun, primitives
+from jax.interpreters import batching, mlir
 
 from ..events import _ffi
-from ..events._primitives import outer_add_p, outer_p
+from ..events._primitives import outer_p
+from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
-from ._tape import KERNELS, Body, Prepared, calls, is_key, prepared, refusal, tape_of, written_out
+from ._tape import KERNELS, refusal, tape_of
 
 scan_p = Primitive("brainsim_scan")
 scan_p.multiple_results = True
@@ -173,35 +173,9 @@ def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **
             play = partial(_play, *jaxpr.consts, step=step, length=length, reverse=reverse)
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, [outer_p], barriers=True):
-        jaxpr = jaxpr.replace(jaxpr=_adding(jaxpr.jaxpr))
+        jaxpr = jaxpr.replace(jaxpr=adding(jaxpr.jaxpr))
     params = dict(jaxpr=jaxpr, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse)
     return _rule(ctx, *operands, **params, **others)
-
-
-def _adding(jaxpr: Any) -> Any:
-    """The same, with cotangents of weights added up where they lie: as two steps, an array of the size of the synapses
-    is cleared, filled and added to another one, however few events there were."""
-    jaxpr = written_out(jaxpr, barriers=True)
-    made = {v: eqn for eqn in jaxpr.eqns for v in eqn.outvars}
-    reads = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal))
-    reads.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
-
-    def source(v: Any) -> Any:
-        """The `outer` that makes `v`, of which nobody else knows."""
-        eqn = made.get(v) if not isinstance(v, Literal) and reads[v] == 1 else None
-        if eqn is not None and eqn.primitive is lax.reshape_p:
-            return source(eqn.invars[0])
-        return eqn if eqn is not None and eqn.primitive is outer_p else None
-
-    def added(eqn: Any) -> list[Any]:
-        for onto, x in (eqn.invars, eqn.invars[::-1]) if eqn.primitive.name in ("add", "add_any") else ():
-            outer = source(x)
-            if outer is not None and onto.aval == x.aval and x.aval.shape == (outer.params["n_weight"],) != (1,):
-                return [eqn.replace(primitive=outer_add_p, invars=[onto, *outer.invars], params=outer.params)]
-        return [eqn]
-
-    jaxpr = jaxpr.replace(eqns=[new for eqn in jaxpr.eqns for new in added(eqn)])
-    return pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), True)[0]
 
 
 if _rule is not None:  # no longer where it was: costs speed only

@@ -68,36 +68,29 @@ ffi::Error outer_add_call(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuf
                     first);
 }
 
+// What both take.
+template <typename Binding>
+auto operands(Binding&& binding) {
+  return std::move(binding)
+      .template Arg<ffi::AnyBuffer>()  // value
+      .template Arg<ffi::AnyBuffer>()  // c
+      .template Arg<ffi::AnyBuffer>()  // words
+      .template Arg<ffi::AnyBuffer>()  // slot
+      .template Arg<ffi::AnyBuffer>()  // delay
+      .template Arg<ffi::AnyBuffer>()  // indptr
+      .template Arg<ffi::AnyBuffer>()  // indices
+      .template Ret<ffi::AnyBuffer>()
+      .template Attr<int64_t>("n_pre")
+      .template Attr<int64_t>("fanout")
+      .template Attr<int64_t>("first");
+}
+
 }  // namespace
 }  // namespace brainsim
 
 BRAINSIM_HANDLER(brainsim_outer, brainsim::outer_call,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::ThreadPool>()
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // delay
-                     .Arg<xla::ffi::AnyBuffer>()  // indptr
-                     .Arg<xla::ffi::AnyBuffer>()  // indices
-                     .Ret<xla::ffi::AnyBuffer>()
-                     .Attr<int64_t>("n_pre")
-                     .Attr<int64_t>("fanout")
-                     .Attr<int64_t>("first"));
+                 brainsim::operands(xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()));
 
 BRAINSIM_HANDLER(brainsim_outer_add, brainsim::outer_add_call,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::ThreadPool>()
-                     .Arg<xla::ffi::AnyBuffer>()  // base
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // delay
-                     .Arg<xla::ffi::AnyBuffer>()  // indptr
-                     .Arg<xla::ffi::AnyBuffer>()  // indices
-                     .Ret<xla::ffi::AnyBuffer>()  // base, in place
-                     .Attr<int64_t>("n_pre")
-                     .Attr<int64_t>("fanout")
-                     .Attr<int64_t>("first"));
+                 brainsim::operands(
+                     xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<xla::ffi::AnyBuffer>()));  // base, in place

@@ -47,7 +47,7 @@ template <bool kDelay, typename T, typename F>
 __device__ T row_sum(const Graph& graph, int64_t row, F&& f) {
   T sum = 0;
   for (int64_t j = graph.begin(row) + lane(), end = graph.end(row); j < end; j += kLanes) {
-    graph.template deliver<kDelay>(j, graph.now(), [&](int64_t place) { sum += f(j, place); });
+    graph.template deliver<kDelay>(graph.target(j), j, graph.now(), [&](int64_t place) { sum += f(j, place); });
   }
   return warp_sum(sum);
 }
@@ -67,7 +67,7 @@ __global__ void scatter_rows(Sent<T> sent, View<const T> weight, View<T> out) {
       const int64_t row = first_row + __ffs(bits) - 1;
       const T amount = active.value[row];
       for (int64_t j = graph.begin(row) + lane(), end = graph.end(row); j < end; j += kLanes) {
-        graph.template deliver<kDelay>(j, graph.now(),
+        graph.template deliver<kDelay>(graph.target(j), j, graph.now(),
                                        [&](int64_t place) { atomicAdd(to + place, amount * w[one ? 0 : j]); });
       }
     }

@@ -13,7 +13,7 @@ import pytest
 import brainsim as bs
 from brainsim import fusion
 from brainsim.events import append, collect, deposit, place, propagate
-from brainsim.fusion import _scan, _tape, unavailable
+from brainsim.fusion import _body, _scan, _tape, unavailable
 
 kernels = pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
 pytestmark = [kernels, pytest.mark.optimised]
@@ -123,7 +123,7 @@ def test_what_it_leaves_to_xla(graph):
             theirs = jax.lax.scan(body, init, xs, length=T)
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
     closed = jax.make_jaxpr(f)(start(), jnp.float32(1) if jnp.asarray(0.0).dtype == jnp.float32 else 1.0)
-    body = _tape.prepared(closed, len(start())).body
+    body = _body.prepared(closed, len(start())).body
     assert "cumsum" in _tape.refusal(body)
 
 
@@ -374,7 +374,9 @@ def test_any_scan_is_what_it_was(graph, body):
         return jax.lax.scan(lambda c, x: body(graph, c, x), c, xs)
 
     operands = jnp.linspace(0.1, 1.0, N), jnp.linspace(0.01, 0.05, T)
-    mine = jax.jit(run)(*operands)
+    lowered = jax.jit(run).lower(*operands)
+    assert ("brainsim_scan" in lowered.as_text()) == (body is not a_barrier)
+    mine = lowered.compile()(*operands)
     with left_to_xla():
         theirs = jax.jit(run)(*operands)
     for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):

@@ -24,27 +24,27 @@ struct Gather {
 // The sum over a row; `next` is the row after it, of which each line is asked for while the same one is read here.
 template <bool kOne, bool kDelay, typename T>
 T gather_row(const Gather<T>& g, int64_t row, int64_t next) {
-  const Graph& graph = g.graph;
-  const int64_t last = graph.end(row), now = graph.now();
-  const int64_t ahead = graph.begin(next) - graph.begin(row);
-  auto term = [&](int64_t j) {
-    T x = 0;
-    graph.template deliver<kDelay>(j, now, [&](int64_t at) { x = kOne ? g.c[at] : g.weight[j] * g.c[at]; });
-    return x;
-  };
-  T a = 0, b = 0, c = 0, d = 0;  // four chains of additions instead of one: the order is fixed, the latency hidden
-  for (int64_t j = graph.begin(row); j < last;) {
-    const int64_t stop = std::min(j + kLine, last);
-    graph.prefetch(j + ahead, kOne ? nullptr : g.weight);
-    for (; j + 4 <= stop; j += 4) {
-      a += term(j);
-      b += term(j + 1);
-      c += term(j + 2);
-      d += term(j + 3);
+  const Graph graph = g.graph;  // a copy, which no store can change
+  const T *const c = g.c, *const weight = kOne ? nullptr : g.weight;
+  const int64_t first = graph.begin(row), last = graph.end(row), now = graph.now();
+  const int64_t ahead = graph.begin(next) - first;
+  const T all = graph.with_targets([&](auto targets) {
+    auto term = [&](int64_t j) {
+      T x = 0;
+      graph.template deliver<kDelay>(targets[j], j, now, [&](int64_t at) { x = kOne ? c[at] : weight[j] * c[at]; });
+      return x;
+    };
+    T sum[4] = {};  // four chains of additions instead of one: the order is fixed, the latency hidden
+    for (int64_t j = first; j < last;) {
+      const int64_t stop = std::min(j + kLine, last);
+      graph.prefetch(j + ahead, weight);
+      for (; j + 4 <= stop; j += 4) {
+        for (int q = 0; q < 4; ++q) sum[q] += term(j + q);
+      }
+      for (; j < stop; ++j) sum[0] += term(j);
     }
-    for (; j < stop; ++j) a += term(j);
-  }
-  const T all = (a + b) + (c + d);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  });
   return kOne ? g.weight[0] * all : all;
 }
 

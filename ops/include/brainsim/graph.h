@@ -120,6 +120,7 @@ inline void append_active(const Active<T>& active, int64_t n, int32_t* list, int
 // Targets of `kBytes` bytes each, the lowest first; all but those of 4 bytes have no sign.
 template <int kBytes>
 struct Targets {
+  static constexpr int kWidth = kBytes;
   const unsigned char* bytes;
 
   BRAINSIM_BOTH uint32_t operator[](int64_t j) const {
@@ -210,24 +211,33 @@ struct Graph {
     return {static_cast<const unsigned char*>(indices)};
   }
 
+  // f(targets), of the type they have: asked once for many of them.
+  template <typename F>
+  BRAINSIM_BOTH auto with_targets(F&& f) const {
+    if (width == 2) return f(targets<2>());
+    if (width == 3) return f(targets<3>());
+    return f(targets<4>());
+  }
+
   BRAINSIM_BOTH uint32_t target(int64_t j) const {
     return width == 2 ? targets<2>()[j] : width == 3 ? targets<3>()[j] : targets<4>()[j];
   }
 
   // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
   template <bool kDelay, typename F>
-  BRAINSIM_BOTH void deliver(int64_t j, int64_t now, F&& f) const {
-    const uint32_t post = target(j);
-    if (post < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + post);
+  BRAINSIM_BOTH void deliver(uint32_t target, int64_t j, int64_t now, F&& f) const {
+    if (target < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + target);
   }
 
   // Calls f(j, place) for the synapses of a row that have a target.
   template <bool kDelay, typename F>
   void for_row(int64_t row, F&& f) const {
     const int64_t last = end(row), at = now();
-    for (int64_t j = begin(row); j < last; ++j) {
-      deliver<kDelay>(j, at, [&](int64_t place) { f(j, place); });
-    }
+    with_targets([&](auto targets) {
+      for (int64_t j = begin(row); j < last; ++j) {
+        deliver<kDelay>(targets[j], j, at, [&](int64_t place) { f(j, place); });
+      }
+    });
   }
 
   // Asks for the line of synapses that j is in.

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "brainsim/graph.h"
@@ -99,16 +98,13 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
                   int64_t n_parts) {
   const bool delay = s.graph.delay != nullptr;
   const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), 8);
-  auto send = [&](auto bytes) {
-    constexpr int kBytes = decltype(bytes)::value;
+  s.graph.with_targets([&](auto targets) {
+    constexpr int kBytes = decltype(targets)::kWidth;
     if (one && delay) scatter_range<true, true, kBytes>(s, rows, distance, part, n_parts);
     if (one && !delay) scatter_range<true, false, kBytes>(s, rows, distance, part, n_parts);
     if (!one && delay) scatter_range<false, true, kBytes>(s, rows, distance, part, n_parts);
     if (!one && !delay) scatter_range<false, false, kBytes>(s, rows, distance, part, n_parts);
-  };
-  if (s.graph.width == 2) return send(std::integral_constant<int, 2>());
-  if (s.graph.width == 3) return send(std::integral_constant<int, 3>());
-  send(std::integral_constant<int, 4>());
+  });
 }
 
 // The rows with a value.
