@@ -109,7 +109,8 @@ def place(
 ) -> Float[Array, "depth n_post"]:
     """Put `row` where `collect` takes it from: row `slot` mod D of the inbox is replaced. Transpose of `collect`."""
     inbox, row = _ring("place", inbox), jnp.asarray(row)
-    _shaped("place", "row", row, inbox.shape[1:])
+    if row.shape != inbox.shape[1:]:
+        raise ValueError(f"place: row has shape {row.shape}; expected {inbox.shape[1:]}, as a row of the inbox.")
     _typed("place", "row", row, inbox.dtype)
     return place_p.bind(inbox, row, _slot("place", slot))
 
