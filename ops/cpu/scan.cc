@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "brainsim/batch.h"
+#include "brainsim/filed.h"
 #include "brainsim/gather.h"
 #include "brainsim/handler.h"
 #include "brainsim/random.h"
@@ -34,10 +35,15 @@ enum Op : int64_t {
   kPlace = 11
 };
 
+enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
+
 struct Instruction {
   int64_t op;
   std::vector<int64_t> cells, numbers;
   void* kernel = nullptr;
+  // Of units and of scatters: the scatters into a ring of theirs that may be filed. Of such a scatter: whether it may.
+  std::vector<int64_t> gets = {};
+  bool may_be_filed = false;
 };
 
 // The tape: numbers of constants, carried arrays, rows per step in and out, literals, scratch cells; bytes of scratch;
@@ -49,9 +55,12 @@ struct Tape {
   int64_t n_literals;
   std::vector<int64_t> places;
   std::vector<Instruction> instructions;
+  uint64_t number;  // tells this tape from others
 
   // Whether the tape is complete and its kernels are in this process.
   bool read(ffi::Span<const int64_t> tape) {
+    number = 0xcbf29ce484222325u;
+    for (int64_t x : tape) number = (number ^ static_cast<uint64_t>(x)) * 0x100000001b3u;
     const int64_t* at = tape.begin();
     n_consts = *at++;
     n_carry = *at++;
@@ -78,11 +87,41 @@ struct Tape {
       }
       instructions.push_back(std::move(next));
     }
+    plan();
+    return true;
+  }
+
+ private:
+  // A scatter without delay may be filed if its ring is carried and only units read it: nobody else would see what it
+  // does.
+  void plan() {
+    const auto n = static_cast<int64_t>(instructions.size());
+    for (int64_t k = 0; k < n; ++k) {
+      Instruction& does = instructions[k];
+      if (does.op != kScatter || does.numbers[10] || does.numbers[6] != 1) continue;
+      const int64_t ring = does.cells[0];
+      const bool carried = ring >= n_consts && ring < n_consts + n_carry;
+      if (!carried || !only_units_read(ring, does.numbers[7])) continue;
+      does.may_be_filed = true;
+      for (Instruction& other : instructions) {
+        if (std::count(other.cells.begin(), other.cells.end(), ring) > 0) other.gets.push_back(k);
+      }
+    }
+  }
+
+  bool only_units_read(int64_t ring, int64_t n_post) const {
+    for (const Instruction& does : instructions) {
+      const int64_t n = does.cells.size(), *x = does.numbers.data();
+      for (int64_t k = 0; k < n; ++k) {
+        if (does.cells[k] != ring || (does.op == kScatter && k == 0)) continue;
+        if (does.op != kUnits || x[1] != n_post) return false;
+        const int64_t place = k - (x[2] + x[3] + x[4]);  // among slots and rings by turns
+        if (place < 0 || place >= 2 * x[5] || place % 2 == 0 || x[6 + place - 1] != 1) return false;
+      }
+    }
     return true;
   }
 };
-
-enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
 
 // The units that spike, in order: listed once a step from their packed words, whoever wants them. Other words than
 // those a kernel of units has made in this step are listed each time.
@@ -93,14 +132,19 @@ struct Spikes {
   const std::vector<int32_t>& list(const uint32_t* words, int64_t n, int64_t of) {
     if (listed && of == kOfUnits) return units;
     units.clear();
-    const int64_t n_words = (n + 31) / 32;
-    for (int64_t w = 0; w < n_words; w += 2) {
+    add(words, 0, n, units);
+    listed = true;
+    return units;
+  }
+
+  // Units begin..end-1 among them; `begin` is a multiple of 64.
+  static void add(const uint32_t* words, int64_t begin, int64_t end, std::vector<int32_t>& units) {
+    const int64_t n_words = (end + 31) / 32;
+    for (int64_t w = begin / 32; w < n_words; w += 2) {
       uint64_t bits = words[w];
       if (w + 1 < n_words) bits |= static_cast<uint64_t>(words[w + 1]) << 32;
       for (; bits != 0; bits &= bits - 1) units.push_back(static_cast<int32_t>(32 * w + __builtin_ctzll(bits)));
     }
-    listed = true;
-    return units;
   }
 };
 
@@ -110,7 +154,9 @@ struct Element {
   std::vector<void*> scalars, from, to;
   std::vector<std::array<int32_t, 2>> tallies;
   std::vector<int32_t> rows;
-  std::vector<Spikes> spikes;  // by the cell of their words
+  std::vector<Spikes> spikes;               // by the cell of their words
+  std::vector<std::vector<int32_t>> lists;  // of spikes, by piece of a pass over units
+  std::vector<Filed> filed;                 // by instruction
 
   template <typename T>
   T* at(int64_t k) const {
@@ -124,9 +170,25 @@ void scalars(const Instruction& does, Element& e) {
   reinterpret_cast<void (*)(void* const*)>(does.kernel)(e.scalars.data());
 }
 
+void deliver(const Tape& tape, int64_t k, Element& e, int64_t block) {
+  const Instruction& does = tape.instructions[k];
+  const int64_t ring = does.cells[0];
+  does.numbers[0] == 8 ? e.filed[k].deliver(e.at<double>(ring), block) : e.filed[k].deliver(e.at<float>(ring), block);
+}
+
+// Adds up what scatters among `gets` have filed and nobody has added up yet.
+void arrive(const Tape& tape, const std::vector<int64_t>& gets, Element& e, Team& team) {
+  for (int64_t k : gets) {
+    Filed& filed = e.filed[k];
+    if (!filed.pending()) continue;
+    parallel_for(team, filed.blocks(), [&](int64_t block) { deliver(tape, k, e, block); });
+    filed.done();
+  }
+}
+
 // cells: scalars, vectors, outputs, slots and rings by turns, words, count, bad.
 // numbers: kernel, units, how many scalars, vectors, outputs, rings, then depth and bytes of a row of each ring.
-void units(const Instruction& does, Element& e, Team& team) {
+void units(const Tape& tape, const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   const int64_t n = x[1], n_rings = x[5], n_words = (n + 31) / 32;
   e.scalars.clear();
@@ -142,14 +204,40 @@ void units(const Instruction& does, Element& e, Team& team) {
   if (n_words > 0) words[n_words - 1] = 0;
   e.spikes[c[0]].listed = false;
   const auto kernel = reinterpret_cast<Kernel>(does.kernel);
+  auto update = [&](int64_t begin, int64_t end, int32_t* tally) {
+    kernel(e.scalars.data(), e.from.data(), e.to.data(), words, begin, end, tally);
+  };
   const int64_t pieces = team.num_threads() > 1 ? kPieces * team.num_threads() : 1;
-  const int64_t size = std::max<int64_t>((n / pieces + 63) & -64, kChunk / 4);
-  const int64_t chunks = std::max<int64_t>((n + size - 1) / size, 1);
-  e.tallies.resize(chunks);
-  parallel_for(team, chunks, [&](int64_t k) {
-    kernel(e.scalars.data(), e.from.data(), e.to.data(), words, k * size, std::min((k + 1) * size, n),
-           e.tallies[k].data());
-  });
+  const bool waits = std::any_of(does.gets.begin(), does.gets.end(), [&](int64_t k) { return e.filed[k].pending(); });
+  if (waits) {
+    const int64_t size = int64_t{1} << block_bits(n), blocks = (n + size - 1) / size, chunks = std::min(blocks, pieces);
+    e.tallies.assign(chunks, {0, 0});
+    e.lists.resize(chunks);
+    parallel_for(team, chunks, [&](int64_t piece) {
+      e.lists[piece].clear();
+      for (int64_t block = blocks * piece / chunks; block < blocks * (piece + 1) / chunks; ++block) {
+        const int64_t begin = block * size, end = std::min(begin + size, n);
+        for (int64_t k : does.gets) {
+          if (e.filed[k].pending()) deliver(tape, k, e, block);
+        }
+        int32_t tally[2];
+        update(begin, end, tally);
+        e.tallies[piece][0] += tally[0];
+        e.tallies[piece][1] |= tally[1];
+        Spikes::add(words, begin, end, e.lists[piece]);
+      }
+    });
+    for (int64_t k : does.gets) e.filed[k].done();
+    Spikes& spikes = e.spikes[c[0]];
+    spikes.units.clear();
+    for (const auto& list : e.lists) spikes.units.insert(spikes.units.end(), list.begin(), list.end());
+    spikes.listed = true;
+  } else {
+    const int64_t size = std::max<int64_t>((n / pieces + 63) & -64, kChunk / 4);
+    const int64_t chunks = std::max<int64_t>((n + size - 1) / size, 1);
+    e.tallies.resize(chunks);
+    parallel_for(team, chunks, [&](int64_t k) { update(k * size, std::min((k + 1) * size, n), e.tallies[k].data()); });
+  }
   int32_t total = 0, any = 0;
   for (const auto& tally : e.tallies) {
     total += tally[0];
@@ -179,7 +267,8 @@ Graph graph_of(const Instruction& does, const Element& e) {
 }
 
 template <typename T>
-void scatter_step(const Instruction& does, Element& e, Team& team) {
+void scatter_step(const Tape& tape, int64_t k, Element& e, Team& team) {
+  const Instruction& does = tape.instructions[k];
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   const int64_t n_pre = x[1], first = x[3];
   const T* value = x[11] ? e.at<T>(c[1]) + first : nullptr;
@@ -194,6 +283,14 @@ void scatter_step(const Instruction& does, Element& e, Team& team) {
   } else {
     list_rows(one, n_pre, e.rows);
   }
+  Filed& filed = e.filed[k];
+  if (filed.pending()) arrive(tape, {k}, e, team);
+  const int64_t n_rows = e.rows.size(), length = x[8] / std::max<int64_t>(n_pre, 1);
+  if (does.may_be_filed && Filed::worth(one, n_rows, length, team.num_threads()) &&
+      filed.file(team, one, e.rows, x[5] != 0)) {
+    return;
+  }
+  arrive(tape, does.gets, e, team);
   scatter_one(team, one, e.rows, x[5] != 0, x[4] != 0);
 }
 
@@ -242,7 +339,9 @@ void noise(int64_t n, Team& team, F&& f) {
 }
 
 void step(const Tape& tape, Element& e, Team& team) {
-  for (const Instruction& does : tape.instructions) {
+  const auto n = static_cast<int64_t>(tape.instructions.size());
+  for (int64_t k = 0; k < n; ++k) {
+    const Instruction& does = tape.instructions[k];
     const bool wide = does.numbers[0] == 8;
     const int64_t* c = does.cells.data();
     switch (does.op) {
@@ -250,10 +349,10 @@ void step(const Tape& tape, Element& e, Team& team) {
         scalars(does, e);
         break;
       case kUnits:
-        units(does, e, team);
+        units(tape, does, e, team);
         break;
       case kScatter:
-        wide ? scatter_step<double>(does, e, team) : scatter_step<float>(does, e, team);
+        wide ? scatter_step<double>(tape, k, e, team) : scatter_step<float>(tape, k, e, team);
         break;
       case kAppend:
         wide ? append_step<double>(does, e) : append_step<float>(does, e);
@@ -314,7 +413,7 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   }
   std::vector<Axes> elements;
   batch.each([&](const Axes& b) { elements.push_back(b); });
-  auto run = [&](int64_t item, Team& team) {
+  auto run = [&](int64_t item, Team& team, Trial* trial) {
     const Axes& b = elements[item];
     Element e;
     for (int64_t k = 0; k < tape.n_consts; ++k) e.cell.push_back(in[k].at(b));
@@ -339,22 +438,30 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     char* aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);
     for (int64_t place : tape.places) e.cell.push_back(aligned + place);
     e.spikes.resize(e.cell.size());
+    e.filed.resize(tape.instructions.size());
     for (int64_t t = 0; t < length; ++t) {
-      step(tape, e, team);
+      trial != nullptr ? trial->step(team, [&] { step(tape, e, team); }) : step(tape, e, team);
       for (size_t k = 0; k < row.size(); ++k) e.cell[first_row + k] += row[k];
     }
+    for (const Instruction& does : tape.instructions) arrive(tape, does.gets, e, team);
   };
   const auto n = static_cast<int64_t>(elements.size());
   if (n == 1) {
-    Team team(pool, work >= kWorkWorthATeam);
-    run(0, team);
+    if (work < kWorkWorthATeam) {
+      Team alone(pool, false);
+      run(0, alone, nullptr);
+    } else {
+      Trial trial(tape.number);
+      Team team(pool, trial.needs_team(length));
+      run(0, team, &trial);
+    }
   } else if (n * length * work < kWorthSharing) {
     Team alone(pool, false);
-    for (int64_t item = 0; item < n; ++item) run(item, alone);
+    for (int64_t item = 0; item < n; ++item) run(item, alone, nullptr);
   } else {
     parallel_for(pool, n, [&](int64_t item) {
       Team alone(pool, false);
-      run(item, alone);
+      run(item, alone, nullptr);
     });
   }
   return ffi::Error::Success();

@@ -10,7 +10,9 @@
 #include <thread>
 #include <vector>
 
+#define BRAINSIM_FILED_BYTES (1 << 15)
 #include "brainsim/drawn.h"
+#include "brainsim/filed.h"
 #include "brainsim/gather.h"
 #include "brainsim/operands.h"
 #include "brainsim/outer.h"
@@ -451,6 +453,56 @@ void check_team(const std::vector<Pool*>& pools) {
   }
 }
 
+// Filed by blocks and added up later, or not filed for want of room: the same bits as at once.
+template <typename T>
+void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
+  std::mt19937 rng(seed);
+  auto below = [&](uint32_t n) { return static_cast<int32_t>(rng() % n); };
+  const int64_t n_pre = 1 + below(300), n_post = 1 + below(60000), crowd = below(2) ? n_post : 1 + n_post / 9;
+  const bool one = below(2), graded = below(2);
+  std::vector<int32_t> indptr = {0}, indices, rows;
+  for (int64_t i = 0; i < n_pre; ++i) {
+    for (int32_t k = below(40); k > 0; --k) indices.push_back(below(100) ? below(crowd) : static_cast<int32_t>(rng()));
+    indptr.push_back(indices.size());
+    if (below(2)) rows.push_back(i);
+  }
+  std::vector<T> value(n_pre), weight(one ? 1 : indices.size() + 1), start(n_post);
+  for (auto* v : {&value, &weight, &start}) {
+    for (T& x : *v) x = static_cast<T>(below(2001) - 1000) / T(300);
+  }
+  Graph graph{};
+  graph.indptr = indptr.data();
+  graph.indices = indices.data();
+  graph.n_syn = indices.size();
+  graph.fanout = -1;
+  graph.depth = 1;
+  graph.n_post = static_cast<uint32_t>(n_post);
+  auto scatter_into = [&](std::vector<T>& out) {
+    const T* values = graded ? value.data() : nullptr;
+    return Scatter<T>{out.data(), values, {values, nullptr, 0}, weight.data(), graph};
+  };
+  std::vector<T> wanted = start;
+  scatter_one(*pools[0], scatter_into(wanted), rows, one, false);
+  for (Pool* pool : pools) {
+    Team team(*pool, true);
+    Filed filed;
+    std::vector<T> got = start;
+    for (int step = 0; step < 2; ++step) {  // lists are used again
+      got = start;
+      const auto s = scatter_into(got);
+      if (filed.file(team, s, rows, one)) {
+        require(got == start && filed.pending(), "filing wrote", seed);
+        parallel_for(team, filed.blocks(), [&](int64_t block) { filed.deliver(got.data(), block); });
+        filed.done();
+      } else {
+        require(got == start && !filed.pending(), "filing without room wrote", seed);
+        scatter_one(team, s, rows, one, false);
+      }
+    }
+    require(got == wanted, "filed is not as at once", seed);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -462,6 +514,7 @@ int main() {
     check<float>(seed, false, pools);
     check<double>(seed, false, pools);
     check<float>(seed, true, {&three});
+    seed % 2 ? check_filed<float>(seed, pools) : check_filed<double>(seed, pools);
     check_drawn<float>(seed, pools);
     check_drawn<double>(seed, pools);
   }

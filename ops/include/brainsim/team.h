@@ -2,11 +2,16 @@
 #ifndef BRAINSIM_TEAM_H_
 #define BRAINSIM_TEAM_H_
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <type_traits>
+#include <unordered_map>
 
 #include "brainsim/parallel.h"
 
@@ -35,13 +40,16 @@ class Team {
     if (shared_) shared_->over.store(true, std::memory_order_release);
   }
 
-  int64_t num_threads() const { return threads_; }
+  int64_t num_threads() const { return alone_ ? 1 : threads_; }
+
+  // Whether the caller works alone from now on.
+  void alone(bool yes) { alone_ = yes; }
 
   // Calls f(k) for k = 0..n-1, in any order. The caller takes what nobody else has taken and waits only for what
   // another has begun, so a thread that the pool cannot spare is not missed.
   template <typename F>
   void run(int64_t n, F&& f) {
-    if (threads_ < 2 || n < 2 || n > kMost) {
+    if (num_threads() < 2 || n < 2 || n > kMost) {
       for (int64_t k = 0; k < n; ++k) f(k);
       return;
     }
@@ -98,8 +106,76 @@ class Team {
   }
 
   int64_t threads_;
+  bool alone_ = false;
   uint64_t job_ = 0;
   std::shared_ptr<Shared> shared_;
+};
+
+// Finds out by trying, every so many steps of a program, whether a team is faster than its caller alone: where the
+// processors share no cache, or have other work, it is not.
+class Trial {
+ public:
+  // `program`: a number of its own for each; what was found out is remembered by it.
+  explicit Trial(uint64_t program) : program_(program) {
+    const std::lock_guard<std::mutex> lock(mutex());
+    known_ = memory()[program];
+  }
+  Trial(const Trial&) = delete;
+  Trial& operator=(const Trial&) = delete;
+  ~Trial() {
+    const std::lock_guard<std::mutex> lock(mutex());
+    memory()[program_] = known_;
+  }
+
+  // Whether the next `steps` steps need a team.
+  bool needs_team(int64_t steps) const {
+    const int64_t k = known_.step % kPeriod;
+    return !known_.alone || k < 2 * kTried || k + steps > kPeriod;
+  }
+
+  // Calls f, a step, which `team` does.
+  template <typename F>
+  void step(Team& team, F&& f) {
+    const int64_t k = known_.step++ % kPeriod;
+    if (k >= 2 * kTried) return f();
+    const bool together = k >= kTried;
+    team.alone(!together);
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    known_.took[together][k % kTried] = (std::chrono::steady_clock::now() - start).count();
+    if (k + 1 < 2 * kTried) return;
+    known_.alone = median(known_.took[0]) < median(known_.took[1]);
+    team.alone(known_.alone);
+  }
+
+ private:
+  // Steps of either kind that are tried, of which the first find the caches as the others left them.
+  static constexpr int64_t kTried = 12, kSettled = 5, kPeriod = 2400;
+  using Times = std::array<int64_t, kTried>;
+  struct Known {
+    int64_t step = 0;
+    bool alone = false;
+    Times took[2] = {};
+  };
+
+  static std::mutex& mutex() {
+    static std::mutex mutex;
+    return mutex;
+  }
+
+  static std::unordered_map<uint64_t, Known>& memory() {
+    static std::unordered_map<uint64_t, Known> memory;
+    return memory;
+  }
+
+  static int64_t median(Times took) {
+    const auto middle = took.begin() + (kSettled + kTried) / 2;
+    std::nth_element(took.begin() + kSettled, middle, took.end());
+    return *middle;
+  }
+
+  uint64_t program_;
+  Known known_;
 };
 
 template <typename F>
