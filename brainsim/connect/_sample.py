@@ -7,16 +7,13 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..events import Narrow, narrow, stored_size, stored_type
+from ..events import LARGE, Narrow, narrow, stored_size, stored_type
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
 
 PIECE = 1 << 15
 """Pairs in a piece of a graph that is made piece by piece: some arrays of this length fit into the cache."""
-
-LARGE = 1 << 23
-"""Bytes of a graph from which huge pages are worth asking for."""
 
 DENSE = 8
 """Subsets of more than one in DENSE are drawn in a bitmap, smaller ones by sorting; only the speed depends on it."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, unknown
-from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout
+from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
@@ -192,6 +192,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         size = nodes[post.node].size
         csr = isinstance(topology, CSR)
         topology = CSR(topology.indptr, indices, size) if csr else FixedFanout(indices, size)
+    weight, delay = on_huge_pages(weight), on_huge_pages(delay)
     delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Int32
 
 from ..base import is_traced
+from ._pages import on_huge_pages
 from ._targets import count, narrow, wide
 
 _INT32_MAX = 2**31 - 1
@@ -61,7 +62,8 @@ class CSR(AbstractTopology):
             _check_indptr(np.asarray(self.indptr), indices.size)
         _check_range("CSR", indices, self.n_post)
         self.sorted_rows = _ascending(indices, self.indptr)
-        self.stored = indices if is_traced(indices) else jnp.asarray(narrow(np.asarray(indices), self.n_post))
+        stored = indices if is_traced(indices) else jnp.asarray(narrow(np.asarray(indices), self.n_post))
+        self.stored = on_huge_pages(stored)
 
     @property
     def indices(self) -> Int32[Array, " n_syn"]:
@@ -116,7 +118,7 @@ class FixedFanout(AbstractTopology):
     def __init__(self, indices: Any, n_post: int):
         """Build from `indices` (n_pre, k); raises ValueError or TypeError on a bad array."""
         self.n_post = _size("FixedFanout", "n_post", n_post)
-        self.indices = _int32("FixedFanout", "indices", indices, 2)
+        self.indices = on_huge_pages(_int32("FixedFanout", "indices", indices, 2))
         _check_range("FixedFanout", self.indices, self.n_post)
         self.sorted_rows = _ascending(self.indices)
 

@@ -51,12 +51,12 @@ def jaxed(step, graph):
 def brainsim(folder, n_pre, n_post, words=False):
     import jax.numpy as jnp
 
-    from brainsim.events import CSR, backend, deposit
+    from brainsim.events import CSR, backend, deposit, on_huge_pages
 
     if backend() != "kernels":
         raise SystemExit(f"brainsim runs {backend()}; expected kernels")
     graph = CSR(np.load(f"{folder}/indptr.npy"), np.load(f"{folder}/indices.npy"), n_post)
-    weight = jnp.asarray(np.load(f"{folder}/weight.npy"))
+    weight = on_huge_pages(jnp.asarray(np.load(f"{folder}/weight.npy")))  # as those of a Projection are
 
     def step(out, graph_weight, row):
         active, packed = row if words else (row, None)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainsim.events import CSR, Dense, FixedFanin, FixedFanout, propagate
+from brainsim.events import CSR, LARGE, Dense, FixedFanin, FixedFanout, on_huge_pages, propagate
 
 from .graphs import EPS, SUMS
 
@@ -144,3 +144,14 @@ def test_ten_million_synapses_are_checked_in_a_moment():
     start = time.perf_counter()
     assert CSR(indptr, indices, n_pre).n_syn == 10**7
     assert time.perf_counter() - start < 2.0
+
+
+def test_huge_pages_change_nothing():
+    """A large array stays where it is and what it is; small and traced ones are left alone."""
+    x = jnp.arange(LARGE // 4 + 12_345, dtype=jnp.int32)
+    before, where = np.asarray(x).copy(), x.unsafe_buffer_pointer()
+    assert on_huge_pages(x) is x
+    assert x.unsafe_buffer_pointer() == where
+    np.testing.assert_array_equal(x, before)
+    assert jax.jit(lambda x: on_huge_pages(x)[-1])(x) == before[-1]
+    assert on_huge_pages(3.0) == 3.0
