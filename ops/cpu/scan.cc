@@ -92,8 +92,8 @@ struct Tape {
   }
 
  private:
-  // A scatter without delay may be filed if its ring is carried and only units read it: nobody else would see what it
-  // does.
+  // A scatter without delay may be filed if its ring is carried, and if nobody but units sees it, in steps to come:
+  // they stand before it.
   void plan() {
     const auto n = static_cast<int64_t>(instructions.size());
     for (int64_t k = 0; k < n; ++k) {
@@ -101,25 +101,30 @@ struct Tape {
       if (does.op != kScatter || does.numbers[10] || does.numbers[6] != 1) continue;
       const int64_t ring = does.cells[0];
       const bool carried = ring >= n_consts && ring < n_consts + n_carry;
-      if (!carried || !only_units_read(ring, does.numbers[7])) continue;
-      does.may_be_filed = true;
+      does.may_be_filed = carried && units_read_before(k);
+      if (!does.may_be_filed) continue;
       for (Instruction& other : instructions) {
         if (std::count(other.cells.begin(), other.cells.end(), ring) > 0) other.gets.push_back(k);
       }
     }
   }
 
-  bool only_units_read(int64_t ring, int64_t n_post) const {
-    for (const Instruction& does : instructions) {
+  // Whether units read the ring of scatter k before it and nobody else does; others may scatter into it.
+  bool units_read_before(int64_t k) const {
+    const int64_t ring = instructions[k].cells[0], n_post = instructions[k].numbers[7];
+    bool read = false;
+    for (int64_t j = 0; j < static_cast<int64_t>(instructions.size()); ++j) {
+      const Instruction& does = instructions[j];
       const int64_t n = does.cells.size(), *x = does.numbers.data();
-      for (int64_t k = 0; k < n; ++k) {
-        if (does.cells[k] != ring || (does.op == kScatter && k == 0)) continue;
-        if (does.op != kUnits || x[1] != n_post) return false;
-        const int64_t place = k - (x[2] + x[3] + x[4]);  // among slots and rings by turns
+      for (int64_t c = 0; c < n; ++c) {
+        if (does.cells[c] != ring || (does.op == kScatter && c == 0)) continue;
+        if (does.op != kUnits || x[1] != n_post || j > k) return false;
+        const int64_t place = c - (x[2] + x[3] + x[4]);  // among slots and rings by turns
         if (place < 0 || place >= 2 * x[5] || place % 2 == 0 || x[6 + place - 1] != 1) return false;
+        read = true;
       }
     }
-    return true;
+    return read;
   }
 };
 
@@ -157,6 +162,7 @@ struct Element {
   std::vector<Spikes> spikes;               // by the cell of their words
   std::vector<std::vector<int32_t>> lists;  // of spikes, by piece of a pass over units
   std::vector<Filed> filed;                 // by instruction
+  bool last = false;                        // step of the call
 
   template <typename T>
   T* at(int64_t k) const {
@@ -283,13 +289,8 @@ void scatter_step(const Tape& tape, int64_t k, Element& e, Team& team) {
   } else {
     list_rows(one, n_pre, e.rows);
   }
-  Filed& filed = e.filed[k];
-  if (filed.pending()) arrive(tape, {k}, e, team);
-  const int64_t n_rows = e.rows.size(), length = x[8] / std::max<int64_t>(n_pre, 1);
-  if (does.may_be_filed && Filed::worth(one, n_rows, length, team.num_threads()) &&
-      filed.file(team, one, e.rows, x[5] != 0)) {
-    return;
-  }
+  const int64_t length = x[8] / std::max<int64_t>(n_pre, 1);  // of a row, about
+  if (does.may_be_filed && !e.last && e.filed[k].file(team, one, e.rows, length, x[5] != 0)) return;
   arrive(tape, does.gets, e, team);
   scatter_one(team, one, e.rows, x[5] != 0, x[4] != 0);
 }
@@ -440,10 +441,10 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     e.spikes.resize(e.cell.size());
     e.filed.resize(tape.instructions.size());
     for (int64_t t = 0; t < length; ++t) {
+      e.last = t + 1 == length;
       trial != nullptr ? trial->step(team, [&] { step(tape, e, team); }) : step(tape, e, team);
       for (size_t k = 0; k < row.size(); ++k) e.cell[first_row + k] += row[k];
     }
-    for (const Instruction& does : tape.instructions) arrive(tape, does.gets, e, team);
   };
   const auto n = static_cast<int64_t>(elements.size());
   if (n == 1) {
@@ -452,7 +453,7 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
       run(0, alone, nullptr);
     } else {
       Trial trial(tape.number);
-      Team team(pool, trial.needs_team(length));
+      Team team(pool, true, trial.alone());
       run(0, team, &trial);
     }
   } else if (n * length * work < kWorthSharing) {

@@ -490,7 +490,7 @@ void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
     for (int step = 0; step < 2; ++step) {  // lists are used again
       got = start;
       const auto s = scatter_into(got);
-      if (filed.file(team, s, rows, one)) {
+      if (filed.file_all(team, s, rows, one)) {
         require(got == start && filed.pending(), "filing wrote", seed);
         parallel_for(team, filed.blocks(), [&](int64_t block) { filed.deliver(got.data(), block); });
         filed.done();
@@ -500,6 +500,32 @@ void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
       }
     }
     require(got == wanted, "filed is not as at once", seed);
+  }
+}
+
+// Any graph whatever, filed.
+template <typename T>
+void check_filed_as_is(unsigned seed, bool broken, Pool* pool) {
+  const Case<T> k(seed, broken);
+  if (k.n_post == 0) return;
+  Team team(*pool, true);
+  for (int64_t b = 0; b < k.elements; ++b) {
+    Graph graph = k.graph(b);
+    graph.delay = nullptr;
+    graph.depth = 1;
+    graph.slot = 0;
+    std::vector<int32_t> rows;
+    std::vector<T> got(k.n_post), wanted(k.n_post);
+    const Scatter<T> s{got.data(), k.values(b), k.active(b), k.weight.data(), graph};
+    list_rows(s, k.n_pre, rows);
+    Filed filed;
+    if (filed.file_all(team, s, rows, k.one)) {
+      for (int64_t block = 0; block < filed.blocks(); ++block) filed.deliver(got.data(), block);
+      Scatter<T> at_once = s;
+      at_once.out = wanted.data();
+      scatter_one(team, at_once, rows, k.one, false);
+      require(broken || got == wanted, "filed is not as at once", seed);
+    }
   }
 }
 
@@ -515,6 +541,8 @@ int main() {
     check<double>(seed, false, pools);
     check<float>(seed, true, {&three});
     seed % 2 ? check_filed<float>(seed, pools) : check_filed<double>(seed, pools);
+    check_filed_as_is<float>(seed, false, &three);
+    check_filed_as_is<double>(seed, true, &two);
     check_drawn<float>(seed, pools);
     check_drawn<double>(seed, pools);
   }

@@ -73,12 +73,14 @@ RUN = """
 import hashlib, diffrax, jax, numpy as np
 import brainsim as bs
 
-n = 40_000  # enough for short rows to be filed by blocks of units, two edges into the same receptor
+n = 40_000  # enough for short rows to be filed by blocks of units; three edges into the same receptor
 rule, inh = bs.FixedOutDegree(30), bs.ExpCurr(tau=10.0)
 net = bs.Network(
     nodes={"P": bs.Population(bs.LIF(), n, {"exc": bs.ExpCurr(tau=5.0), "inh": inh},
-                              i_e=np.linspace(100.0, 900.0, n), init={"v": bs.Uniform(-70.0, -50.0)})},
+                              i_e=np.linspace(100.0, 900.0, n), init={"v": bs.Uniform(-70.0, -50.0)}),
+           "S": bs.Source(bs.Poisson(rate=80.0), n)},
     edges={
+        "now": bs.Projection("S", "P.exc", rule, weight=1.3, delay=bs.INSTANT),
         "a": bs.Projection("P[:15000]", "P.exc", rule, weight=4.0),
         "b": bs.Projection("P[15000:]", "P.exc", rule, weight=bs.Normal(4.0, 1.0)),
         "late": bs.Projection("P", "P.inh", rule, weight=-1.0, delay=1.0),

@@ -32,18 +32,21 @@ inline int block_bits(int64_t n_post) {
 // What one scatter without delay has filed: a list for every piece of its rows and block of the post units.
 class Filed {
  public:
-  // Whether it is worth it for `rows`: not for long ones, which threads share better target by target, nor where nearly
-  // every post unit gets something.
-  template <typename T>
-  static bool worth(const Scatter<T>& s, int64_t n_rows, int64_t length, int64_t threads) {
-    const int64_t n_post = s.graph.n_post, work = n_rows * length;
-    return threads > 1 && n_post >= kFewestUnits && n_post >> block_bits(n_post) <= kMostBlocks && length < kLongest &&
-           work >= kFewestEvents && work < n_post;
+  // Files what `rows` send, of about `length` synapses each, if that is worth it and there is room; else nothing is
+  // pending. It is not for long rows, which threads share better target by target, nor where nearly every post unit
+  // gets something. `one`: weights are one number.
+  template <typename Pool, typename T>
+  bool file(Pool& pool, const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t length, bool one) {
+    const int64_t n_post = s.graph.n_post, work = rows.size() * length, threads = pool.num_threads();
+    const int64_t blocks = n_post >> block_bits(n_post);
+    if (threads < 2 || n_post < kFewestUnits || blocks < threads || blocks > kMostBlocks || full_) return false;
+    if (length >= kLongest || work < kFewestEvents || work >= n_post) return false;
+    return file_all(pool, s, rows, one);
   }
 
-  // Files what `rows` send, and whether there was room; else nothing is pending. `one`: weights are one number.
+  // As `file`, worth it or not.
   template <typename Pool, typename T>
-  bool file(Pool& pool, const Scatter<T>& s, const std::vector<int32_t>& rows, bool one) {
+  bool file_all(Pool& pool, const Scatter<T>& s, const std::vector<int32_t>& rows, bool one) {
     const bool same = one && s.value == nullptr;
     pieces_ = std::min<int64_t>(pool.num_threads(), 64);
     bits_ = block_bits(s.graph.n_post);
@@ -65,7 +68,9 @@ class Filed {
                    : file_rows<false, Parcel<T>, kWidth>(s, piece, first, last);
       });
     });
-    return pending_ = std::all_of(fits.begin(), fits.end(), [](char fit) { return fit; });
+    pending_ = std::all_of(fits.begin(), fits.end(), [](char fit) { return fit; });
+    full_ = !pending_;
+    return pending_;
   }
 
   bool pending() const { return pending_; }
@@ -106,8 +111,8 @@ class Filed {
   int64_t pieces_ = 0, blocks_ = 0, entry_ = 0, stride_ = 0;
   int bits_ = 0;
   double amount_ = 0;
-  std::vector<char*> ends_;  // of the lists
-  bool pending_ = false;
+  std::vector<char*> ends_;              // of the lists
+  bool pending_ = false, full_ = false;  // not tried again once it was full
 
   char* list(int64_t piece, int64_t block) const { return memory_.get() + (piece * blocks_ + block) * stride_; }
 

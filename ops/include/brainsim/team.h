@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -27,23 +28,30 @@ inline void relax() {
 // many of these pieces; a thread that looks has begun within a tenth of a microsecond.
 class Team {
  public:
-  // A team of the caller alone unless `worth`.
+  // A team of the caller alone unless `worth`; `alone`: its threads come when they are asked for.
   template <typename Pool>
-  Team(Pool& pool, bool worth) : threads_(worth ? pool.num_threads() : 1) {
-    if (threads_ < 2) return;
-    shared_ = std::make_shared<Shared>();
-    for (int64_t k = 1; k < threads_; ++k) pool.Schedule([shared = shared_] { help(*shared); });
+  Team(Pool& pool, bool worth, bool alone = false)
+      : threads_(worth ? pool.num_threads() : 1),
+        lend_([&pool](std::function<void()> help) { pool.Schedule(std::move(help)); }) {
+    this->alone(alone);
   }
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
-  ~Team() {
-    if (shared_) shared_->over.store(true, std::memory_order_release);
+  ~Team() { alone(true); }
+
+  int64_t num_threads() const { return shared_ ? threads_ : 1; }
+
+  // Whether the caller does everything itself from now on: the others leave, or are asked for.
+  void alone(bool yes) {
+    if (threads_ < 2 || yes == !shared_) return;
+    if (yes) {
+      shared_->over.store(true, std::memory_order_release);
+      shared_.reset();
+      return;
+    }
+    shared_ = std::make_shared<Shared>();
+    for (int64_t k = 1; k < threads_; ++k) lend_([shared = shared_] { help(*shared); });
   }
-
-  int64_t num_threads() const { return alone_ ? 1 : threads_; }
-
-  // Whether the caller works alone from now on.
-  void alone(bool yes) { alone_ = yes; }
 
   // Calls f(k) for k = 0..n-1, in any order. The caller takes what nobody else has taken and waits only for what
   // another has begun, so a thread that the pool cannot spare is not missed.
@@ -106,7 +114,7 @@ class Team {
   }
 
   int64_t threads_;
-  bool alone_ = false;
+  std::function<void(std::function<void()>)> lend_;
   uint64_t job_ = 0;
   std::shared_ptr<Shared> shared_;
 };
@@ -127,16 +135,14 @@ class Trial {
     memory()[program_] = known_;
   }
 
-  // Whether the next `steps` steps need a team.
-  bool needs_team(int64_t steps) const {
-    const int64_t k = known_.step % kPeriod;
-    return !known_.alone || k < 2 * kTried || k + steps > kPeriod;
-  }
+  // Whether the caller alone was faster when it was last tried.
+  bool alone() const { return known_.alone; }
 
   // Calls f, a step, which `team` does.
   template <typename F>
   void step(Team& team, F&& f) {
-    const int64_t k = known_.step++ % kPeriod;
+    // once more after a short while, as a network may begin with silence
+    const int64_t t = known_.step++, k = t < kSoon ? t : (t - kSoon) % kPeriod;
     if (k >= 2 * kTried) return f();
     const bool together = k >= kTried;
     team.alone(!together);
@@ -149,8 +155,9 @@ class Trial {
   }
 
  private:
-  // Steps of either kind that are tried, of which the first find the caches as the others left them.
-  static constexpr int64_t kTried = 12, kSettled = 5, kPeriod = 2400;
+  // Steps of either kind that are tried, of which the first find the caches as the others left them, or wait for
+  // threads.
+  static constexpr int64_t kTried = 14, kSettled = 7, kSoon = 400, kPeriod = 2400;
   using Times = std::array<int64_t, kTried>;
   struct Known {
     int64_t step = 0;
@@ -163,9 +170,9 @@ class Trial {
     return mutex;
   }
 
-  static std::unordered_map<uint64_t, Known>& memory() {
-    static std::unordered_map<uint64_t, Known> memory;
-    return memory;
+  static std::unordered_map<uint64_t, Known>& memory() {  // never taken down: threads may outlive the end of main
+    static auto* memory = new std::unordered_map<uint64_t, Known>;
+    return *memory;
   }
 
   static int64_t median(Times took) {
