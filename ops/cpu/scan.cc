@@ -176,6 +176,7 @@ void scalars(const Instruction& does, Element& e) {
   reinterpret_cast<void (*)(void* const*)>(does.kernel)(e.scalars.data());
 }
 
+// Adds up what scatter k has filed for a block of post units.
 void deliver(const Tape& tape, int64_t k, Element& e, int64_t block) {
   const Instruction& does = tape.instructions[k];
   const int64_t ring = does.cells[0];

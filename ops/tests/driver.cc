@@ -453,6 +453,38 @@ void check_team(const std::vector<Pool*>& pools) {
   }
 }
 
+// A trial runs every step once, with one thread and with several by turns, and goes on with what was faster.
+void check_trial(const std::vector<Pool*>& pools) {
+  uint64_t program = 0;
+  for (Pool* pool : pools) {
+    for (bool alone_is_faster : {true, false}) {
+      ++program;
+      for (int call = 0; call < 3; ++call) {  // what one call found out serves the next
+        Trial trial(program);
+        require(trial.alone() == (call > 0 && alone_is_faster && pool->num_threads() > 1) || pool->num_threads() == 1,
+                "a trial forgot its verdict", call);
+        Team team(*pool, true, trial.alone());
+        int64_t sum = 0, steps = 100, shared = 0;
+        for (int64_t t = 0; t < steps; ++t) {
+          trial.step(team, [&] {
+            const bool slow = (team.num_threads() > 1) == alone_is_faster;
+            const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(slow ? 400 : 20);
+            std::atomic<int64_t> done{0};
+            parallel_for(team, 8, [&](int64_t k) { done += k; });
+            sum += done;
+            shared += team.num_threads() > 1;
+            while (std::chrono::steady_clock::now() < until) {
+            }
+          });
+        }
+        require(sum == steps * 28, "a trial lost or repeated a step", call);
+        if (pool->num_threads() < 2) continue;
+        require(alone_is_faster ? shared < steps / 4 : shared > steps * 3 / 4, "a trial goes on with the slower", call);
+      }
+    }
+  }
+}
+
 // Filed by blocks and added up later, or not filed for want of room: the same bits as at once.
 template <typename T>
 void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
@@ -536,6 +568,7 @@ int main() {
   const std::vector<Pool*> pools = {&one, &two, &three};
   check_busy_pool();
   check_team(pools);
+  check_trial(pools);
   for (unsigned seed = 0; seed < 300; ++seed) {
     check<float>(seed, false, pools);
     check<double>(seed, false, pools);
