@@ -293,9 +293,9 @@ ad.primitive_transposes[place_p] = _place_transpose
 
 def _to_front(operands: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], int]:
     """Every operand with the new batch axis in front, of size 1 where it is shared; and that axis's size."""
-    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
     front = [
-        jnp.expand_dims(x, 0) if d is batching.not_mapped else jnp.moveaxis(x, d, 0)
+        jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0)
         for x, d in zip(operands, dims, strict=True)
     ]
     return front, size
@@ -343,7 +343,7 @@ def _tally_batch(operands, dims, *, rank):
 def _noise_batch(primitive, operands, dims, *, rank, **params):
     """Of the seed: the table is the same for all."""
     (seed, *table), (dim, *others) = operands, dims
-    if dim is batching.not_mapped or any(d is not batching.not_mapped for d in others):
+    if dim is None or any(d is not None for d in others):
         raise NotImplementedError(f"{primitive}: only the seed can be mapped over")
     return primitive.bind(jnp.moveaxis(seed, dim, 0), *table, rank=rank + 1, **params), 0
 

@@ -164,7 +164,8 @@ def _without(program: Program, unread: tuple[int, ...]) -> Program:
     return program._replace(jaxpr=program.jaxpr.replace(jaxpr=jaxpr), alias=alias, watched=watched)
 
 
-def _dce_rule(used, eqn):
+def _dce_rule(used, *others):
+    *_, eqn = others  # from jax 0.12 on, which inputs live on comes before
     if not any(used):
         return [False] * len(eqn.invars), None
     program = eqn.params["program"]
@@ -179,13 +180,13 @@ pe.dce_rules[fused_p] = _dce_rule
 
 
 def _batch_rule(operands, dims, *, program, rank):
-    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
     first_ring = len(operands) - 2 * program.n_rings
     in_place = {program.n_scalars + k for k in program.alias if k >= 0}
     in_place |= set(range(first_ring + 1, len(operands), 2))
     front = []
     for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
-        if d is not batching.not_mapped:
+        if d is not None:
             front.append(jnp.moveaxis(x, d, 0))
         elif i in in_place:  # what is written to must exist for every element
             front.append(jnp.broadcast_to(x, (size, *x.shape)))

@@ -167,6 +167,7 @@ RULES = {
     "integer_pow": _integer_pow,
     "pow": _pow,
     "square": lambda w, p, x: w.mul(x, x),
+    "one_minus_square": lambda w, p, x: w.mul(w.add(w.like(1, x), x), w.sub(w.like(1, x), x)),
     "sign": _sign,
     "abs": _abs,
     "round": _round,
@@ -218,9 +219,9 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
             folded = [constant_of(w, c, n) for c in consts_]
             outs = translate(w, inner, folded, [w.computed(v) for v in values], n)
         elif name == "scan":
-            p, consts_ = eqn.params, [w.computed(v) for v in values[: eqn.params["num_consts"]]]
-            outs = [w.computed(v) for v in values[len(consts_) :]]
-            if len(outs) != p["num_carry"] or len(eqn.outvars) != len(outs) or p["length"] > _UNROLLED:
+            p, (n_consts, n_carry) = eqn.params, scan_sizes(eqn.params)
+            consts_, outs = [[w.computed(v) for v in some] for some in (values[:n_consts], values[n_consts:])]
+            if len(outs) != n_carry or len(eqn.outvars) != n_carry or p["length"] > _UNROLLED:
                 raise Unsupported(f"a loop of {p['length']} turns")
             for _ in range(p["length"]):
                 inner = [constant_of(w, c, n) for c in p["jaxpr"].consts]
@@ -239,6 +240,14 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
             raise Unsupported(f"the operation '{name}'")
         env.update(zip(eqn.outvars, outs, strict=True))
     return [read(v) for v in jaxpr.outvars]
+
+
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
+    """How many constants a `lax.scan` of these parameters takes, and what it carries."""
+    if "ft_in" in params:  # from jax 0.11 on
+        consts, carry, _ = params["ft_in"].unpack()
+        return len(consts), len(carry)
+    return params["num_consts"], params["num_carry"]
 
 
 def constant_of(w: Writer, c: Any, n: int) -> Value:

@@ -24,6 +24,7 @@ from ..events import _ffi
 from ..events._primitives import outer_p
 from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
+from ._rules import scan_sizes
 from ._tape import KERNELS, refusal, tape_of
 
 scan_p = Primitive("brainsim_scan")
@@ -120,10 +121,10 @@ def _(*operands, body, length, reverse, rank):
 
 
 def _batch_rule(operands, dims, *, body, rank, **params):
-    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not batching.not_mapped)
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
     front = []
     for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
-        if d is not batching.not_mapped:
+        if d is not None:
             front.append(jnp.moveaxis(x, d, 0))
         elif body.n_consts <= i < body.n_consts + body.n_carry:  # what is written to must exist for every element
             front.append(jnp.broadcast_to(x, (size, *x.shape)))
@@ -166,16 +167,16 @@ mlir.register_lowering(scan_p, _lower, platform="cpu")
 _rule: Any = getattr(getattr(mlir, "_lowerings", {}).get(primitives.scan_p), "rule", None)
 
 
-def _lower_lax(ctx, *operands, jaxpr, length, num_consts, num_carry, reverse, **others):
+def _lower_lax(ctx, *operands, jaxpr, length, reverse, **others):
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, KERNELS):
-        step = prepared(jaxpr, num_carry, num_consts)
+        n_consts, n_carry = scan_sizes(others)
+        step = prepared(jaxpr, n_carry, n_consts)
         if not refusal(step.body):
             play = partial(_play, *jaxpr.consts, step=step, length=length, reverse=reverse)
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
     if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, [outer_p], barriers=True):
         jaxpr = jaxpr.replace(jaxpr=adding(jaxpr.jaxpr))
-    params = dict(jaxpr=jaxpr, length=length, num_consts=num_consts, num_carry=num_carry, reverse=reverse)
-    return _rule(ctx, *operands, **params, **others)
+    return _rule(ctx, *operands, jaxpr=jaxpr, length=length, reverse=reverse, **others)
 
 
 if _rule is not None:  # no longer where it was: costs speed only
