@@ -31,7 +31,7 @@ TARGETS = (
     "drawn_outer",
 )
 
-CUDA_TARGETS = ("scatter", "gather", "outer")
+CUDA_TARGETS = ("scatter", "gather", "outer", "append", "drawn_scatter", "drawn_gather", "drawn_outer")
 
 
 def target(name: str) -> str:

@@ -9,23 +9,11 @@ namespace brainsim {
 
 namespace {
 
-constexpr int kCalls = kDraws / 4;
-constexpr uint32_t kM0 = 0xD2511F53u, kM1 = 0xCD9E8D57u, kW0 = 0x9E3779B9u, kW1 = 0xBB67AE85u;
-
 void plain_draws(Seed seed, uint32_t batch, uint32_t segment, uint32_t row, Purpose purpose, uint32_t* out) {
   for (int l = 0; l < kCalls; ++l) {
-    uint32_t x0 = kCalls * batch + l, x1 = segment, x2 = row, x3 = purpose, k0 = seed.a, k1 = seed.b;
-    for (int round = 0; round < 10; ++round, k0 += kW0, k1 += kW1) {
-      const uint32_t high0 = mulhi(kM0, x0), low0 = kM0 * x0, high1 = mulhi(kM1, x2), low1 = kM1 * x2;
-      x0 = high1 ^ x1 ^ k0;
-      x1 = low1;
-      x2 = high0 ^ x3 ^ k1;
-      x3 = low0;
-    }
-    out[l] = x0;
-    out[l + kCalls] = x1;
-    out[l + 2 * kCalls] = x2;
-    out[l + 3 * kCalls] = x3;
+    uint32_t x[4];
+    philox(seed, kCalls * batch + l, segment, row, purpose, x);
+    for (int w = 0; w < 4; ++w) out[l + w * kCalls] = x[w];
   }
 }
 
@@ -77,17 +65,7 @@ void draws(Seed seed, uint32_t batch, uint32_t segment, uint32_t row, Purpose pu
 
 namespace {
 
-// floor(log2 v) of the odd number v = 2 half + 1, from the exponent of a float that cannot round up: unlike a count of
-// leading zeros, this vectorises.
-inline uint32_t octave(uint32_t half) {
-  const float f = static_cast<float>(static_cast<int32_t>(half & ~(half >> 1)));
-  uint32_t bits;
-  std::memcpy(&bits, &f, sizeof bits);
-  const int32_t exponent = static_cast<int32_t>(bits >> 23) - 126;
-  return exponent < 0 ? 0 : exponent;
-}
-
-// A decreasing convex function on a piece of an octave, c0 - f (c1 - f c2); in short loops, for the vectors' sake.
+// Piece::value of each, in short loops, for the vectors' sake.
 inline void curve(const uint32_t* table, const uint32_t* piece, const uint32_t* f, uint32_t* out) {
   uint32_t c1[kDraws], c2[kDraws];
   for (int i = 0; i < kDraws; ++i) {
@@ -103,13 +81,11 @@ inline void curve(const uint32_t* table, const uint32_t* piece, const uint32_t* 
 }  // namespace
 
 BRAINSIM_CLONES void negative_logs(const uint32_t* words, const uint32_t* table, uint32_t* out) {
-  constexpr uint32_t kLn2 = 93032640;  // ln 2 * 2^27
   uint32_t piece[kDraws], f[kDraws], whole[kDraws];
   for (int i = 0; i < kDraws; ++i) {
-    const uint32_t half = words[i] & 0x7fffffffu, e = 31 - octave(half), m = (2 * half + 1) << e;
-    piece[i] = (m >> (31 - kLogBits)) & ((1u << kLogBits) - 1);
-    f[i] = m << (kLogBits + 1);
-    whole[i] = e * kLn2;
+    const Piece p = log_piece(words[i], whole + i);
+    piece[i] = p.number;
+    f[i] = p.f;
   }
   curve(table, piece, f, out);
   for (int i = 0; i < kDraws; ++i) out[i] += whole[i];
@@ -118,15 +94,12 @@ BRAINSIM_CLONES void negative_logs(const uint32_t* words, const uint32_t* table,
 BRAINSIM_CLONES void fixed_normals(const uint32_t* words, const uint32_t* table, int32_t* out) {
   uint32_t piece[kDraws], f[kDraws], z[kDraws];
   for (int i = 0; i < kDraws; ++i) {
-    const uint32_t half = words[i] & 0x7fffffffu, o = octave(half), m = (2 * half + 1) << (31 - o);
-    piece[i] = (o << kNormalBits) + ((m >> (31 - kNormalBits)) & ((1u << kNormalBits) - 1));
-    f[i] = m << (kNormalBits + 1);
+    const Piece p = normal_piece(words[i]);
+    piece[i] = p.number;
+    f[i] = p.f;
   }
   curve(table, piece, f, z);
-  for (int i = 0; i < kDraws; ++i) {
-    const int32_t sign = static_cast<int32_t>(words[i]) >> 31;
-    out[i] = (static_cast<int32_t>(z[i]) ^ sign) - sign;
-  }
+  for (int i = 0; i < kDraws; ++i) out[i] = with_sign(words[i], z[i]);
 }
 
 }  // namespace brainsim

@@ -8,54 +8,10 @@
 #include "brainsim/drawn.h"
 #include "brainsim/handler.h"
 #include "brainsim/operands.h"
+#include "brainsim/plans.h"
 
 namespace brainsim {
 namespace {
-
-// The operands slot, seed and tables and the attributes, which the three operators end with.
-class Plan {
- public:
-  Plan(const ffi::AnyBuffer& slot, const ffi::AnyBuffer& seed, const ffi::AnyBuffer& tables, const Batch& batch,
-       ffi::Dictionary attributes, int64_t depth, int64_t n_post)
-      : slot_(slot, batch), seed_(seed, batch), tables_(tables, batch), depth_(depth), n_post_(n_post) {
-    auto get = [&](const char* name) {
-      auto value = attributes.get<int64_t>(name);
-      ok_ = ok_ && value.has_value();
-      return value.has_value() ? *value : 0;
-    };
-    rows_ = Rows{get("first"), get("n_pre"), get("n"),    get("kind"), get("k"),        get("law"),
-                 get("twin"),  get("start"), get("step"), get("span"), get("segments"), get("multiplier"),
-                 get("shift"), get("bits"),  0,           Seed{},      nullptr,         nullptr};
-  }
-
-  bool fit(int64_t n_value) const {
-    const int64_t last = rows_.n > 0 ? rows_.start + rows_.step * (rows_.n - 1) : 0;
-    return ok_ && slot_.size() == 1 && seed_.size() == 2 &&
-           tables_.size() >= kLogTable + (rows_.law == kNormal ? kNormalTable : 0) && rows_.first >= 0 &&
-           rows_.n_pre >= 0 && n_value >= rows_.first + rows_.n_pre && rows_.start >= 0 && last >= 0 &&
-           (rows_.n == 0 || last < n_post_) && rows_.bits >= 2 && rows_.bits <= 31;
-  }
-
-  int64_t n_weight() const { return rows_.n_weight(); }
-
-  Rows at(const Axes& coordinates) const {
-    Rows rows = rows_;
-    const int64_t s = depth_ > 0 ? *slot_.at(coordinates) % depth_ : 0;
-    rows.now = (s < 0 ? s + depth_ : s) * n_post_ + rows.start;
-    const uint32_t* seed = seed_.at(coordinates);
-    rows.seed = Seed{seed[0], seed[1]};
-    rows.logs = tables_.at(coordinates);
-    rows.normals = rows.logs + kLogTable;
-    return rows;
-  }
-
- private:
-  View<const int32_t> slot_;
-  View<const uint32_t> seed_, tables_;
-  int64_t depth_, n_post_;
-  Rows rows_;
-  bool ok_ = true;
-};
 
 ffi::Error scatter(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight,
                    ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::AnyBuffer seed, ffi::AnyBuffer tables,
@@ -71,7 +27,7 @@ ffi::Error scatter(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffer val
     using T = decltype(zero);
     View<T> to(*out, batch);
     View<const T> from(base, batch), v(value, batch), w(weight, batch);
-    Plan plan(slot, seed, tables, batch, attributes, depth, n_post);
+    const Plans plan(slot, seed, tables, batch, rows_of(attributes), depth, n_post);
     Words packed(words, batch, v.size());
     if (!plan.fit(v.size()) || !packed.fit() || w.size() != plan.n_weight()) {
       return ffi::Error::InvalidArgument("drawn scatter: lengths do not fit");
@@ -103,7 +59,7 @@ ffi::Error gather(ffi::ThreadPool pool, ffi::AnyBuffer c, ffi::AnyBuffer weight,
     View<T> to(*out, batch);
     View<const T> from(c, batch), w(weight, batch);
     View<const bool> wanted(mask, batch);
-    Plan plan(slot, seed, tables, batch, attributes, depth, n_post);
+    const Plans plan(slot, seed, tables, batch, rows_of(attributes), depth, n_post);
     if (!plan.fit(to.size()) || w.size() != plan.n_weight() || (wanted.size() != 0 && wanted.size() != to.size())) {
       return ffi::Error::InvalidArgument("drawn gather: lengths do not fit");
     }
@@ -130,7 +86,7 @@ ffi::Error outer(ffi::ThreadPool pool, ffi::AnyBuffer value, ffi::AnyBuffer c, f
     using T = decltype(zero);
     View<T> to(*out, batch);
     View<const T> from(c, batch), v(value, batch);
-    Plan plan(slot, seed, tables, batch, attributes, depth, n_post);
+    const Plans plan(slot, seed, tables, batch, rows_of(attributes), depth, n_post);
     Words packed(words, batch, v.size());
     if (!plan.fit(v.size()) || !packed.fit() || to.size() != plan.n_weight()) {
       return ffi::Error::InvalidArgument("drawn outer: lengths do not fit");

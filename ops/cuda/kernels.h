@@ -1,12 +1,15 @@
-// scatter, gather and outer on a GPU; what they compute is written down in brainsim/events/_pure.py.
+// scatter, gather, outer and append on a GPU; what they compute is written down in brainsim/events/_pure.py.
 //
-// A warp looks at 32 rows (scatter), or at 32 batch elements of a row (outer), at once and then walks along the
-// synapses of the active ones together, neighbouring lanes at neighbouring synapses. Targets are added to atomically,
-// so that sums come in any order. All arithmetic of indices is that of the CPU's kernels: batch.h, graph.h, operands.h.
+// A block looks at some rows at once, one for each of its threads, and those of them that are active are then walked
+// along together, neighbouring threads at neighbouring synapses, four synapses of each under way at a time. Sums are
+// made atomically and come in any order. All arithmetic of indices is that of the CPU's kernels: batch.h, graph.h,
+// operands.h.
 #ifndef BRAINSIM_CUDA_KERNELS_H_
 #define BRAINSIM_CUDA_KERNELS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "brainsim/batch.h"
 #include "brainsim/graph.h"
@@ -16,13 +19,36 @@ namespace brainsim::cuda {
 
 #ifndef BRAINSIM_CUDA_THREADS  // ops/tests/driver.cc takes fewer
 #define BRAINSIM_CUDA_THREADS 256
+#define BRAINSIM_CUDA_MOST_THREADS 1024
 #endif
-constexpr int kLanes = 32, kThreads = BRAINSIM_CUDA_THREADS;
+constexpr int kLanes = 32;
+constexpr int kThreads = BRAINSIM_CUDA_THREADS;           // of a block
+constexpr int kMostThreads = BRAINSIM_CUDA_MOST_THREADS;  // where one block does it all
+constexpr int kAtOnce = 4;                                // synapses of a thread
 constexpr unsigned kAll = 0xffffffffu;
 
-__device__ inline int64_t warp() { return (int64_t{blockIdx.x} * kThreads + threadIdx.x) / kLanes; }
-__device__ inline int64_t warps() { return int64_t{gridDim.x} * kThreads / kLanes; }
 __device__ inline int lane() { return threadIdx.x % kLanes; }
+
+template <typename T>
+__device__ T warp_sum(T x) {
+  for (int half = kLanes / 2; half > 0; half /= 2) x += __shfl_down_sync(kAll, x, half);
+  return x;
+}
+
+// How rows are shared out: a block looks at `rows` <= kThreads of them and walks along each with `threads` threads,
+// a power of two in kLanes..kThreads.
+struct Shares {
+  int rows, threads;
+
+  // Rows of `length` synapses: few of them where they are long, so that there are blocks enough.
+  static Shares of(int64_t n_pre, int64_t n_syn) {
+    const int64_t length = n_pre > 0 ? n_syn / n_pre : 0;
+    Shares s{kThreads, kLanes};
+    while (s.rows > kLanes && s.rows * length > 1 << 16) s.rows /= 2;
+    while (s.threads < kThreads && s.threads * kAtOnce < length) s.threads *= 2;
+    return s;
+  }
+};
 
 // The operands that the three operators share.
 template <typename T>
@@ -32,83 +58,187 @@ struct Sent {
   View<const T> value;
   Words words;
   int64_t n_pre, first;
-
-  __device__ Active<T> active(const Axes& at) const { return {value.at(at) + first, words.at(at), first}; }
+  Shares shares;
 };
 
-template <typename T>
-__device__ T warp_sum(T x) {
-  for (int half = kLanes / 2; half > 0; half /= 2) x += __shfl_down_sync(kAll, x, half);
-  return x;
+// Calls f(row) with every thread of a share, for every row in n_pre of this block for which has(row) holds.
+template <typename Has, typename F>
+__device__ void for_rows(Shares shares, int64_t n_pre, Has&& has, F&& f) {
+  __shared__ int found;
+  __shared__ int64_t rows[kThreads];
+  for (int64_t from = int64_t{blockIdx.x} * shares.rows; from < n_pre; from += int64_t{gridDim.x} * shares.rows) {
+    const int64_t mine = from + threadIdx.x;
+    const bool on = static_cast<int>(threadIdx.x) < shares.rows && mine < n_pre && has(mine);
+    if (threadIdx.x == 0) found = 0;
+    const int n = __syncthreads_count(on);
+    if (n == 0) continue;
+    if (on) rows[atomicAdd(&found, 1)] = mine;
+    __syncthreads();
+    for (int k = threadIdx.x / shares.threads; k < n; k += kThreads / shares.threads) f(rows[k]);
+    __syncthreads();
+  }
 }
 
-// The sum over the synapses of a row of f(j, place), on lane 0.
-template <bool kDelay, typename T, typename F>
-__device__ T row_sum(const Graph& graph, int64_t row, F&& f) {
-  T sum = 0;
-  for (int64_t j = graph.begin(row) + lane(), end = graph.end(row); j < end; j += kLanes) {
-    graph.template deliver<kDelay>(graph.target(j), j, graph.now(), [&](int64_t place) { sum += f(j, place); });
-  }
-  return warp_sum(sum);
+// Calls add(j, place, late(early(j), place)) for this thread's synapses of a row. In stages: whatever kAtOnce of them
+// have to read is under way before any of it is waited for.
+template <bool kDelay, typename T, typename Early, typename Late, typename Add>
+__device__ void for_synapses(const Graph& graph, int64_t row, int threads, Early&& early, Late&& late, Add&& add) {
+  const int64_t end = graph.end(row), now = graph.now(), first = graph.begin(row) + threadIdx.x % threads;
+  graph.with_targets([&](auto targets) {
+    for (int64_t j = first; j < end; j += kAtOnce * threads) {
+      uint32_t target[kAtOnce];
+      int32_t delay[kAtOnce];
+      int64_t place[kAtOnce];
+      T x[kAtOnce];
+      for (int u = 0; u < kAtOnce; ++u) {
+        const int64_t i = std::min(j + u * threads, end - 1);
+        target[u] = targets[i];
+        delay[u] = kDelay ? constant(graph.delay + i) : 0;
+        x[u] = early(i);
+      }
+      for (int u = 0; u < kAtOnce; ++u) {
+        const bool on = j + u * threads < end && target[u] < graph.n_post;
+        place[u] = on ? (kDelay ? graph.ring(delay[u]) * static_cast<int64_t>(graph.n_post) : now) + target[u] : -1;
+      }
+      for (int u = 0; u < kAtOnce; ++u) x[u] = place[u] >= 0 ? late(x[u], place[u]) : T(0);
+      for (int u = 0; u < kAtOnce; ++u) {
+        if (place[u] >= 0) add(j + u * threads, place[u], x[u]);
+      }
+    }
+  });
 }
 
 template <bool kDelay, typename T>
-__global__ void scatter_rows(Sent<T> sent, View<const T> weight, View<T> out) {
-  const int64_t groups = (sent.n_pre + kLanes - 1) / kLanes, all = groups * sent.batch.size();
-  for (int64_t k = warp(); k < all; k += warps()) {
-    const Axes at = sent.batch.at(k / groups);
+__global__ void scatter_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> weight,
+                             const __grid_constant__ View<T> out) {
+  for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
+    const auto at = sent.batch.at(b);
     const Graph graph = sent.graphs.at(at);
-    const Active<T> active = sent.active(at);
-    const int64_t first_row = k % groups * kLanes, mine = first_row + lane();
+    const Active<T> active(sent.value.at(at) + sent.first, sent.words.at(at), sent.first);
     const bool one = weight.size() == 1;
     const T* w = weight.at(at);
     T* to = out.at(at);
-    for (unsigned bits = __ballot_sync(kAll, mine < sent.n_pre && active.has(mine)); bits != 0; bits &= bits - 1) {
-      const int64_t row = first_row + __ffs(bits) - 1;
-      const T amount = active.value[row];
-      for (int64_t j = graph.begin(row) + lane(), end = graph.end(row); j < end; j += kLanes) {
-        graph.template deliver<kDelay>(graph.target(j), j, graph.now(),
-                                       [&](int64_t place) { atomicAdd(to + place, amount * w[one ? 0 : j]); });
-      }
+    for_rows(
+        sent.shares, sent.n_pre, [&](int64_t row) { return active.has(row); },
+        [&](int64_t row) {
+          const T amount = constant(active.value + row);
+          for_synapses<kDelay, T>(
+              graph, row, sent.shares.threads, [&](int64_t j) { return constant(w + (one ? 0 : j)); },
+              [&](T w, int64_t) { return amount * w; }, [&](int64_t, int64_t place, T x) { atomicAdd(to + place, x); });
+        });
+  }
+}
+
+// `shares.threads` is kLanes: a warp has a row to itself.
+template <bool kDelay, typename T>
+__global__ void gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Graphs graphs,
+                            const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
+                            const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
+                            int64_t n_pre, int64_t first, Shares shares) {
+  for (int64_t b = blockIdx.y; b < batch.size(); b += gridDim.y) {
+    const auto at = batch.at(b);
+    const Graph graph = graphs.at(at);
+    const T *from = c.at(at), *w = weight.at(at);
+    const bool* wanted = mask.size() != 0 ? mask.at(at) + first : nullptr;
+    const bool one = weight.size() == 1;
+    T* to = out.at(at) + first;
+    for_rows(
+        shares, n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
+        [&](int64_t row) {
+          T sum = 0;
+          for_synapses<kDelay, T>(
+              graph, row, kLanes, [&](int64_t j) { return constant(w + (one ? 0 : j)); },
+              [&](T w, int64_t place) { return w * constant(from + place); }, [&](int64_t, int64_t, T x) { sum += x; });
+          sum = warp_sum(sum);
+          if (lane() == 0) to[row] = sum;
+        });
+  }
+}
+
+template <bool kDelay, typename T>
+__global__ void outer_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> c,
+                           const __grid_constant__ View<T> out) {
+  for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
+    const auto at = sent.batch.at(b);
+    const Graph graph = sent.graphs.at(at);
+    const Active<T> active(sent.value.at(at) + sent.first, sent.words.at(at), sent.first);
+    const bool one = out.size() == 1;
+    const T* from = c.at(at);
+    T *to = out.at(at), sum = 0;
+    for_rows(
+        sent.shares, sent.n_pre, [&](int64_t row) { return active.has(row); },
+        [&](int64_t row) {
+          const T amount = constant(active.value + row);
+          for_synapses<kDelay, T>(
+              graph, row, sent.shares.threads, [&](int64_t) { return amount; },
+              [&](T amount, int64_t place) { return amount * constant(from + place); },
+              [&](int64_t j, int64_t, T x) {
+                if (one) {
+                  sum += x;
+                } else {
+                  atomicAdd(to + j, x);
+                }
+              });
+        });
+    if (one) {
+      sum = warp_sum(sum);
+      if (lane() == 0 && sum != T(0)) atomicAdd(to, sum);
     }
   }
 }
 
-template <bool kDelay, typename T>
-__global__ void gather_rows(Batch batch, Graphs graphs, View<const T> c, View<const T> weight, View<const bool> mask,
-                            View<T> out, int64_t n_pre, int64_t first) {
-  for (int64_t k = warp(); k < n_pre * batch.size(); k += warps()) {
-    const Axes at = batch.at(k / n_pre);
-    const int64_t row = k % n_pre;
-    if (mask.size() != 0 && !mask.at(at)[first + row]) continue;
-    const T *from = c.at(at), *w = weight.at(at);
-    const bool one = weight.size() == 1;
-    const T sum =
-        row_sum<kDelay, T>(graphs.at(at), row, [&](int64_t j, int64_t p) { return w[one ? 0 : j] * from[p]; });
-    if (lane() == 0) out.at(at)[first + row] = sum;
+// Sums over the lanes up to each.
+__device__ inline int warp_sums(int x) {
+  for (int by = 1; by < kLanes; by *= 2) {
+    const int other = __shfl_up_sync(kAll, x, by);
+    if (lane() >= by) x += other;
   }
+  return x;
 }
 
-template <bool kDelay, typename T>
-__global__ void outer_rows(Sent<T> sent, View<const T> c, View<T> out) {
-  const int64_t elements = sent.batch.size();
-  const bool one = out.size() == 1;
-  for (int64_t row = warp(); row < sent.n_pre; row += warps()) {
-    for (int64_t begin = 0; begin < elements; begin += kLanes) {
-      const int64_t mine = begin + lane();
-      const bool on = mine < elements && sent.active(sent.batch.at(mine)).has(row);
-      for (unsigned bits = __ballot_sync(kAll, on); bits != 0; bits &= bits - 1) {
-        const Axes at = sent.batch.at(begin + __ffs(bits) - 1);
-        const Graph graph = sent.graphs.at(at);
-        const T amount = sent.active(at).value[row];
-        const T* from = c.at(at);
-        T* to = out.at(at);
-        const T sum = row_sum<kDelay, T>(graph, row, [&](int64_t j, int64_t p) {
-          if (!one) atomicAdd(to + j, amount * from[p]);  // rows of different elements may overlap
-          return one ? from[p] : T(0);
-        });
-        if (one && lane() == 0) atomicAdd(to, amount * sum);
+// A block for each list: its warps take stretches of the words, and write when they know how many events come before.
+template <typename T>
+__global__ void append_events(const __grid_constant__ Batch batch, const __grid_constant__ View<const T> value,
+                              const __grid_constant__ Words words, const __grid_constant__ View<int32_t> list,
+                              const __grid_constant__ View<int32_t> length) {
+  constexpr int kWarps = kMostThreads / kLanes;
+  __shared__ int upto[kLanes];  // events of the warps up to each
+  const int warp = threadIdx.x / kLanes;
+  const int64_t n = value.size(), n_words = (n + 31) / 32, turns = (n_words + kMostThreads - 1) / kMostThreads;
+  const int64_t first = warp * turns * kLanes + lane();
+  for (int64_t b = blockIdx.x; b < batch.size(); b += gridDim.x) {
+    const auto at = batch.at(b);
+    const Active<T> active(value.at(at), words.at(at), 0);
+    auto word = [&](int64_t turn) {
+      const int64_t w = first + turn * kLanes;
+      return w < n_words ? active.word(w, n) : 0u;
+    };
+    int mine = 0;
+    for (int64_t turn = 0; turn < turns; ++turn) mine += __popc(word(turn));
+    const int of_warp = warp_sums(mine);
+    if (lane() == kLanes - 1) upto[warp] = of_warp;
+    __syncthreads();
+    if (warp == 0) {
+      const int sums = warp_sums(lane() < kWarps ? upto[lane()] : 0);
+      if (lane() < kWarps) upto[lane()] = sums;
+    }
+    __syncthreads();
+    const int64_t old = *length.at(at), all = old + upto[kWarps - 1], room = list.size();
+    int64_t m = old + (warp > 0 ? upto[warp - 1] : 0);
+    const int64_t none = m == old + upto[warp] ? turns : 0;
+    int32_t* to = list.at(at);
+    for (int64_t turn = none; turn < turns; ++turn) {
+      uint32_t bits = word(turn);
+      const int here = __popc(bits), sums = warp_sums(here);
+      const int64_t unit = 32 * (first + turn * kLanes);
+      for (int64_t k = m + sums - here; bits != 0; bits &= bits - 1, ++k) {
+        if (k >= 0 && k < room) to[k] = static_cast<int32_t>(unit + __ffs(bits) - 1);
       }
+      m += __shfl_sync(kAll, sums, kLanes - 1);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      *length.at(at) = static_cast<int32_t>(std::min<int64_t>(all, std::numeric_limits<int32_t>::max()));
     }
   }
 }

@@ -21,6 +21,8 @@
 #include "warp.h"
 
 #define BRAINSIM_CUDA_THREADS 64
+#define BRAINSIM_CUDA_MOST_THREADS 64
+#include "../cuda/drawn.h"
 #include "../cuda/kernels.h"
 
 namespace {
@@ -268,7 +270,7 @@ void check_warps(unsigned seed, bool broken) {
   Batch batch(1);
   batch.with(value).with(slot);
   int64_t b = 0;
-  batch.each([&](const Axes& at) { require(at == batch.at(b++), "a batch element is elsewhere", seed); });
+  batch.each([&](const Axes& at) { require(at[0] == batch.at(b++)[0], "a batch element is elsewhere", seed); });
   for (b = 0; b < k.elements; ++b) {
     std::vector<char> listed(k.n_pre);
     k.active(b).each(0, k.n_pre, [&](int64_t i) { listed[i] = 1; });
@@ -279,7 +281,10 @@ void check_warps(unsigned seed, bool broken) {
   require(graphs.fit(k.n_pre), "lengths do not fit", seed);
   const View<const T> v(value, batch), w(weight, batch), from(c, batch);
   const View<const bool> rows(mask, batch);
-  const cuda::Sent<T> sent{batch, graphs, v, Words(words, batch, k.n), k.n_pre, k.first};
+  cuda::Shares shares = cuda::Shares::of(k.n_pre, n_syn);
+  if (seed % 2) shares = {32, 64};
+  const Words packed(words, batch, k.n);
+  const cuda::Sent<T> sent{batch, graphs, v, packed, k.n_pre, k.first, shares};
   auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
   for (int64_t outs : {int64_t{1}, k.elements}) {
     std::vector<T> scattered(outs * ring), each(outs * n_syn), sum(outs);
@@ -302,8 +307,23 @@ void check_warps(unsigned seed, bool broken) {
   }
   std::vector<T> gathered(k.elements * k.n);
   const View<T> to(Array{gathered.data(), {k.elements, k.n}}, batch);
+  shares.threads = cuda::kLanes;
   run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to, k.n_pre,
-      k.first);
+      k.first, shares);
+
+  // lists that have an event already, of which some are too short
+  const int64_t room = seed % 3 * k.n / 2 + 1;
+  std::vector<int32_t> list(k.elements * room, -1), length(k.elements, 1);
+  run(cuda::append_events<T>, batch, v, packed, View<int32_t>(Array{list.data(), {k.elements, room}}, batch),
+      View<int32_t>(Array{length.data(), {k.elements}}, batch));
+  for (b = 0; b < k.elements; ++b) {
+    std::vector<int32_t> listed(room, -1);
+    int32_t n = 1;
+    append_active(Active<T>(k.values(b) - k.first, k.packed ? k.words.data() + b * n_words : nullptr, 0), k.n,
+                  listed.data(), room, &n);
+    require(n == length[b], "a GPU's list has another length", seed);
+    require(std::equal(listed.begin(), listed.end(), list.begin() + b * room), "a GPU's list differs", seed);
+  }
   if (broken) return;
   std::vector<double> g(k.elements * k.n);
   k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {
@@ -414,6 +434,45 @@ void check_drawn(unsigned seed, const std::vector<Pool*>& pools) {
   });
   compare(same(multiplied, pools, "drawn outer differs between threads", seed), o, "drawn outer is wrong", seed);
   compare(same(gathered, pools, "drawn gather differs between threads", seed), g, "drawn gather is wrong", seed);
+  if (rows.n_pre > 1 && rows.segments > 9) return;  // a lane that waits for others is slow
+
+  // the same by the kernels of a GPU
+  std::vector<int32_t> slots;
+  std::vector<uint32_t> seeds;
+  for (int64_t b = 0; b < elements; ++b) {
+    slots.push_back(static_cast<int32_t>(b % depth));
+    seeds.insert(seeds.end(), {of[b].seed.a, of[b].seed.b});
+  }
+  const Array sent_values{value.data(), {elements, n}}, slot{slots.data(), {elements}};
+  Batch batch(1);
+  batch.with(sent_values);
+  const Plans plans(slot, Array{seeds.data(), {elements, 2}}, Array{tables.data(), {1, int64_t(tables.size())}}, batch,
+                    rows, depth, n_post);
+  require(plans.fit(n), "a plan does not fit", seed);
+  const cuda::Shares shares = seed % 2 ? cuda::Shares{32, 64} : cuda::drawn_shares(rows);
+  const cuda::DrawnSent<T> of_rows{batch, plans, View<const T>(sent_values, batch),
+                                   Words(Array{words.data(), {packed ? elements : 1, packed ? n_words : 0}}, batch, n),
+                                   shares};
+  const View<const T> weights(Array{weight.data(), {1, n_weight}}, batch);
+  const View<const T> from(Array{c.data(), {elements, depth, n_post}}, batch);
+  auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
+  std::vector<double> s(ring), gathered_one(elements * n);
+  std::vector<T> scattered(ring), summed(n_weight), gathered_all(elements * n);
+  each([&](int64_t b, int64_t i, int64_t at, T x) {
+    s[at] += values(b)[i] * w(x);
+    gathered_one[b * n + rows.first + i] += mask[rows.first + i] ? w(x) * c[b * ring + at] : 0.0;
+  });
+  auto of_law = [&](auto one, auto drawn) { return rows.law == kOne ? one : drawn; };
+  run(of_law(cuda::drawn_scatter_rows<false, T>, cuda::drawn_scatter_rows<true, T>), of_rows, weights,
+      View<T>(Array{scattered.data(), {1, depth, n_post}}, batch));
+  run(of_law(cuda::drawn_outer_rows<false, T>, cuda::drawn_outer_rows<true, T>), of_rows, from,
+      View<T>(Array{summed.data(), {1, n_weight}}, batch));
+  run(of_law(cuda::drawn_gather_rows<false, T>, cuda::drawn_gather_rows<true, T>), batch, plans, from, weights,
+      View<const bool>(Array{mask.data(), {1, n}}, batch), View<T>(Array{gathered_all.data(), {elements, n}}, batch),
+      cuda::Shares{shares.rows, cuda::kLanes});
+  compare(scattered, s, "a GPU's drawn scatter is wrong", seed);
+  compare(summed, o, "a GPU's drawn outer is wrong", seed);
+  compare(gathered_all, gathered_one, "a GPU's drawn gather is wrong", seed);
 }
 
 // Every thread of a pool inside a call that shares work over that pool: nobody may wait for a queued task.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +12,14 @@ from brainsim.events import CSR, FixedFanin, FixedFanout
 FLOAT = np.dtype(jnp.zeros(()).dtype)
 EPS = float(np.finfo(FLOAT).eps)
 SUMS = 2**8 * EPS  # sums of up to a hundred terms of order 1, added in another order
+
+
+def assert_same(x, y):
+    """Equal in every bit; on a GPU, whose kernels add up in any order, to the rounding of the sums."""
+    if jax.default_backend() == "cpu":
+        np.testing.assert_array_equal(x, y)
+    else:
+        np.testing.assert_allclose(x, y, rtol=SUMS, atol=SUMS)
 
 
 @dataclass(frozen=True)

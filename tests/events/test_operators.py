@@ -25,7 +25,7 @@ from brainsim.events import (
     room,
 )
 
-from .graphs import EPS, FLOAT, SUMS, array, dense, expected, make, pack
+from .graphs import EPS, FLOAT, SUMS, array, assert_same, dense, expected, make, pack
 
 SHAPES = (  # few, because each compiles: sizes 0 and 1, below, at and above the width of a vector
     dict(n_pre=17, n_post=5, n_syn=40),
@@ -70,7 +70,7 @@ def test_deposit_is_the_sum_over_the_synapses(seed, shape, active):
     case = make(seed, active=active, **shape)
     out = run(case)
     np.testing.assert_allclose(out, expected(case), rtol=0, atol=SUMS)
-    np.testing.assert_array_equal(run(case, case.words), out)
+    assert_same(run(case, case.words), out)
 
 
 def operands(case):

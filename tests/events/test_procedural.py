@@ -17,7 +17,7 @@ import brainsim as bs
 from brainsim.core import drawn_weight
 from brainsim.events import DrawnRows, _draws, _primitives, backend, deposit, deposit_all, propagate
 
-from .graphs import EPS, FLOAT, array, pack
+from .graphs import EPS, FLOAT, array, assert_same, pack
 from .test_transforms import COMBINATIONS, NEAR, count, equations, loss
 
 LEAST_P = 1e-4  # a sound law fails one of the tests below, with fixed seeds, once in hundreds of choices of them
@@ -265,7 +265,7 @@ def test_vmap_is_the_loop_bit_for_bit_and_one_call(name, mapped):
     out = batched(*args)
     for b in range(3):
         single = loop(*(one[b][i] if i in mapped else one[0][i] for i in range(7)))
-        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[b], y), out, single)  # noqa: B023
+        jax.tree.map(lambda x, y: assert_same(x[b], y), out, single)  # noqa: B023
     calls = count(jax.make_jaxpr(jax.vmap(call, in_axes=axes))(*args))
     assert calls == {"drawn_scatter": 1, "drawn_gather": 1, "drawn_outer": 1}
     if backend() == "kernels":
@@ -291,7 +291,7 @@ def test_parts_words_and_many_steps():
         jax.grad(lambda v: loss(deposit(inbox, topology, 0.5, v, first=20)))(values[0])[20:37],
         jax.grad(lambda v: loss(deposit(inbox, topology, 0.5, v)))(values[0, 20:37]),
     ]
-    np.testing.assert_array_equal(*grads)
+    assert_same(*grads)
 
 
 @pytest.mark.optimised
@@ -304,7 +304,7 @@ def test_the_backward_pass_is_confined_to_the_support():
 
     full, part = (jax.jit(jax.grad(send))(value, s) for s in (None, support))
     inside = np.asarray(support | (value != 0))
-    np.testing.assert_array_equal(part, np.where(inside, full, 0.0))
+    assert_same(part, np.where(inside, full, 0.0))
 
 
 def test_nothing_grows_with_the_synapses():

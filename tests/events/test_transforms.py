@@ -10,7 +10,7 @@ from jax import lax
 
 from brainsim.events import CSR, Dense, FixedFanout, backend, collect, deposit, deposit_all, propagate
 
-from .graphs import FLOAT, array, dense, make, pack
+from .graphs import FLOAT, array, assert_same, dense, make, pack
 
 NEAR = 2e-5 if FLOAT.itemsize == 4 else 1e-12  # second derivatives of a few tens of terms of order 1
 CASES = {
@@ -199,7 +199,7 @@ def test_vmap_is_the_loop_bit_for_bit_and_one_call(name, mapped):
     out = batched(*args)
     for b in range(3):
         single = loop(*(one[b][i] if i in mapped else one[0][i] for i in range(8)))
-        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[b], y), out, single)  # noqa: B023
+        jax.tree.map(lambda x, y: assert_same(x[b], y), out, single)  # noqa: B023
     assert count(jax.make_jaxpr(jax.vmap(call, in_axes=axes))(*args)) == {"scatter": 1, "gather": 1, "outer": 1}
     if backend() == "kernels":
         text = batched.lower(*args).compile().as_text()
@@ -290,7 +290,7 @@ def test_the_backward_pass_is_confined_to_the_support(name):
     full, part = grad(value, None), grad(value, support)
     inside = np.asarray(support | (value != 0))
     assert 0 < inside.sum() < inside.size
-    np.testing.assert_array_equal(part, np.where(inside, full, 0.0))
+    assert_same(part, np.where(inside, full, 0.0))
     tangent = jnp.cos(value)
 
     def along(v):

@@ -5,12 +5,7 @@
 #include <array>
 #include <cstdint>
 
-// What the kernels of a GPU use as it stands: the arithmetic of indices is written once, and tested on the host.
-#if defined(__CUDACC__)
-#define BRAINSIM_BOTH __host__ __device__
-#else
-#define BRAINSIM_BOTH
-#endif
+#include "brainsim/both.h"
 
 namespace brainsim {
 
@@ -37,18 +32,18 @@ class Batch {
       if (shape_[a] != 1) ok_ = false;
       shape_[a] = dims[a];
     }
+    for (int a = rank_ - 1; a >= 0; --a) after_[a] = a + 1 < rank_ ? after_[a + 1] * shape_[a + 1] : 1;
     return *this;
   }
 
-  // Coordinates of element b.
-  BRAINSIM_BOTH Axes at(int64_t b) const {
-    Axes at{};
-    for (int a = rank_ - 1; a >= 0; --a) {
-      at[a] = b % shape_[a];
-      b /= shape_[a];
-    }
-    return at;
-  }
+  // The coordinates of an element by its number, each computed as it is asked for: what an array of them would cost a
+  // GPU is more than most of its blocks have to do.
+  struct Element {
+    const Batch& batch;
+    int64_t b;
+    BRAINSIM_BOTH int64_t operator[](int a) const { return b / batch.after_[a] % batch.shape_[a]; }
+  };
+  BRAINSIM_BOTH Element at(int64_t b) const { return {*this, b}; }
 
   // Calls f(coordinates) for every element of the batch.
   template <typename F>
@@ -70,7 +65,7 @@ class Batch {
  private:
   int rank_;
   bool ok_ = true;
-  Axes shape_;
+  Axes shape_, after_{};  // `after_`: elements between neighbours along an axis
 };
 
 // An operand seen element by element of the batch.
@@ -93,10 +88,13 @@ class View {
   // One that all elements share.
   View(T* data, int64_t size) : data_(data), rank_(0), size_(size), total_(size) {}
 
-  // First entry of the batch element at these coordinates.
-  BRAINSIM_BOTH T* at(const Axes& coordinates) const {
+  // First entry of the batch element at these coordinates, `Axes` or an `Element`.
+  template <typename At>
+  BRAINSIM_BOTH T* at(const At& coordinates) const {
     int64_t offset = 0;
-    for (int a = 0; a < rank_; ++a) offset += coordinates[a] * stride_[a];
+    for (int a = 0; a < rank_; ++a) {
+      if (stride_[a] != 0) offset += coordinates[a] * stride_[a];
+    }
     return data_ + offset;
   }
 

@@ -60,6 +60,16 @@ inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
   }
 }
 
+// What nothing writes to while a kernel runs: a GPU need not wait with it for what it has still to write.
+template <typename T>
+BRAINSIM_BOTH inline T constant(const T* at) {
+#if defined(__CUDA_ARCH__)
+  return __ldg(at);
+#else
+  return *at;
+#endif
+}
+
 // The rows with a value: found in packed words where there are any (bit k of word w for unit 32 w + k), else by
 // looking.
 template <typename T>
@@ -75,6 +85,18 @@ class Active {
   BRAINSIM_BOTH bool has(int64_t row) const {
     const int64_t unit = first + row;
     return words == nullptr ? value[row] != T(0) : (words[unit >> 5] >> (unit & 31) & 1) != 0;
+  }
+
+  // Bit k set iff unit 32 w + k < n, counted from the first with a value, has one; where the first is unit 0.
+  BRAINSIM_BOTH uint32_t word(int64_t w, int64_t n) const {
+    const int64_t rest = n - 32 * w;
+    const uint32_t mask = rest < 32 ? (uint32_t{1} << rest) - 1 : ~uint32_t{0};
+    if (words != nullptr) return constant(words + w) & mask;
+    uint32_t bits = 0;
+    for (int64_t k = 0; k < std::min<int64_t>(rest, 32); ++k) {
+      bits |= static_cast<uint32_t>(constant(value + 32 * w + k) != T(0)) << k;
+    }
+    return bits;
   }
 
   // Calls f(i) for the rows i in begin..end-1 with a value, in order.
@@ -125,11 +147,17 @@ struct Targets {
 
   BRAINSIM_BOTH uint32_t operator[](int64_t j) const {
     const unsigned char* at = bytes + kBytes * j;
-    if (kBytes == 4) return *reinterpret_cast<const uint32_t*>(at);
-    if (kBytes == 2) return *reinterpret_cast<const uint16_t*>(at);
+    if (kBytes == 4) return constant(reinterpret_cast<const uint32_t*>(at));
+    if (kBytes == 2) return constant(reinterpret_cast<const uint16_t*>(at));
+#if defined(__CUDA_ARCH__)  // it reads words at multiples of their size only
+    const auto* word = reinterpret_cast<const uint32_t*>(reinterpret_cast<uintptr_t>(at) & ~uintptr_t{3});
+    const unsigned shift = 8 * (reinterpret_cast<uintptr_t>(at) & 3);
+    return __funnelshift_r(constant(word), shift > 8 ? constant(word + 1) : 0u, shift) & 0xffffff;
+#else
     uint32_t four;  // one byte too many, which the formats add behind the last target
     std::memcpy(&four, at, 4);
     return four & 0xffffff;
+#endif
   }
 };
 
@@ -219,13 +247,13 @@ struct Graph {
     return f(targets<4>());
   }
 
-  BRAINSIM_BOTH uint32_t target(int64_t j) const {
+  uint32_t target(int64_t j) const {
     return width == 2 ? targets<2>()[j] : width == 3 ? targets<3>()[j] : targets<4>()[j];
   }
 
   // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
   template <bool kDelay, typename F>
-  BRAINSIM_BOTH void deliver(uint32_t target, int64_t j, int64_t now, F&& f) const {
+  void deliver(uint32_t target, int64_t j, int64_t now, F&& f) const {
     if (target < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + target);
   }
 

@@ -7,9 +7,9 @@
 // The library is built with hidden symbols; what Python looks up has to be exported by name.
 #define BRAINSIM_EXPORT extern "C" __attribute__((visibility("default")))
 
-#define BRAINSIM_HANDLER(name, impl, binding)                         \
+#define BRAINSIM_HANDLER(name, impl, ...)                             \
   BRAINSIM_EXPORT XLA_FFI_Error* name(XLA_FFI_CallFrame* call_frame); \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, impl, binding)
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(name, impl, __VA_ARGS__)
 
 namespace brainsim {
 

@@ -16,7 +16,8 @@ class Words {
   Words(const Buffer& words, const Batch& batch, int64_t n) : words_(words, batch), n_((n + 31) / 32) {}
 
   bool fit() const { return words_.size() == 0 || words_.size() == n_; }
-  BRAINSIM_BOTH const uint32_t* at(const Axes& coordinates) const {
+  template <typename At>
+  BRAINSIM_BOTH const uint32_t* at(const At& coordinates) const {
     return words_.size() == 0 ? nullptr : words_.at(coordinates);
   }
 
@@ -41,6 +42,7 @@ class Graphs {
   }
 
   BRAINSIM_BOTH bool delays() const { return delay_.size() != 0; }
+  int64_t n_syn() const { return graph_.n_syn; }
 
   // Whether the arrays have the lengths that `n_pre` rows need.
   bool fit(int64_t n_pre) const {
@@ -48,7 +50,8 @@ class Graphs {
     return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
   }
 
-  BRAINSIM_BOTH Graph at(const Axes& coordinates) const {
+  template <typename At>
+  BRAINSIM_BOTH Graph at(const At& coordinates) const {
     Graph graph = graph_;
     graph.indptr = graph.fanout >= 0 ? nullptr : indptr_.at(coordinates);
     graph.indices = indices_.data() + entry_ * (indices_.at(coordinates) - indices_.data());

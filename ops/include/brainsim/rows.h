@@ -23,16 +23,47 @@ struct Rows {
   const uint32_t* logs;
   const uint32_t* normals;
 
-  int64_t n_weight() const { return law == kOne ? 1 : 2; }
+  BRAINSIM_BOTH int64_t n_weight() const { return law == kOne ? 1 : 2; }
 
-  int64_t place(uint32_t target) const { return now + step * target; }
+  BRAINSIM_BOTH int64_t place(uint32_t target) const { return now + step * target; }
 
   int64_t length() const { return std::max<int64_t>(1, kind == kSome ? segments * kDraws * 3 / 4 : k); }  // about
+
+  // The target that is a row's own unit, -1 if none is; where a row of a fixed length has one, it leaves it out.
+  BRAINSIM_BOTH int64_t own(uint32_t row) const { return twin == kNone ? -1 : row + twin; }
+  BRAINSIM_BOTH bool holed(int64_t own) const { return own >= 0 && own < n; }
+
+  // Targets passed over before the next synapse, of -ln U; numbers of its own, which nothing written can change.
+  struct Gap {
+    uint32_t multiplier, most;
+    int64_t shift;
+    BRAINSIM_BOTH uint32_t operator()(uint32_t log) const {
+      const uint32_t gap = static_cast<uint64_t>(mulhi(log, multiplier)) >> shift;
+      return std::min(gap, most);
+    }
+  };
+  BRAINSIM_BOTH Gap gap() const { return {static_cast<uint32_t>(multiplier), static_cast<uint32_t>(span), shift}; }
+
+  // One of `choice` targets, by 64 random bits.
+  BRAINSIM_BOTH static uint32_t any(uint32_t high, uint32_t low, uint32_t choice) {
+    return (static_cast<uint64_t>(high) * choice + mulhi(low, choice)) >> 32;
+  }
+
+  // A random permutation of 0..2^bits-1: a Feistel network.
+  BRAINSIM_BOTH static uint32_t permuted(uint32_t bits, const uint32_t* keys, uint32_t x) {
+    const uint32_t low_bits = bits - bits / 2, high_bits = bits / 2;
+    uint32_t low = x & ((1u << low_bits) - 1), high = x >> low_bits;
+    for (int round = 0; round < kRounds; round += 2) {
+      high ^= mix(low, keys + 2 * round) >> (32 - high_bits);
+      low ^= mix(high, keys + 2 * round + 2) >> (32 - low_bits);
+    }
+    return high << low_bits | low;
+  }
 
   // Calls f(target, x) for the synapses of a row in segments low..high-1; x is 0 unless weights are drawn.
   template <typename T, bool kDrawn, typename F>
   void for_row(uint32_t row, uint32_t low, uint32_t high, F&& f) const {
-    const int64_t own = twin == kNone ? -1 : row + twin;
+    const int64_t own = this->own(row);
     T x[kDraws] = {};
     uint32_t to[kDraws];
     if (kind == kSome) {
@@ -55,7 +86,7 @@ struct Rows {
       }
       return;
     }
-    const bool holed = own >= 0 && own < n;
+    const bool holed = this->holed(own);
     const uint32_t choice = n - holed;
     uint32_t keys[kDraws];
     if (kind == kDistinct) draws(seed, 0, 0, row, kKeys, keys);
@@ -77,11 +108,8 @@ struct Rows {
     uint32_t words[kDraws];
     draws(seed, batch, segment, row, kRows, words);
     negative_logs(words, logs, out);
-    const uint32_t m = multiplier, most = span;
-    for (int i = 0; i < kDraws; ++i) {
-      const uint32_t gap = static_cast<uint64_t>(mulhi(out[i], m)) >> shift;
-      out[i] = std::min(gap, most);
-    }
+    const auto gap = this->gap();
+    for (int i = 0; i < kDraws; ++i) out[i] = gap(out[i]);
   }
 
   // Targets with 64 random bits each.
@@ -89,9 +117,7 @@ struct Rows {
     uint32_t low[kDraws];
     draws(seed, 0, segment, row, kRows, out);
     draws(seed, 0, segment, row, kFine, low);
-    for (int i = 0; i < kDraws; ++i) {
-      out[i] = (static_cast<uint64_t>(out[i]) * choice + mulhi(low[i], choice)) >> 32;
-    }
+    for (int i = 0; i < kDraws; ++i) out[i] = any(out[i], low[i], choice);
   }
 
   // Numbers `from` to `from + m` of a random permutation of the targets: a Feistel network, walked on along its cycle
@@ -105,18 +131,10 @@ struct Rows {
   }
 
   static BRAINSIM_CLONES void permute(uint32_t bits, const uint32_t* keys, uint32_t* x, int n) {
-    const uint32_t low_bits = bits - bits / 2, high_bits = bits / 2;
-    for (int i = 0; i < n; ++i) {
-      uint32_t low = x[i] & ((1u << low_bits) - 1), high = x[i] >> low_bits;
-      for (int round = 0; round < kRounds; round += 2) {
-        high ^= mix(low, keys + 2 * round) >> (32 - high_bits);
-        low ^= mix(high, keys + 2 * round + 2) >> (32 - low_bits);
-      }
-      x[i] = high << low_bits | low;
-    }
+    for (int i = 0; i < n; ++i) x[i] = permuted(bits, keys, x[i]);
   }
 
-  static uint32_t mix(uint32_t x, const uint32_t* key) {
+  BRAINSIM_BOTH static uint32_t mix(uint32_t x, const uint32_t* key) {
     const uint32_t h = (x + key[1]) * (key[0] | 1);
     return (h ^ (h >> 15)) * 0x2C1B3C6Du;
   }
@@ -126,12 +144,12 @@ struct Rows {
     uint32_t words[kDraws];
     draws(seed, batch, segment, row, kWeights, words);
     if (law == kUniform) {
-      for (int j = 0; j < kDraws; ++j) x[j] = static_cast<T>(static_cast<int32_t>(words[j] >> 8)) * T(1.0 / (1 << 24));
+      for (int j = 0; j < kDraws; ++j) x[j] = uniform_of<T>(words[j]);
       return;
     }
     int32_t fixed[kDraws];
     fixed_normals(words, normals, fixed);
-    for (int j = 0; j < kDraws; ++j) x[j] = static_cast<T>(fixed[j]) * T(1.0 / (1 << 28));
+    for (int j = 0; j < kDraws; ++j) x[j] = normal_of<T>(fixed[j]);
   }
 };
 
