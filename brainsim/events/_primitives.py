@@ -294,10 +294,7 @@ ad.primitive_transposes[place_p] = _place_transpose
 def _to_front(operands: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], int]:
     """Every operand with the new batch axis in front, of size 1 where it is shared; and that axis's size."""
     size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
-    front = [
-        jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0)
-        for x, d in zip(operands, dims, strict=True)
-    ]
+    front = [jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True)]
     return front, size
 
 

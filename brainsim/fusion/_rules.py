@@ -219,7 +219,7 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
             folded = [constant_of(w, c, n) for c in consts_]
             outs = translate(w, inner, folded, [w.computed(v) for v in values], n)
         elif name == "scan":
-            p, (n_consts, n_carry) = eqn.params, scan_sizes(eqn.params)
+            p, (n_consts, n_carry) = eqn.params, scan_sizes(eqn.params) or (0, -1)
             consts_, outs = [[w.computed(v) for v in some] for some in (values[:n_consts], values[n_consts:])]
             if len(outs) != n_carry or len(eqn.outvars) != n_carry or p["length"] > _UNROLLED:
                 raise Unsupported(f"a loop of {p['length']} turns")
@@ -242,12 +242,12 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
     return [read(v) for v in jaxpr.outvars]
 
 
-def scan_sizes(params: dict[str, Any]) -> tuple[int, int]:
-    """How many constants a `lax.scan` of these parameters takes, and what it carries."""
+def scan_sizes(params: dict[str, Any]) -> tuple[int, int] | None:
+    """How many constants a `lax.scan` of these parameters takes, and what it carries; None if they do not say so."""
     if "ft_in" in params:  # from jax 0.11 on
         consts, carry, _ = params["ft_in"].unpack()
         return len(consts), len(carry)
-    return params["num_consts"], params["num_carry"]
+    return (params["num_consts"], params["num_carry"]) if "num_carry" in params else None
 
 
 def constant_of(w: Writer, c: Any, n: int) -> Value:

@@ -167,16 +167,25 @@ mlir.register_lowering(scan_p, _lower, platform="cpu")
 _rule: Any = getattr(getattr(mlir, "_lowerings", {}).get(primitives.scan_p), "rule", None)
 
 
-def _lower_lax(ctx, *operands, jaxpr, length, reverse, **others):
-    if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, KERNELS):
-        n_consts, n_carry = scan_sizes(others)
+def _lower_lax(ctx, *operands, **params):
+    if unavailable() or not (known := _known(**params)):
+        return _rule(ctx, *operands, **params)
+    jaxpr, (n_consts, n_carry), length, reverse = known
+    if calls(jaxpr.jaxpr, KERNELS):
         step = prepared(jaxpr, n_carry, n_consts)
         if not refusal(step.body):
             play = partial(_play, *jaxpr.consts, step=step, length=length, reverse=reverse)
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
-    if not unavailable() and not jaxpr.effects and calls(jaxpr.jaxpr, [outer_p], barriers=True):
-        jaxpr = jaxpr.replace(jaxpr=adding(jaxpr.jaxpr))
-    return _rule(ctx, *operands, jaxpr=jaxpr, length=length, reverse=reverse, **others)
+    if calls(jaxpr.jaxpr, [outer_p], barriers=True):
+        params["jaxpr"] = jaxpr.replace(jaxpr=adding(jaxpr.jaxpr))
+    return _rule(ctx, *operands, **params)
+
+
+def _known(jaxpr: Any = None, length: Any = None, reverse: Any = None, **others: Any) -> tuple | None:
+    """What there is to know of a scan without effects; None where JAX has come to call it otherwise, which costs speed
+    only."""
+    known = jaxpr, scan_sizes(others), length, reverse
+    return None if None in known or jaxpr.effects else known
 
 
 if _rule is not None:  # no longer where it was: costs speed only

@@ -118,10 +118,7 @@ def _tangent_jvp(primals, tangents, *, linear, rank):
 
 
 def _tangent_batch(operands, dims, *, linear, rank):
-    front = [
-        jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0)
-        for x, d in zip(operands, dims, strict=True)
-    ]
+    front = [jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True)]
     outs = tangent_p.bind(*front, linear=linear, rank=rank + 1)
     return outs, [0] * len(outs)
 

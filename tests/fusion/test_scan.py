@@ -306,6 +306,26 @@ def test_a_gradient_is_the_same(made, adjoint):
         np.testing.assert_allclose(a, b, atol=SUMS * np.abs(b).max())
 
 
+def test_a_scan_that_jax_calls_otherwise_stays_with_xla(graph):
+    """As a later JAX may: a name that has changed costs speed, never the run."""
+    value, ring, *_ = start()
+
+    def run(value, ring, xs):
+        def f(c, x):
+            (value, ring, n, _), rows = reads_only(graph, (*c, DEPTH), x)
+            return (value, ring, n), rows
+
+        return jax.lax.scan(f, (value, ring, jnp.int32(0)), xs)
+
+    operands = value, ring, jnp.linspace(0.5, 1.5, T)
+    played = jax.jit(run).lower(*operands).compile()(*operands)
+    jax.clear_caches()
+    with mock.patch.object(_scan, "scan_sizes", return_value=None):
+        lowered = jax.jit(run).lower(*operands)
+    assert "brainsim_scan" not in lowered.as_text()
+    jax.tree.map(np.testing.assert_array_equal, lowered.compile()(*operands), played)
+
+
 def test_a_users_scan_is_played():
     """A loop of `bs.step` that a user writes runs as fast as `simulate`."""
     net, _ = delays_and_parts()
