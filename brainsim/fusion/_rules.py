@@ -130,6 +130,10 @@ def _pow(w, p, x, y):
     return MATH["pow"](w, x, convert(w, y, x.dtype))
 
 
+def _log2(w, p, x):
+    return _div(w, p, MATH["log"](w, w.computed(x)), w.like(np.log(2), x))
+
+
 def _same(w, p, x):
     return x
 
@@ -166,6 +170,7 @@ RULES = {
     "convert_element_type": _convert,
     "integer_pow": _integer_pow,
     "pow": _pow,
+    "log2": _log2,
     "square": lambda w, p, x: w.mul(x, x),
     "one_minus_square": lambda w, p, x: w.mul(w.add(w.like(1, x), x), w.sub(w.like(1, x), x)),
     "sign": _sign,
@@ -219,7 +224,10 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
             folded = [constant_of(w, c, n) for c in consts_]
             outs = translate(w, inner, folded, [w.computed(v) for v in values], n)
         elif name == "scan":
-            p, (n_consts, n_carry) = eqn.params, scan_sizes(eqn.params) or (0, -1)
+            p, sizes = eqn.params, scan_sizes(eqn.params)
+            if sizes is None:
+                raise Unsupported("a loop of unknown form")
+            n_consts, n_carry = sizes
             consts_, outs = [[w.computed(v) for v in some] for some in (values[:n_consts], values[n_consts:])]
             if len(outs) != n_carry or len(eqn.outvars) != n_carry or p["length"] > _UNROLLED:
                 raise Unsupported(f"a loop of {p['length']} turns")

@@ -40,9 +40,8 @@ __device__ T warp_sum(T x) {
 struct Shares {
   int rows, threads;
 
-  // Rows of `length` synapses: few of them where they are long, so that there are blocks enough.
-  static Shares of(int64_t n_pre, int64_t n_syn) {
-    const int64_t length = n_pre > 0 ? n_syn / n_pre : 0;
+  // Rows of about `length` synapses: few of them where they are long, so that there are blocks enough.
+  static Shares of(int64_t length) {
     Shares s{kThreads, kLanes};
     while (s.rows > kLanes && s.rows * length > 1 << 16) s.rows /= 2;
     while (s.threads < kThreads && s.threads * kAtOnce < length) s.threads *= 2;
@@ -109,8 +108,9 @@ __device__ void for_synapses(const Graph& graph, int64_t row, int threads, Early
 }
 
 template <bool kDelay, typename T>
-__global__ void scatter_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> weight,
-                             const __grid_constant__ View<T> out) {
+__global__ void __launch_bounds__(kThreads)
+    scatter_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> weight,
+                 const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
     const Graph graph = sent.graphs.at(at);
@@ -129,12 +129,13 @@ __global__ void scatter_rows(const __grid_constant__ Sent<T> sent, const __grid_
   }
 }
 
-// `shares.threads` is kLanes: a warp has a row to itself.
+// A warp has a row to itself.
 template <bool kDelay, typename T>
-__global__ void gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Graphs graphs,
-                            const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
-                            const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
-                            int64_t n_pre, int64_t first, Shares shares) {
+__global__ void __launch_bounds__(kThreads)
+    gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Graphs graphs,
+                const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
+                const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out, int64_t n_pre,
+                int64_t first, int rows_at_once) {
   for (int64_t b = blockIdx.y; b < batch.size(); b += gridDim.y) {
     const auto at = batch.at(b);
     const Graph graph = graphs.at(at);
@@ -143,7 +144,7 @@ __global__ void gather_rows(const __grid_constant__ Batch batch, const __grid_co
     const bool one = weight.size() == 1;
     T* to = out.at(at) + first;
     for_rows(
-        shares, n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
+        Shares{rows_at_once, kLanes}, n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
         [&](int64_t row) {
           T sum = 0;
           for_synapses<kDelay, T>(
@@ -156,8 +157,9 @@ __global__ void gather_rows(const __grid_constant__ Batch batch, const __grid_co
 }
 
 template <bool kDelay, typename T>
-__global__ void outer_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> c,
-                           const __grid_constant__ View<T> out) {
+__global__ void __launch_bounds__(kThreads)
+    outer_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> c,
+               const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
     const Graph graph = sent.graphs.at(at);
@@ -198,9 +200,10 @@ __device__ inline int warp_sums(int x) {
 
 // A block for each list: its warps take stretches of the words, and write when they know how many events come before.
 template <typename T>
-__global__ void append_events(const __grid_constant__ Batch batch, const __grid_constant__ View<const T> value,
-                              const __grid_constant__ Words words, const __grid_constant__ View<int32_t> list,
-                              const __grid_constant__ View<int32_t> length) {
+__global__ void __launch_bounds__(kMostThreads)
+    append_events(const __grid_constant__ Batch batch, const __grid_constant__ View<const T> value,
+                  const __grid_constant__ Words words, const __grid_constant__ View<int32_t> list,
+                  const __grid_constant__ View<int32_t> length) {
   constexpr int kWarps = kMostThreads / kLanes;
   __shared__ int upto[kLanes];  // events of the warps up to each
   const int warp = threadIdx.x / kLanes;

@@ -5,14 +5,16 @@
 
 #include "brainsim/handler.h"
 #include "brainsim/version.h"
-#include "drawn.h"
+#include "drawn_kernels.h"
 #include "kernels.h"
 
 namespace brainsim::cuda {
 namespace {
 
 ffi::Error failed(cudaError_t error) {
-  return error == cudaSuccess ? ffi::Error::Success() : ffi::Error::Internal(cudaGetErrorString(error));
+  if (error == cudaSuccess) return ffi::Error::Success();
+  cudaGetLastError();  // told once: the next call is not to blame
+  return ffi::Error::Internal(cudaGetErrorString(error));
 }
 
 // A grid for `n` pieces of work of each of `batch` elements, as far as a grid goes; kernels come back for the rest.
@@ -31,8 +33,15 @@ ffi::Error launch(cudaStream_t stream, dim3 blocks, int threads, void (*kernel)(
 // The result starts as the operand that it replaces.
 template <typename T, typename U>
 ffi::Error start(cudaStream_t stream, const View<T>& to, const View<U>& from) {
-  if (to.data() == from.data()) return ffi::Error::Success();
+  if (to.data() == from.data() || to.total() == 0) return ffi::Error::Success();
   return failed(cudaMemcpyAsync(to.data(), from.data(), to.total() * sizeof(T), cudaMemcpyDeviceToDevice, stream));
+}
+
+// The result starts as zeros.
+template <typename T>
+ffi::Error clear(cudaStream_t stream, const View<T>& to) {
+  if (to.total() == 0) return ffi::Error::Success();
+  return failed(cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream));
 }
 
 dim3 blocks_of(const Shares& shares, int64_t n_pre, int64_t batch) {
@@ -61,7 +70,7 @@ ffi::Error scatter(cudaStream_t stream, ffi::AnyBuffer base, ffi::AnyBuffer valu
     }
     if (ffi::Error error = start(stream, to, from); error.failure()) return error;
     if (to.size() == 0) return ffi::Error::Success();
-    const Shares shares = Shares::of(n_pre, graphs.n_syn());
+    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
     auto kernel = graphs.delays() ? scatter_rows<true, T> : scatter_rows<false, T>;
     return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel,
                   Sent<T>{batch, graphs, v, packed, n_pre, first, shares}, w, to);
@@ -87,12 +96,11 @@ ffi::Error gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer weight, 
         (rows.size() != 0 && rows.size() != to.size())) {
       return ffi::Error::InvalidArgument("gather: lengths do not fit");
     }
-    cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream);
-    Shares shares = Shares::of(n_pre, graphs.n_syn());
-    shares.threads = kLanes;
+    if (ffi::Error error = clear(stream, to); error.failure()) return error;
+    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
     auto kernel = graphs.delays() ? gather_rows<true, T> : gather_rows<false, T>;
     return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel, batch, graphs, from, w, rows, to,
-                  n_pre, first, shares);
+                  n_pre, first, shares.rows);
   });
 }
 
@@ -114,8 +122,8 @@ ffi::Error outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ff
     if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
       return ffi::Error::InvalidArgument("outer: lengths do not fit");
     }
-    cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream);
-    const Shares shares = Shares::of(n_pre, graphs.n_syn());
+    if (ffi::Error error = clear(stream, to); error.failure()) return error;
+    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
     auto kernel = graphs.delays() ? outer_rows<true, T> : outer_rows<false, T>;
     return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel,
                   Sent<T>{batch, graphs, v, packed, n_pre, first, shares}, from, to);
@@ -185,12 +193,11 @@ ffi::Error drawn_gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer we
     if (!plans.fit(to.size()) || w.size() != plans.n_weight() || (wanted.size() != 0 && wanted.size() != to.size())) {
       return ffi::Error::InvalidArgument("drawn gather: lengths do not fit");
     }
-    cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream);
-    Shares shares = drawn_shares(rows);
-    shares.threads = kLanes;
+    if (ffi::Error error = clear(stream, to); error.failure()) return error;
+    const Shares shares = drawn_shares(rows);
     auto kernel = rows.law == kOne ? drawn_gather_rows<false, T> : drawn_gather_rows<true, T>;
     return launch(stream, blocks_of(shares, rows.n_pre, batch.size()), kThreads, kernel, batch, plans, from, w, wanted,
-                  to, shares);
+                  to, shares.rows);
   });
 }
 
@@ -212,7 +219,7 @@ ffi::Error drawn_outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer
     if (!plans.fit(v.size()) || !packed.fit() || to.size() != plans.n_weight()) {
       return ffi::Error::InvalidArgument("drawn outer: lengths do not fit");
     }
-    cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream);
+    if (ffi::Error error = clear(stream, to); error.failure()) return error;
     const Shares shares = drawn_shares(rows);
     auto kernel = rows.law == kOne ? drawn_outer_rows<false, T> : drawn_outer_rows<true, T>;
     return launch(stream, blocks_of(shares, rows.n_pre, batch.size()), kThreads, kernel,

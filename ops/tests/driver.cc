@@ -21,8 +21,8 @@
 #include "warp.h"
 
 #define BRAINSIM_CUDA_THREADS 64
-#define BRAINSIM_CUDA_MOST_THREADS 64
-#include "../cuda/drawn.h"
+#define BRAINSIM_CUDA_MOST_THREADS 128
+#include "../cuda/drawn_kernels.h"
 #include "../cuda/kernels.h"
 
 namespace {
@@ -281,7 +281,7 @@ void check_warps(unsigned seed, bool broken) {
   require(graphs.fit(k.n_pre), "lengths do not fit", seed);
   const View<const T> v(value, batch), w(weight, batch), from(c, batch);
   const View<const bool> rows(mask, batch);
-  cuda::Shares shares = cuda::Shares::of(k.n_pre, n_syn);
+  cuda::Shares shares = cuda::Shares::of(n_syn / std::max<int64_t>(k.n_pre, 1));
   if (seed % 2) shares = {32, 64};
   const Words packed(words, batch, k.n);
   const cuda::Sent<T> sent{batch, graphs, v, packed, k.n_pre, k.first, shares};
@@ -307,15 +307,15 @@ void check_warps(unsigned seed, bool broken) {
   }
   std::vector<T> gathered(k.elements * k.n);
   const View<T> to(Array{gathered.data(), {k.elements, k.n}}, batch);
-  shares.threads = cuda::kLanes;
   run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to, k.n_pre,
-      k.first, shares);
+      k.first, shares.rows);
 
   // lists that have an event already, of which some are too short
   const int64_t room = seed % 3 * k.n / 2 + 1;
   std::vector<int32_t> list(k.elements * room, -1), length(k.elements, 1);
-  run(cuda::append_events<T>, batch, v, packed, View<int32_t>(Array{list.data(), {k.elements, room}}, batch),
-      View<int32_t>(Array{length.data(), {k.elements}}, batch));
+  warp::run(cuda::kMostThreads, cuda::append_events<T>, batch, v, packed,
+            View<int32_t>(Array{list.data(), {k.elements, room}}, batch),
+            View<int32_t>(Array{length.data(), {k.elements}}, batch));
   for (b = 0; b < k.elements; ++b) {
     std::vector<int32_t> listed(room, -1);
     int32_t n = 1;
@@ -469,7 +469,7 @@ void check_drawn(unsigned seed, const std::vector<Pool*>& pools) {
       View<T>(Array{summed.data(), {1, n_weight}}, batch));
   run(of_law(cuda::drawn_gather_rows<false, T>, cuda::drawn_gather_rows<true, T>), batch, plans, from, weights,
       View<const bool>(Array{mask.data(), {1, n}}, batch), View<T>(Array{gathered_all.data(), {elements, n}}, batch),
-      cuda::Shares{shares.rows, cuda::kLanes});
+      shares.rows);
   compare(scattered, s, "a GPU's drawn scatter is wrong", seed);
   compare(summed, o, "a GPU's drawn outer is wrong", seed);
   compare(gathered_all, gathered_one, "a GPU's drawn gather is wrong", seed);

@@ -13,6 +13,7 @@
 #define __global__
 #define __device__
 #define __grid_constant__
+#define __launch_bounds__(threads)
 #define __shared__ static  // blocks run one after the other
 
 namespace warp {
@@ -81,15 +82,6 @@ inline std::mutex adding;
 inline thread_local warp::Index threadIdx, blockIdx, gridDim;
 
 inline warp::Warp& this_warp() { return warp::block->warps[threadIdx.x / 32]; }
-inline unsigned __ballot_sync(unsigned, bool vote) {
-  warp::Warp& w = this_warp();
-  return w.all.meet([&] { w.shown[threadIdx.x % 32] = vote; },
-                    [&] {
-                      unsigned votes = 0;
-                      for (int k = 0; k < 32; ++k) votes |= unsigned{w.shown[k] != 0} << k;
-                      return votes;
-                    });
-}
 template <typename T>
 T __shfl_down_sync(unsigned mask, T x, int by) {
   const int lane = threadIdx.x % 32;
@@ -125,12 +117,6 @@ T atomicAdd(T* to, T x) {
   *to += x;
   return before;
 }
-template <typename T>
-void atomicMax(T* to, T x) {
-  std::lock_guard<std::mutex> lock(warp::adding);
-  *to = std::max(*to, x);
-}
-
 namespace warp {
 
 // Runs kernel(args...) as a grid of one block of `threads` threads.

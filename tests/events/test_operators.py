@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+import brainsim as bs
 from brainsim.events import (
     CSR,
     Dense,
@@ -327,6 +328,13 @@ def test_a_gpu_gets_the_kernels_if_their_library_is_there(monkeypatch, built):
     for name in ("scatter", "gather", "outer"):
         assert (_ffi.target(name) in text) == built
     assert ("stablehlo.while" in text) != built
+    drawn = bs.DrawnRows.fixed_probability(jnp.asarray([1, 2], jnp.uint32), 2, 2, 0.5)
+    both = jax.jit(jax.grad(lambda w, v: jnp.sum(propagate(drawn, w, v) ** 2), (0, 1)))
+    text = both.trace(jnp.ones((), FLOAT), VALUE).lower(lowering_platforms=("cuda",)).as_text()
+    listed = jax.jit(partial(append)).trace(jnp.zeros(9, jnp.int32), jnp.int32(0), VALUE)
+    text += listed.lower(lowering_platforms=("cuda",)).as_text()
+    for name in ("drawn_scatter", "drawn_gather", "drawn_outer", "append"):
+        assert (_ffi.target(name) in text) == built
 
 
 def test_oracles_agree():

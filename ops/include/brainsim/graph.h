@@ -87,7 +87,7 @@ class Active {
     return words == nullptr ? value[row] != T(0) : (words[unit >> 5] >> (unit & 31) & 1) != 0;
   }
 
-  // Bit k set iff unit 32 w + k < n, counted from the first with a value, has one; where the first is unit 0.
+  // Bit k set iff unit 32 w + k < n has a value; for `first` = 0.
   BRAINSIM_BOTH uint32_t word(int64_t w, int64_t n) const {
     const int64_t rest = n - 32 * w;
     const uint32_t mask = rest < 32 ? (uint32_t{1} << rest) - 1 : ~uint32_t{0};

@@ -33,7 +33,7 @@ struct Rows {
   BRAINSIM_BOTH int64_t own(uint32_t row) const { return twin == kNone ? -1 : row + twin; }
   BRAINSIM_BOTH bool holed(int64_t own) const { return own >= 0 && own < n; }
 
-  // Targets passed over before the next synapse, of -ln U; numbers of its own, which nothing written can change.
+  // Targets passed over before the next synapse, of -ln U. It copies its numbers: no store in a loop can change them.
   struct Gap {
     uint32_t multiplier, most;
     int64_t shift;

@@ -2,8 +2,8 @@
 // brainsim/events/_draws.py and made by the CPU's integers (rows.h, random.h).
 //
 // Sixteen threads draw a segment together, four words of each batch of 64 each, as the generator gives them.
-#ifndef BRAINSIM_CUDA_DRAWN_H_
-#define BRAINSIM_CUDA_DRAWN_H_
+#ifndef BRAINSIM_CUDA_DRAWN_KERNELS_H_
+#define BRAINSIM_CUDA_DRAWN_KERNELS_H_
 
 #include "brainsim/plans.h"
 #include "kernels.h"
@@ -12,7 +12,7 @@ namespace brainsim::cuda {
 
 // `threads` of a row go along its segments sixteen at a time.
 inline Shares drawn_shares(const Rows& rows) {
-  Shares shares = Shares::of(rows.n_pre, rows.n_pre * rows.length());
+  Shares shares = Shares::of(rows.length());
   shares.threads = kLanes;
   while (shares.threads < kThreads && shares.threads < kCalls * rows.segments) shares.threads *= 2;
   return shares;
@@ -122,8 +122,9 @@ struct DrawnSent {
 };
 
 template <bool kDrawn, typename T>
-__global__ void drawn_scatter_rows(const __grid_constant__ DrawnSent<T> sent,
-                                   const __grid_constant__ View<const T> weight, const __grid_constant__ View<T> out) {
+__global__ void __launch_bounds__(kThreads)
+    drawn_scatter_rows(const __grid_constant__ DrawnSent<T> sent, const __grid_constant__ View<const T> weight,
+                       const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
     const Rows rows = sent.plans.at(at);
@@ -141,12 +142,13 @@ __global__ void drawn_scatter_rows(const __grid_constant__ DrawnSent<T> sent,
   }
 }
 
-// `shares.threads` is kLanes: a warp has a row to itself.
+// A warp has a row to itself.
 template <bool kDrawn, typename T>
-__global__ void drawn_gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Plans plans,
-                                  const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
-                                  const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
-                                  Shares shares) {
+__global__ void __launch_bounds__(kThreads)
+    drawn_gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Plans plans,
+                      const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
+                      const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
+                      int rows_at_once) {
   for (int64_t b = blockIdx.y; b < batch.size(); b += gridDim.y) {
     const auto at = batch.at(b);
     const Rows rows = plans.at(at);
@@ -155,7 +157,7 @@ __global__ void drawn_gather_rows(const __grid_constant__ Batch batch, const __g
     const T w0 = weight.at(at)[0], w1 = kDrawn ? weight.at(at)[1] : T(0);
     T* to = out.at(at) + rows.first;
     for_rows(
-        shares, rows.n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
+        Shares{rows_at_once, kLanes}, rows.n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
         [&](int64_t row) {
           T sum = 0;
           for_drawn<kDrawn, T>(rows, row, kLanes, [&](int64_t place, T x) {
@@ -168,8 +170,9 @@ __global__ void drawn_gather_rows(const __grid_constant__ Batch batch, const __g
 }
 
 template <bool kDrawn, typename T>
-__global__ void drawn_outer_rows(const __grid_constant__ DrawnSent<T> sent, const __grid_constant__ View<const T> c,
-                                 const __grid_constant__ View<T> out) {
+__global__ void __launch_bounds__(kThreads)
+    drawn_outer_rows(const __grid_constant__ DrawnSent<T> sent, const __grid_constant__ View<const T> c,
+                     const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
     const Rows rows = sent.plans.at(at);
@@ -196,4 +199,4 @@ __global__ void drawn_outer_rows(const __grid_constant__ DrawnSent<T> sent, cons
 
 }  // namespace brainsim::cuda
 
-#endif  // BRAINSIM_CUDA_DRAWN_H_
+#endif  // BRAINSIM_CUDA_DRAWN_KERNELS_H_
