@@ -1,9 +1,9 @@
 """Rows of synapses drawn anew from the generator, and the event operators on them, in pure JAX.
 
 As `_pure`: the fallback, the oracle of the kernels (ops/cpu/procedural.cc, ops/cuda/drawn_kernels.h) and the definition
-of the derivatives. A row is cut into segments that are drawn independently; a segment is drawn 64 synapses at a time. The weight of a synapse is
-w_j = theta_0 + theta_1 x_j with x_j drawn too, so that T(value, theta, c) = sum value_i w_j c[slot, post_j] is
-trilinear; `scatter`, `gather` and `outer` are base + dT/dc, dT/dvalue and dT/dtheta.
+of the derivatives. A row is cut into segments that are drawn independently; a segment is drawn 64 synapses at a time.
+The weight of a synapse is w_j = theta_0 + theta_1 x_j with x_j drawn too, so that T(value, theta, c) =
+sum value_i w_j c[slot, post_j] is trilinear; `scatter`, `gather` and `outer` are base + dT/dc, dT/dvalue and dT/dtheta.
 """
 
 import math
