@@ -15,7 +15,7 @@ the cotangent of a shared operand is one call and never a batch of partial ones.
 spare the kernels the search for values; where the values are others than the caller's, they are empty.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -291,10 +291,12 @@ ad.primitive_transposes[place_p] = _place_transpose
 # --- batching ---------------------------------------------------------------------------------------------------------
 
 
-def _to_front(operands: Sequence[Any], dims: Sequence[Any]) -> tuple[list[Any], int]:
-    """Every operand with the new batch axis in front, of size 1 where it is shared; and that axis's size."""
+def to_front(operands: Sequence[Any], dims: Sequence[Any], written: Collection[int] = ()) -> tuple[list[Any], int]:
+    """Every operand with the new batch axis in front, and that axis's size. Shared ones get an axis of size 1; those
+    that are `written` to are copied, one for every element."""
     size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
     front = [jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True)]
+    front = [_fill(x, size) if i in written else x for i, x in enumerate(front)]
     return front, size
 
 
@@ -304,36 +306,36 @@ def _fill(x: Any, size: int) -> Any:
 
 
 def _scatter_batch(family, operands, dims, **params):
-    (base, *rest), size = _to_front(operands, dims)
+    (base, *rest), size = to_front(operands, dims)
     return family.scatter.bind(_fill(base, size), *rest, **params), 0
 
 
 def _gather_batch(family, operands, dims, **params):
-    return family.gather.bind(*_to_front(operands, dims)[0], **params), 0
+    return family.gather.bind(*to_front(operands, dims)[0], **params), 0
 
 
 def _outer_batch(family, operands, dims, *, batch, **params):
-    operands, size = _to_front(operands, dims)
+    operands, size = to_front(operands, dims)
     return family.outer.bind(*operands, batch=(size, *batch), **params), 0
 
 
 def _collect_batch(operands, dims):
-    (inbox, slot), size = _to_front(operands, dims)
+    (inbox, slot), size = to_front(operands, dims)
     return collect_p.bind(_fill(inbox, size), slot), (0, 0)
 
 
 def _place_batch(operands, dims):
-    (inbox, row, slot), size = _to_front(operands, dims)
+    (inbox, row, slot), size = to_front(operands, dims)
     return place_p.bind(_fill(inbox, size), _fill(row, size), slot), 0
 
 
 def _append_batch(operands, dims):
-    (buffer, count, *rest), size = _to_front(operands, dims)
+    (buffer, count, *rest), size = to_front(operands, dims)
     return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
 
 
 def _tally_batch(operands, dims, *, rank):
-    front, size = _to_front(operands, dims)
+    front, size = to_front(operands, dims)
     return tally_p.bind(*(_fill(x, size) for x in front), rank=rank + 1), (0, 0)
 
 

@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..events import _ffi, collect
+from ..events._primitives import to_front
 from ._loop import Loop, check_llvm, compile_loop, refusal
 
 fused_p = Primitive("brainsim_fused")
@@ -180,18 +181,10 @@ pe.dce_rules[fused_p] = _dce_rule
 
 
 def _batch_rule(operands, dims, *, program, rank):
-    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
     first_ring = len(operands) - 2 * program.n_rings
-    in_place = {program.n_scalars + k for k in program.alias if k >= 0}
-    in_place |= set(range(first_ring + 1, len(operands), 2))
-    front = []
-    for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
-        if d is not None:
-            front.append(jnp.moveaxis(x, d, 0))
-        elif i in in_place:  # what is written to must exist for every element
-            front.append(jnp.broadcast_to(x, (size, *x.shape)))
-        else:
-            front.append(jnp.expand_dims(x, 0))
+    written = {program.n_scalars + k for k in program.alias if k >= 0}
+    written |= set(range(first_ring + 1, len(operands), 2))
+    front, _ = to_front(operands, dims, written)
     outs = fused_p.bind(*front, program=program, rank=rank + 1)
     return outs, [0] * len(outs)
 

@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import ShapedArray
@@ -21,7 +20,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun, primitives
 from jax.interpreters import batching, mlir
 
 from ..events import _ffi
-from ..events._primitives import outer_p
+from ..events._primitives import outer_p, to_front
 from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
 from ._rules import scan_sizes
@@ -121,15 +120,7 @@ def _(*operands, body, length, reverse, rank):
 
 
 def _batch_rule(operands, dims, *, body, rank, **params):
-    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
-    front = []
-    for i, (x, d) in enumerate(zip(operands, dims, strict=True)):
-        if d is not None:
-            front.append(jnp.moveaxis(x, d, 0))
-        elif body.n_consts <= i < body.n_consts + body.n_carry:  # what is written to must exist for every element
-            front.append(jnp.broadcast_to(x, (size, *x.shape)))
-        else:
-            front.append(jnp.expand_dims(x, 0))
+    front, _ = to_front(operands, dims, range(body.n_consts, body.n_consts + body.n_carry))
     outs = scan_p.bind(*front, body=body, rank=rank + 1, **params)
     return outs, [0] * len(outs)
 

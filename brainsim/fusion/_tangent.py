@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
 from ..events import collect
+from ..events._primitives import to_front
 from ._fused import Program, fused_p, over, smooth, split, unavailable, why_not
 
 tangent_p = Primitive("brainsim_fused_tangent")
@@ -118,7 +119,7 @@ def _tangent_jvp(primals, tangents, *, linear, rank):
 
 
 def _tangent_batch(operands, dims, *, linear, rank):
-    front = [jnp.expand_dims(x, 0) if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, dims, strict=True)]
+    front, _ = to_front(operands, dims)
     outs = tangent_p.bind(*front, linear=linear, rank=rank + 1)
     return outs, [0] * len(outs)
 

@@ -3,33 +3,17 @@
 // batch to what is there.
 #include "brainsim/outer.h"
 
-#include "brainsim/handler.h"
-#include "brainsim/operands.h"
+#include "brainsim/calls.h"
 
 namespace brainsim {
 namespace {
 
-ffi::Error outer_onto(ffi::ThreadPool pool, const void* base, ffi::AnyBuffer value, ffi::AnyBuffer c,
-                      ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::AnyBuffer delay, ffi::AnyBuffer indptr,
-                      ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout,
-                      int64_t first) {
-  auto dims = c.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("outer: c needs a depth and a size");
-  const int64_t depth = dims[dims.size() - 2], n_post = dims[dims.size() - 1];
-  Batch batch(dims.size() - 2);
-  batch.with(value).with(c).with(words).with(slot).with(delay).with(indptr).with(indices);
-  if (base == nullptr) batch.with(*out);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("outer: batch axes do not fit");
-  return for_float_type(c.element_type(), {value.element_type(), out->element_type()}, [&](auto zero) {
-    using T = decltype(zero);
-    View<T> to =
-        base == nullptr ? View<T>(*out, batch) : View<T>(static_cast<T*>(out->untyped_data()), out->element_count());
-    View<const T> from(c, batch), v(value, batch);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, depth, n_post, bytes_of(indices));
-    Words packed(words, batch, v.size());
-    if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
-      return ffi::Error::InvalidArgument("outer: lengths do not fit");
-    }
+// `base`: what the sum is added to; null where it begins with zeros.
+ffi::Error outer_onto(ffi::ThreadPool pool, const void* base, const Stored& stored, ffi::AnyBuffer value,
+                      ffi::AnyBuffer c, ffi::AnyBuffer words, ffi::Result<ffi::AnyBuffer> out) {
+  return for_outer("outer", stored, value, c, words, out, base != nullptr, [&](const auto& call) {
+    using T = std::decay_t<decltype(*call.out.data())>;
+    const View<T>& to = call.out;
     const int64_t total = to.total(), piece = 1 << 18;
     const T* old = static_cast<const T*>(base);
     parallel_for(pool, old == to.data() ? 0 : (total + piece - 1) / piece, [&](int64_t k) {
@@ -41,11 +25,12 @@ ffi::Error outer_onto(ffi::ThreadPool pool, const void* base, ffi::AnyBuffer val
       }
     });
     std::vector<Outer<T>> elements;
-    batch.each([&](const Axes& b) {
-      const T* values = v.at(b) + first;
-      elements.push_back({to.at(b), values, {values, packed.at(b), first}, from.at(b), graphs.at(b)});
+    call.batch.each([&](const Axes& b) {
+      const T* values = call.value.at(b) + stored.first;
+      const Active<T> active{values, call.words.at(b), stored.first};
+      elements.push_back({to.at(b), values, active, call.c.at(b), call.rows.at(b)});
     });
-    outer(pool, elements, n_pre, to.size() == 1);
+    outer(pool, elements, stored.n_pre, to.size() == 1);
     return ffi::Error::Success();
   });
 }
@@ -53,7 +38,8 @@ ffi::Error outer_onto(ffi::ThreadPool pool, const void* base, ffi::AnyBuffer val
 ffi::Error outer_call(ffi::ThreadPool pool, ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words,
                       ffi::AnyBuffer slot, ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices,
                       ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout, int64_t first) {
-  return outer_onto(pool, nullptr, value, c, words, slot, delay, indptr, indices, out, n_pre, fanout, first);
+  const Stored stored{slot, delay, indptr, indices, n_pre, fanout, first};
+  return outer_onto(pool, nullptr, stored, value, c, words, out);
 }
 
 ffi::Error outer_add_call(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer c,
@@ -64,33 +50,15 @@ ffi::Error outer_add_call(ffi::ThreadPool pool, ffi::AnyBuffer base, ffi::AnyBuf
     return ffi::Error::InvalidArgument("outer_add: base does not fit");
   }
   if (base.element_count() == 0) return ffi::Error::Success();
-  return outer_onto(pool, base.untyped_data(), value, c, words, slot, delay, indptr, indices, out, n_pre, fanout,
-                    first);
-}
-
-// What both take.
-template <typename Binding>
-auto operands(Binding&& binding) {
-  return std::move(binding)
-      .template Arg<ffi::AnyBuffer>()  // value
-      .template Arg<ffi::AnyBuffer>()  // c
-      .template Arg<ffi::AnyBuffer>()  // words
-      .template Arg<ffi::AnyBuffer>()  // slot
-      .template Arg<ffi::AnyBuffer>()  // delay
-      .template Arg<ffi::AnyBuffer>()  // indptr
-      .template Arg<ffi::AnyBuffer>()  // indices
-      .template Ret<ffi::AnyBuffer>()
-      .template Attr<int64_t>("n_pre")
-      .template Attr<int64_t>("fanout")
-      .template Attr<int64_t>("first");
+  const Stored stored{slot, delay, indptr, indices, n_pre, fanout, first};
+  return outer_onto(pool, base.untyped_data(), stored, value, c, words, out);
 }
 
 }  // namespace
 }  // namespace brainsim
 
 BRAINSIM_HANDLER(brainsim_outer, brainsim::outer_call,
-                 brainsim::operands(xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()));
+                 brainsim::take_stored<7>(xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()));
 
 BRAINSIM_HANDLER(brainsim_outer_add, brainsim::outer_add_call,
-                 brainsim::operands(
-                     xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<xla::ffi::AnyBuffer>()));  // base, in place
+                 brainsim::take_stored<8>(xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>()));  // base in place

@@ -111,24 +111,13 @@ __device__ void for_drawn(const Rows& rows, uint32_t row, int threads, F&& f) {
   }
 }
 
-// The operands that scatter and outer share.
-template <typename T>
-struct DrawnSent {
-  Batch batch;
-  Plans plans;
-  View<const T> value;
-  Words words;
-  Shares shares;
-};
-
 template <bool kDrawn, typename T>
-__global__ void __launch_bounds__(kThreads)
-    drawn_scatter_rows(const __grid_constant__ DrawnSent<T> sent, const __grid_constant__ View<const T> weight,
-                       const __grid_constant__ View<T> out) {
+__global__ void drawn_scatter_rows(const __grid_constant__ Sent<T, Plans> sent,
+                                   const __grid_constant__ View<const T> weight, const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
-    const Rows rows = sent.plans.at(at);
-    const Active<T> active(sent.value.at(at) + rows.first, sent.words.at(at), rows.first);
+    const Rows rows = sent.rows.at(at);
+    const Active<T> active = sent.active(at);
     const T w0 = weight.at(at)[0], w1 = kDrawn ? weight.at(at)[1] : T(0);
     T* to = out.at(at);
     for_rows(
@@ -144,11 +133,10 @@ __global__ void __launch_bounds__(kThreads)
 
 // A warp has a row to itself.
 template <bool kDrawn, typename T>
-__global__ void __launch_bounds__(kThreads)
-    drawn_gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Plans plans,
-                      const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
-                      const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
-                      int rows_at_once) {
+__global__ void drawn_gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Plans plans,
+                                  const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
+                                  const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
+                                  int rows_at_once) {
   for (int64_t b = blockIdx.y; b < batch.size(); b += gridDim.y) {
     const auto at = batch.at(b);
     const Rows rows = plans.at(at);
@@ -170,13 +158,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <bool kDrawn, typename T>
-__global__ void __launch_bounds__(kThreads)
-    drawn_outer_rows(const __grid_constant__ DrawnSent<T> sent, const __grid_constant__ View<const T> c,
-                     const __grid_constant__ View<T> out) {
+__global__ void drawn_outer_rows(const __grid_constant__ Sent<T, Plans> sent, const __grid_constant__ View<const T> c,
+                                 const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
-    const Rows rows = sent.plans.at(at);
-    const Active<T> active(sent.value.at(at) + rows.first, sent.words.at(at), rows.first);
+    const Rows rows = sent.rows.at(at);
+    const Active<T> active = sent.active(at);
     const T* from = c.at(at);
     T plain = 0, drawn = 0;
     for_rows(

@@ -49,15 +49,19 @@ struct Shares {
   }
 };
 
-// The operands that the three operators share.
-template <typename T>
+// The operands that scatter and outer share; `Rows` is `Graphs` or `Plans`.
+template <typename T, typename Rows>
 struct Sent {
   Batch batch;
-  Graphs graphs;
+  Rows rows;
   View<const T> value;
   Words words;
-  int64_t n_pre, first;
   Shares shares;
+
+  template <typename At>
+  __device__ Active<T> active(const At& at) const {
+    return {value.at(at) + rows.first(), words.at(at), rows.first()};
+  }
 };
 
 // Calls f(row) with every thread of a share, for every row in n_pre of this block for which has(row) holds.
@@ -108,18 +112,17 @@ __device__ void for_synapses(const Graph& graph, int64_t row, int threads, Early
 }
 
 template <bool kDelay, typename T>
-__global__ void __launch_bounds__(kThreads)
-    scatter_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> weight,
-                 const __grid_constant__ View<T> out) {
+__global__ void scatter_rows(const __grid_constant__ Sent<T, Graphs> sent, const __grid_constant__ View<const T> weight,
+                             const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
-    const Graph graph = sent.graphs.at(at);
-    const Active<T> active(sent.value.at(at) + sent.first, sent.words.at(at), sent.first);
+    const Graph graph = sent.rows.at(at);
+    const Active<T> active = sent.active(at);
     const bool one = weight.size() == 1;
     const T* w = weight.at(at);
     T* to = out.at(at);
     for_rows(
-        sent.shares, sent.n_pre, [&](int64_t row) { return active.has(row); },
+        sent.shares, sent.rows.n_pre(), [&](int64_t row) { return active.has(row); },
         [&](int64_t row) {
           const T amount = constant(active.value + row);
           for_synapses<kDelay, T>(
@@ -131,20 +134,19 @@ __global__ void __launch_bounds__(kThreads)
 
 // A warp has a row to itself.
 template <bool kDelay, typename T>
-__global__ void __launch_bounds__(kThreads)
-    gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Graphs graphs,
-                const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
-                const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out, int64_t n_pre,
-                int64_t first, int rows_at_once) {
+__global__ void gather_rows(const __grid_constant__ Batch batch, const __grid_constant__ Graphs graphs,
+                            const __grid_constant__ View<const T> c, const __grid_constant__ View<const T> weight,
+                            const __grid_constant__ View<const bool> mask, const __grid_constant__ View<T> out,
+                            int rows_at_once) {
   for (int64_t b = blockIdx.y; b < batch.size(); b += gridDim.y) {
     const auto at = batch.at(b);
     const Graph graph = graphs.at(at);
     const T *from = c.at(at), *w = weight.at(at);
-    const bool* wanted = mask.size() != 0 ? mask.at(at) + first : nullptr;
+    const bool* wanted = mask.size() != 0 ? mask.at(at) + graphs.first() : nullptr;
     const bool one = weight.size() == 1;
-    T* to = out.at(at) + first;
+    T* to = out.at(at) + graphs.first();
     for_rows(
-        Shares{rows_at_once, kLanes}, n_pre, [&](int64_t row) { return wanted == nullptr || wanted[row]; },
+        Shares{rows_at_once, kLanes}, graphs.n_pre(), [&](int64_t row) { return wanted == nullptr || wanted[row]; },
         [&](int64_t row) {
           T sum = 0;
           for_synapses<kDelay, T>(
@@ -157,18 +159,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <bool kDelay, typename T>
-__global__ void __launch_bounds__(kThreads)
-    outer_rows(const __grid_constant__ Sent<T> sent, const __grid_constant__ View<const T> c,
-               const __grid_constant__ View<T> out) {
+__global__ void outer_rows(const __grid_constant__ Sent<T, Graphs> sent, const __grid_constant__ View<const T> c,
+                           const __grid_constant__ View<T> out) {
   for (int64_t b = blockIdx.y; b < sent.batch.size(); b += gridDim.y) {
     const auto at = sent.batch.at(b);
-    const Graph graph = sent.graphs.at(at);
-    const Active<T> active(sent.value.at(at) + sent.first, sent.words.at(at), sent.first);
+    const Graph graph = sent.rows.at(at);
+    const Active<T> active = sent.active(at);
     const bool one = out.size() == 1;
     const T* from = c.at(at);
     T *to = out.at(at), sum = 0;
     for_rows(
-        sent.shares, sent.n_pre, [&](int64_t row) { return active.has(row); },
+        sent.shares, sent.rows.n_pre(), [&](int64_t row) { return active.has(row); },
         [&](int64_t row) {
           const T amount = constant(active.value + row);
           for_synapses<kDelay, T>(

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "brainsim/handler.h"
+#include "brainsim/calls.h"
 #include "brainsim/version.h"
 #include "drawn_kernels.h"
 #include "kernels.h"
@@ -44,187 +44,122 @@ ffi::Error clear(cudaStream_t stream, const View<T>& to) {
   return failed(cudaMemsetAsync(to.data(), 0, to.total() * sizeof(T), stream));
 }
 
-dim3 blocks_of(const Shares& shares, int64_t n_pre, int64_t batch) {
-  return grid((n_pre + shares.rows - 1) / shares.rows, batch);
+// Launches a kernel that shares rows out, a row of the grid for each element of the batch.
+template <typename Call, typename... P, typename... A>
+ffi::Error over_rows(cudaStream_t stream, const Call& call, const Shares& shares, void (*kernel)(P...),
+                     const A&... args) {
+  const int64_t n = (call.rows.n_pre() + shares.rows - 1) / shares.rows;
+  return launch(stream, grid(n, call.batch.size()), kThreads, kernel, args...);
+}
+
+Shares shares_of(const Graphs& graphs) { return Shares::of(graphs.length()); }
+Shares shares_of(const Plans& plans) { return drawn_shares(plans.rows()); }
+
+// What the handlers of stored and of drawn rows do alike with the kernel that choose(T()) gives.
+template <typename Choose>
+auto scattered(cudaStream_t stream, Choose choose) {
+  return [=](const auto& call) {
+    using T = std::decay_t<decltype(*call.out.data())>;
+    if (ffi::Error error = start(stream, call.out, call.base); error.failure()) return error;
+    if (call.out.size() == 0) return ffi::Error::Success();
+    const Shares shares = shares_of(call.rows);
+    const Sent<T, std::decay_t<decltype(call.rows)>> sent{call.batch, call.rows, call.value, call.words, shares};
+    return over_rows(stream, call, shares, choose(call.rows, T()), sent, call.weight, call.out);
+  };
+}
+
+template <typename Choose>
+auto gathered(cudaStream_t stream, Choose choose) {
+  return [=](const auto& call) {
+    using T = std::decay_t<decltype(*call.out.data())>;
+    if (ffi::Error error = clear(stream, call.out); error.failure()) return error;
+    const Shares shares = shares_of(call.rows);
+    return over_rows(stream, call, shares, choose(call.rows, T()), call.batch, call.rows, call.c, call.weight,
+                     call.mask, call.out, shares.rows);
+  };
+}
+
+template <typename Choose>
+auto multiplied(cudaStream_t stream, Choose choose) {
+  return [=](const auto& call) {
+    using T = std::decay_t<decltype(*call.out.data())>;
+    if (ffi::Error error = clear(stream, call.out); error.failure()) return error;
+    const Shares shares = shares_of(call.rows);
+    const Sent<T, std::decay_t<decltype(call.rows)>> sent{call.batch, call.rows, call.value, call.words, shares};
+    return over_rows(stream, call, shares, choose(call.rows, T()), sent, call.c, call.out);
+  };
 }
 
 ffi::Error scatter(cudaStream_t stream, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight,
                    ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::AnyBuffer delay, ffi::AnyBuffer indptr,
                    ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout,
                    int64_t first, int64_t) {
-  auto dims = base.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("scatter: base needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(base).with(value).with(weight).with(words).with(slot).with(delay).with(indptr).with(indices);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("scatter: batch axes do not fit");
-  auto same = {value.element_type(), weight.element_type(), out->element_type()};
-  return for_float_type(base.element_type(), same, [&](auto zero) {
-    using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
-                  bytes_of(indices));
-    View<const T> v(value, batch), w(weight, batch), from(base, batch);
-    View<T> to(*out, batch);
-    Words packed(words, batch, v.size());
-    if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
-      return ffi::Error::InvalidArgument("scatter: lengths do not fit");
-    }
-    if (ffi::Error error = start(stream, to, from); error.failure()) return error;
-    if (to.size() == 0) return ffi::Error::Success();
-    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
-    auto kernel = graphs.delays() ? scatter_rows<true, T> : scatter_rows<false, T>;
-    return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel,
-                  Sent<T>{batch, graphs, v, packed, n_pre, first, shares}, w, to);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.delays() ? scatter_rows<true, decltype(t)> : scatter_rows<false, decltype(t)>;
+  };
+  return for_scatter("scatter", Stored{slot, delay, indptr, indices, n_pre, fanout, first}, base, value, weight, words,
+                     out, scattered(stream, kernel));
 }
 
 ffi::Error gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer weight, ffi::AnyBuffer mask,
                   ffi::AnyBuffer slot, ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices,
                   ffi::Result<ffi::AnyBuffer> out, int64_t n_pre, int64_t fanout, int64_t first) {
-  auto dims = c.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("gather: c needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(c).with(weight).with(mask).with(slot).with(delay).with(indptr).with(indices);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("gather: batch axes do not fit");
-  return for_float_type(c.element_type(), {weight.element_type(), out->element_type()}, [&](auto zero) {
-    using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
-                  bytes_of(indices));
-    View<const T> from(c, batch), w(weight, batch);
-    View<const bool> rows(mask, batch);
-    View<T> to(*out, batch);
-    if (!graphs.fit(n_pre) || first < 0 || to.size() < first + n_pre ||
-        (rows.size() != 0 && rows.size() != to.size())) {
-      return ffi::Error::InvalidArgument("gather: lengths do not fit");
-    }
-    if (ffi::Error error = clear(stream, to); error.failure()) return error;
-    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
-    auto kernel = graphs.delays() ? gather_rows<true, T> : gather_rows<false, T>;
-    return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel, batch, graphs, from, w, rows, to,
-                  n_pre, first, shares.rows);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.delays() ? gather_rows<true, decltype(t)> : gather_rows<false, decltype(t)>;
+  };
+  return for_gather("gather", Stored{slot, delay, indptr, indices, n_pre, fanout, first}, c, weight, mask, out,
+                    gathered(stream, kernel));
 }
 
 ffi::Error outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words, ffi::AnyBuffer slot,
                  ffi::AnyBuffer delay, ffi::AnyBuffer indptr, ffi::AnyBuffer indices, ffi::Result<ffi::AnyBuffer> out,
                  int64_t n_pre, int64_t fanout, int64_t first) {
-  auto dims = c.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("outer: c needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(value).with(c).with(words).with(slot).with(delay).with(indptr).with(indices).with(*out);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("outer: batch axes do not fit");
-  return for_float_type(c.element_type(), {value.element_type(), out->element_type()}, [&](auto zero) {
-    using T = decltype(zero);
-    Graphs graphs(slot, delay, indptr, indices, batch, fanout, dims[dims.size() - 2], dims[dims.size() - 1],
-                  bytes_of(indices));
-    View<const T> v(value, batch), from(c, batch);
-    View<T> to(*out, batch);
-    Words packed(words, batch, v.size());
-    if (!graphs.fit(n_pre) || !packed.fit() || first < 0 || v.size() < first + n_pre) {
-      return ffi::Error::InvalidArgument("outer: lengths do not fit");
-    }
-    if (ffi::Error error = clear(stream, to); error.failure()) return error;
-    const Shares shares = Shares::of(graphs.n_syn() / std::max<int64_t>(n_pre, 1));
-    auto kernel = graphs.delays() ? outer_rows<true, T> : outer_rows<false, T>;
-    return launch(stream, blocks_of(shares, n_pre, batch.size()), kThreads, kernel,
-                  Sent<T>{batch, graphs, v, packed, n_pre, first, shares}, from, to);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.delays() ? outer_rows<true, decltype(t)> : outer_rows<false, decltype(t)>;
+  };
+  return for_outer("outer", Stored{slot, delay, indptr, indices, n_pre, fanout, first}, value, c, words, out, false,
+                   multiplied(stream, kernel));
 }
 
 ffi::Error append(cudaStream_t stream, ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer value,
                   ffi::AnyBuffer words, ffi::Result<ffi::AnyBuffer> buffer_out, ffi::Result<ffi::AnyBuffer> count_out) {
-  Batch batch(count.dimensions().size());
-  batch.with(buffer).with(count).with(value).with(words);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("append: batch axes do not fit");
-  return for_float_type(value.element_type(), {}, [&](auto zero) {
-    using T = decltype(zero);
-    View<const T> v(value, batch);
-    Words packed(words, batch, v.size());
-    if (!packed.fit()) return ffi::Error::InvalidArgument("append: lengths do not fit");
-    View<int32_t> list(*buffer_out, batch), length(*count_out, batch);
-    if (ffi::Error error = start(stream, list, View<const int32_t>(buffer, batch)); error.failure()) return error;
-    if (ffi::Error error = start(stream, length, View<const int32_t>(count, batch)); error.failure()) return error;
-    return launch(stream, grid(batch.size(), 1), kMostThreads, append_events<T>, batch, v, packed, list, length);
+  return for_append(buffer, count, value, words, buffer_out, count_out, [&](const auto& call) {
+    using T = std::decay_t<decltype(*call.value.data())>;
+    if (ffi::Error error = start(stream, call.list, call.list_before); error.failure()) return error;
+    if (ffi::Error error = start(stream, call.length, call.length_before); error.failure()) return error;
+    return launch(stream, grid(call.batch.size(), 1), kMostThreads, append_events<T>, call.batch, call.value,
+                  call.words, call.list, call.length);
   });
 }
 
 ffi::Error drawn_scatter(cudaStream_t stream, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight,
                          ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::AnyBuffer seed, ffi::AnyBuffer tables,
                          ffi::Result<ffi::AnyBuffer> out, ffi::Dictionary attributes) {
-  auto dims = base.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("drawn scatter: base needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(base).with(value).with(weight).with(words).with(slot).with(seed).with(tables);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("drawn scatter: batch axes do not fit");
-  auto same = {value.element_type(), weight.element_type(), out->element_type()};
-  return for_float_type(base.element_type(), same, [&](auto zero) {
-    using T = decltype(zero);
-    View<T> to(*out, batch);
-    View<const T> from(base, batch), v(value, batch), w(weight, batch);
-    const Rows rows = rows_of(attributes);
-    const Plans plans(slot, seed, tables, batch, rows, dims[dims.size() - 2], dims[dims.size() - 1]);
-    Words packed(words, batch, v.size());
-    if (!plans.fit(v.size()) || !packed.fit() || w.size() != plans.n_weight()) {
-      return ffi::Error::InvalidArgument("drawn scatter: lengths do not fit");
-    }
-    if (ffi::Error error = start(stream, to, from); error.failure()) return error;
-    if (to.size() == 0) return ffi::Error::Success();
-    const Shares shares = drawn_shares(rows);
-    auto kernel = rows.law == kOne ? drawn_scatter_rows<false, T> : drawn_scatter_rows<true, T>;
-    return launch(stream, blocks_of(shares, rows.n_pre, batch.size()), kThreads, kernel,
-                  DrawnSent<T>{batch, plans, v, packed, shares}, w, to);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.rows().law != kOne ? drawn_scatter_rows<true, decltype(t)> : drawn_scatter_rows<false, decltype(t)>;
+  };
+  return for_scatter("drawn scatter", Drawn{slot, seed, tables, attributes}, base, value, weight, words, out,
+                     scattered(stream, kernel));
 }
 
 ffi::Error drawn_gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer weight, ffi::AnyBuffer mask,
                         ffi::AnyBuffer slot, ffi::AnyBuffer seed, ffi::AnyBuffer tables,
                         ffi::Result<ffi::AnyBuffer> out, ffi::Dictionary attributes) {
-  auto dims = c.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("drawn gather: c needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(c).with(weight).with(mask).with(slot).with(seed).with(tables);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("drawn gather: batch axes do not fit");
-  return for_float_type(c.element_type(), {weight.element_type(), out->element_type()}, [&](auto zero) {
-    using T = decltype(zero);
-    View<T> to(*out, batch);
-    View<const T> from(c, batch), w(weight, batch);
-    View<const bool> wanted(mask, batch);
-    const Rows rows = rows_of(attributes);
-    const Plans plans(slot, seed, tables, batch, rows, dims[dims.size() - 2], dims[dims.size() - 1]);
-    if (!plans.fit(to.size()) || w.size() != plans.n_weight() || (wanted.size() != 0 && wanted.size() != to.size())) {
-      return ffi::Error::InvalidArgument("drawn gather: lengths do not fit");
-    }
-    if (ffi::Error error = clear(stream, to); error.failure()) return error;
-    const Shares shares = drawn_shares(rows);
-    auto kernel = rows.law == kOne ? drawn_gather_rows<false, T> : drawn_gather_rows<true, T>;
-    return launch(stream, blocks_of(shares, rows.n_pre, batch.size()), kThreads, kernel, batch, plans, from, w, wanted,
-                  to, shares.rows);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.rows().law != kOne ? drawn_gather_rows<true, decltype(t)> : drawn_gather_rows<false, decltype(t)>;
+  };
+  return for_gather("drawn gather", Drawn{slot, seed, tables, attributes}, c, weight, mask, out,
+                    gathered(stream, kernel));
 }
 
 ffi::Error drawn_outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words,
                        ffi::AnyBuffer slot, ffi::AnyBuffer seed, ffi::AnyBuffer tables, ffi::Result<ffi::AnyBuffer> out,
                        ffi::Dictionary attributes) {
-  auto dims = c.dimensions();
-  if (dims.size() < 2) return ffi::Error::InvalidArgument("drawn outer: c needs a depth and a size");
-  Batch batch(dims.size() - 2);
-  batch.with(value).with(c).with(words).with(slot).with(seed).with(tables).with(*out);
-  if (!batch.ok()) return ffi::Error::InvalidArgument("drawn outer: batch axes do not fit");
-  return for_float_type(c.element_type(), {value.element_type(), out->element_type()}, [&](auto zero) {
-    using T = decltype(zero);
-    View<T> to(*out, batch);
-    View<const T> from(c, batch), v(value, batch);
-    const Rows rows = rows_of(attributes);
-    const Plans plans(slot, seed, tables, batch, rows, dims[dims.size() - 2], dims[dims.size() - 1]);
-    Words packed(words, batch, v.size());
-    if (!plans.fit(v.size()) || !packed.fit() || to.size() != plans.n_weight()) {
-      return ffi::Error::InvalidArgument("drawn outer: lengths do not fit");
-    }
-    if (ffi::Error error = clear(stream, to); error.failure()) return error;
-    const Shares shares = drawn_shares(rows);
-    auto kernel = rows.law == kOne ? drawn_outer_rows<false, T> : drawn_outer_rows<true, T>;
-    return launch(stream, blocks_of(shares, rows.n_pre, batch.size()), kThreads, kernel,
-                  DrawnSent<T>{batch, plans, v, packed, shares}, from, to);
-  });
+  auto kernel = [](const auto& rows, auto t) {
+    return rows.rows().law != kOne ? drawn_outer_rows<true, decltype(t)> : drawn_outer_rows<false, decltype(t)>;
+  };
+  return for_outer("drawn outer", Drawn{slot, seed, tables, attributes}, value, c, words, out, false,
+                   multiplied(stream, kernel));
 }
 
 }  // namespace
@@ -233,105 +168,27 @@ ffi::Error drawn_outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer
 BRAINSIM_EXPORT int brainsim_cuda_version() { return BRAINSIM_OPS_VERSION; }
 
 // All a handler does is put work on the stream: XLA may record it, and play a step as one graph.
+#define BRAINSIM_ON_STREAM xla::ffi::Ffi::Bind().Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
 #define BRAINSIM_RECORDED {xla::ffi::Traits::kCmdBufferCompatible}
 
 BRAINSIM_HANDLER(brainsim_cuda_scatter, brainsim::cuda::scatter,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // base
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // weight
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // delay
-                     .Arg<xla::ffi::AnyBuffer>()  // indptr
-                     .Arg<xla::ffi::AnyBuffer>()  // indices
-                     .Ret<xla::ffi::AnyBuffer>()  // base, in place
-                     .Attr<int64_t>("n_pre")
-                     .Attr<int64_t>("fanout")
-                     .Attr<int64_t>("first")
-                     .Attr<int64_t>("sorted_rows"),
+                 brainsim::take_stored<8>(BRAINSIM_ON_STREAM).Attr<int64_t>("sorted_rows"), BRAINSIM_RECORDED);
+
+BRAINSIM_HANDLER(brainsim_cuda_gather, brainsim::cuda::gather, brainsim::take_stored<7>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);
 
-BRAINSIM_HANDLER(brainsim_cuda_gather, brainsim::cuda::gather,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // weight
-                     .Arg<xla::ffi::AnyBuffer>()  // mask
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // delay
-                     .Arg<xla::ffi::AnyBuffer>()  // indptr
-                     .Arg<xla::ffi::AnyBuffer>()  // indices
-                     .Ret<xla::ffi::AnyBuffer>()
-                     .Attr<int64_t>("n_pre")
-                     .Attr<int64_t>("fanout")
-                     .Attr<int64_t>("first"),
-                 BRAINSIM_RECORDED);
-
-BRAINSIM_HANDLER(brainsim_cuda_outer, brainsim::cuda::outer,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // delay
-                     .Arg<xla::ffi::AnyBuffer>()  // indptr
-                     .Arg<xla::ffi::AnyBuffer>()  // indices
-                     .Ret<xla::ffi::AnyBuffer>()
-                     .Attr<int64_t>("n_pre")
-                     .Attr<int64_t>("fanout")
-                     .Attr<int64_t>("first"),
+BRAINSIM_HANDLER(brainsim_cuda_outer, brainsim::cuda::outer, brainsim::take_stored<7>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);
 
 BRAINSIM_HANDLER(brainsim_cuda_append, brainsim::cuda::append,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()   // buffer
-                     .Arg<xla::ffi::AnyBuffer>()   // count
-                     .Arg<xla::ffi::AnyBuffer>()   // value
-                     .Arg<xla::ffi::AnyBuffer>()   // words
-                     .Ret<xla::ffi::AnyBuffer>()   // buffer, in place
-                     .Ret<xla::ffi::AnyBuffer>(),  // count, in place
+                 brainsim::take<4>(BRAINSIM_ON_STREAM).Ret<xla::ffi::AnyBuffer>().Ret<xla::ffi::AnyBuffer>(),
                  BRAINSIM_RECORDED);
 
 BRAINSIM_HANDLER(brainsim_cuda_drawn_scatter, brainsim::cuda::drawn_scatter,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // base
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // weight
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // seed
-                     .Arg<xla::ffi::AnyBuffer>()  // tables
-                     .Ret<xla::ffi::AnyBuffer>()  // base, in place
-                     .Attrs(),
+                 brainsim::take_drawn<7>(BRAINSIM_ON_STREAM), BRAINSIM_RECORDED);
+
+BRAINSIM_HANDLER(brainsim_cuda_drawn_gather, brainsim::cuda::drawn_gather, brainsim::take_drawn<6>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);
 
-BRAINSIM_HANDLER(brainsim_cuda_drawn_gather, brainsim::cuda::drawn_gather,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // weight
-                     .Arg<xla::ffi::AnyBuffer>()  // mask
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // seed
-                     .Arg<xla::ffi::AnyBuffer>()  // tables
-                     .Ret<xla::ffi::AnyBuffer>()
-                     .Attrs(),
-                 BRAINSIM_RECORDED);
-
-BRAINSIM_HANDLER(brainsim_cuda_drawn_outer, brainsim::cuda::drawn_outer,
-                 xla::ffi::Ffi::Bind()
-                     .Ctx<xla::ffi::PlatformStream<cudaStream_t>>()
-                     .Arg<xla::ffi::AnyBuffer>()  // value
-                     .Arg<xla::ffi::AnyBuffer>()  // c
-                     .Arg<xla::ffi::AnyBuffer>()  // words
-                     .Arg<xla::ffi::AnyBuffer>()  // slot
-                     .Arg<xla::ffi::AnyBuffer>()  // seed
-                     .Arg<xla::ffi::AnyBuffer>()  // tables
-                     .Ret<xla::ffi::AnyBuffer>()
-                     .Attrs(),
+BRAINSIM_HANDLER(brainsim_cuda_drawn_outer, brainsim::cuda::drawn_outer, brainsim::take_drawn<6>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);

@@ -294,15 +294,15 @@ void check_warps(unsigned seed, bool broken) {
     k.active(b).each(0, k.n_pre, [&](int64_t i) { listed[i] = 1; });
     for (int64_t i = 0; i < k.n_pre; ++i) require(listed[i] == k.active(b).has(i), "a row is active or not", seed);
   }
-  const Graphs graphs(slot, delay, indptr, indices, batch, k.graph(0).fanout, k.depth, k.n_post,
+  const Graphs graphs(slot, delay, indptr, indices, batch, k.n_pre, k.graph(0).fanout, k.first, k.depth, k.n_post,
                       k.width == 3 ? 1 : k.width);
-  require(graphs.fit(k.n_pre), "lengths do not fit", seed);
+  require(graphs.fit(k.n), "lengths do not fit", seed);
   const View<const T> v(value, batch), w(weight, batch), from(c, batch);
   const View<const bool> rows(mask, batch);
-  cuda::Shares shares = cuda::Shares::of(n_syn / std::max<int64_t>(k.n_pre, 1));
+  cuda::Shares shares = cuda::Shares::of(graphs.length());
   if (seed % 2) shares = {32, 64};
   const Words packed(words, batch, k.n);
-  const cuda::Sent<T> sent{batch, graphs, v, packed, k.n_pre, k.first, shares};
+  const cuda::Sent<T, Graphs> sent{batch, graphs, v, packed, shares};
   auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
   for (int64_t outs : {int64_t{1}, k.elements}) {
     std::vector<T> scattered(outs * ring), each(outs * n_syn), sum(outs);
@@ -325,8 +325,8 @@ void check_warps(unsigned seed, bool broken) {
   }
   std::vector<T> gathered(k.elements * k.n);
   const View<T> to(Array{gathered.data(), {k.elements, k.n}}, batch);
-  run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to, k.n_pre,
-      k.first, shares.rows);
+  run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to,
+      shares.rows);
 
   if (seed % 6 < 2) check_lists(k, batch, v, packed, seed);  // four warps wait long for one another
   if (broken) return;
@@ -455,9 +455,9 @@ void check_drawn(unsigned seed, const std::vector<Pool*>& pools) {
                     rows, depth, n_post);
   require(plans.fit(n), "a plan does not fit", seed);
   const cuda::Shares shares = seed % 2 ? cuda::Shares{32, 64} : cuda::drawn_shares(rows);
-  const cuda::DrawnSent<T> of_rows{batch, plans, View<const T>(sent_values, batch),
-                                   Words(Array{words.data(), {packed ? elements : 1, packed ? n_words : 0}}, batch, n),
-                                   shares};
+  const cuda::Sent<T, Plans> of_rows{
+      batch, plans, View<const T>(sent_values, batch),
+      Words(Array{words.data(), {packed ? elements : 1, packed ? n_words : 0}}, batch, n), shares};
   const View<const T> weights(Array{weight.data(), {1, n_weight}}, batch);
   const View<const T> from(Array{c.data(), {elements, depth, n_post}}, batch);
   auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };

@@ -15,8 +15,6 @@ namespace brainsim {
 
 namespace ffi = xla::ffi;
 
-inline int64_t bytes_of(const ffi::AnyBuffer& x) { return static_cast<int64_t>(ffi::ByteWidth(x.element_type())); }
-
 // Calls f(T()) with the C++ type of `type`, float or double; every buffer in `same` must have that type too.
 template <typename F>
 ffi::Error for_float_type(ffi::DataType type, std::initializer_list<ffi::DataType> same, F&& f) {

@@ -32,8 +32,14 @@ class Graphs {
  public:
   template <typename Buffer>
   Graphs(const Buffer& slot, const Buffer& delay, const Buffer& indptr, const Buffer& indices, const Batch& batch,
-         int64_t fanout, int64_t depth, int64_t n_post, int64_t entry)
-      : slot_(slot, batch), delay_(delay, batch), indptr_(indptr, batch), indices_(indices, batch), entry_(entry) {
+         int64_t n_pre, int64_t fanout, int64_t first, int64_t depth, int64_t n_post, int64_t entry)
+      : slot_(slot, batch),
+        delay_(delay, batch),
+        indptr_(indptr, batch),
+        indices_(indices, batch),
+        n_pre_(n_pre),
+        first_(first),
+        entry_(entry) {
     graph_.width = entry == 1 ? 3 : entry;
     graph_.n_syn = indices_.size() * entry / graph_.width;
     graph_.fanout = fanout;
@@ -42,13 +48,17 @@ class Graphs {
   }
 
   BRAINSIM_BOTH bool delays() const { return delay_.size() != 0; }
-  int64_t n_syn() const { return graph_.n_syn; }
+  BRAINSIM_BOTH int64_t n_pre() const { return n_pre_; }
+  BRAINSIM_BOTH int64_t first() const { return first_; }
+  int64_t length() const { return n_pre_ > 0 ? graph_.n_syn / n_pre_ : 0; }  // of a row, on average
 
-  // Whether the arrays have the lengths that `n_pre` rows need.
-  bool fit(int64_t n_pre) const {
-    const bool rows = graph_.fanout >= 0 ? n_pre * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre + 1;
-    return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1;
+  // Whether the arrays have the lengths that the rows need, of arrays over `n_value` units.
+  bool fit(int64_t n_value) const {
+    const bool rows = graph_.fanout >= 0 ? n_pre_ * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre_ + 1;
+    return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1 && first_ >= 0 && n_pre_ >= 0 &&
+           n_value >= first_ + n_pre_;
   }
+  bool fit_weight(int64_t n) const { return n == 1 || n == graph_.n_syn; }
 
   template <typename At>
   BRAINSIM_BOTH Graph at(const At& coordinates) const {
@@ -64,7 +74,7 @@ class Graphs {
  private:
   View<const int32_t> slot_, delay_, indptr_;
   View<const char> indices_;  // places count entries, not bytes
-  int64_t entry_;
+  int64_t n_pre_, first_, entry_;
   Graph graph_;
 };
 

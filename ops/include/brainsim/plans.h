@@ -25,8 +25,11 @@ class Plans {
            (rows_.n == 0 || last < n_post_) && rows_.bits >= 2 && rows_.bits <= 31;
   }
 
-  BRAINSIM_BOTH const Rows& rows() const { return rows_; }
-  int64_t n_weight() const { return rows_.n_weight(); }
+  bool fit_weight(int64_t n) const { return n == rows_.n_weight(); }
+
+  const Rows& rows() const { return rows_; }
+  BRAINSIM_BOTH int64_t n_pre() const { return rows_.n_pre; }
+  BRAINSIM_BOTH int64_t first() const { return rows_.first; }
 
   template <typename At>
   BRAINSIM_BOTH Rows at(const At& coordinates) const {
