@@ -80,27 +80,25 @@ class Filed {
   // Adds up what is pending for a block; `out`: of post unit 0.
   template <typename T>
   void deliver(T* out, int64_t block) const {
-    T* const to = out + (block << bits_);
+    T* const to = out + (block << bits_ & ~kLow);
     const T same = static_cast<T>(amount_);
     for (int64_t piece = 0; piece < pieces_; ++piece) {
-      const char *at = list(piece, block), *end = ends_[piece * (blocks_ + kApart) + block];
+      const char *first = list(piece, block), *last = ends_[piece * (blocks_ + kApart) + block];
       if (entry_ == sizeof(uint16_t)) {
-        for (; at < end; at += sizeof(uint16_t)) to[*reinterpret_cast<const uint16_t*>(at)] += same;
+        for_each<uint16_t>(first, last, [=](uint16_t at) { to[at] += same; });
       } else {
-        for (; at < end; at += sizeof(Parcel<T>)) {
-          const auto& parcel = *reinterpret_cast<const Parcel<T>*>(at);
-          to[parcel.at] += parcel.amount;
-        }
+        for_each<Parcel<T>>(first, last, [=](const Parcel<T>& parcel) { to[parcel.at] += parcel.amount; });
       }
     }
   }
 
  private:
   template <typename T>
-  struct Parcel {  // where all have one amount, only the place within the block is filed
+  struct Parcel {  // where all have one amount, only the place is filed
     T amount;
-    uint16_t at;
+    uint16_t at;  // the low bits of the post unit; the others are those of its block
   };
+  static constexpr int64_t kLow = 0xffff;
 
   static constexpr int64_t kFewestUnits = 1 << 15, kFewestEvents = 1 << 12, kLongest = 256, kMostBlocks = 128;
   static constexpr int64_t kBytes = BRAINSIM_FILED_BYTES;
@@ -116,13 +114,21 @@ class Filed {
 
   char* list(int64_t piece, int64_t block) const { return memory_.get() + (piece * blocks_ + block) * stride_; }
 
+  template <typename Entry, typename F>
+  static void for_each(const char* first, const char* last, F&& f) {
+    const auto *at = reinterpret_cast<const Entry*>(first), *end = reinterpret_cast<const Entry*>(last);
+    for (; end - at >= 8; at += 8) {
+      for (int q = 0; q < 8; ++q) f(at[q]);
+    }
+    for (; at < end; ++at) f(*at);
+  }
+
   template <bool kOne, typename Entry, int kWidth, typename T>
   bool file_rows(const Scatter<T>& s, int64_t piece, const int32_t* row, const int32_t* last_row) {
     const Graph graph = s.graph;
     const auto targets = graph.targets<kWidth>();
     const T* const weight = kOne ? nullptr : s.weight;
     const int bits = bits_;
-    const int64_t within = (int64_t{1} << bits) - 1;
     char** const ends = ends_.data() + piece * (blocks_ + kApart);
     for (int64_t b = 0; b < blocks_; ++b) ends[b] = list(piece, b);
     if (graph.indptr != nullptr) {
@@ -144,17 +150,23 @@ class Filed {
       }
       const T value = s.value == nullptr ? T(1) : s.value[*row];
       const T amount = kOne ? value * s.weight[0] : value;
-      for (int64_t j = first; j < last; ++j) {
-        graph.template deliver<false>(targets[j], j, 0, [&](int64_t at) {
-          char*& end = ends[at >> bits];
-          auto* const entry = reinterpret_cast<Entry*>(end);
-          if constexpr (std::is_same_v<Entry, uint16_t>) {
-            *entry = static_cast<uint16_t>(at & within);
-          } else {
-            *entry = {kOne ? amount : amount * weight[j], static_cast<uint16_t>(at & within)};
-          }
-          end += sizeof(Entry);
-        });
+      auto file_one = [&](int64_t j, uint32_t post) {
+        char*& end = ends[post >> bits];
+        auto* const entry = reinterpret_cast<Entry*>(end);
+        if constexpr (std::is_same_v<Entry, uint16_t>) {
+          *entry = static_cast<uint16_t>(post);
+        } else {
+          *entry = {kOne ? amount : amount * weight[j], static_cast<uint16_t>(post)};
+        }
+        end += sizeof(Entry);
+      };
+      int64_t j = first;
+      for (; j + 4 <= last && four_within(targets, j, 0, graph.n_post); j += 4) {
+        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // no entry changes them
+        for (int q = 0; q < 4; ++q) file_one(j + q, to[q]);
+      }
+      for (; j < last; ++j) {
+        if (targets[j] < graph.n_post) file_one(j, targets[j]);
       }
     }
     return true;

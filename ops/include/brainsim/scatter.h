@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "brainsim/graph.h"
@@ -14,7 +15,8 @@
 
 namespace brainsim {
 
-constexpr int64_t kAhead = 256;      // synapses between asking for a row and sending it, at least
+constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, at least
+constexpr int64_t kSeveral = 4;      // rows in which a part is looked for at once
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
 // One batch element; elements may share `out`.
@@ -49,33 +51,60 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
       graph.prefetch(j, weight);
     }
   }
-  for (int64_t k = 0; k < n; ++k) {
-    const int64_t row = rows[k], last = graph.end(row);
-    int64_t j = graph.begin(row);
-    if (kPart && low > 0) j = not_after(targets, j, last, low, guess(row));
+  // where the part begins is looked for in several rows at once: nothing that is sent waits for it
+  const int64_t several = std::min(distance, kSeveral);
+  int64_t found[kSeveral];
+  for (int64_t k = 0, m = 0; k < n; ++k, ++m) {
+    if (kPart && low > 0 && (k == 0 || m == several)) {
+      m = 0;
+      for (int64_t q = k; q < std::min(k + several, n); ++q) {
+        found[q - k] = not_after(targets, graph.begin(rows[q]), graph.end(rows[q]), low, guess(rows[q]));
+      }
+    }
+    const int64_t row = rows[k];
+    int64_t last = graph.end(row), j = kPart && low > 0 ? found[m] : graph.begin(row);
+    while (kPart && j < last && targets[j] < low) ++j;
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
-    auto add = [=](int64_t j, uint32_t post) {
-      const int64_t at = (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + post;
-      out[at] += kOne ? amount : amount * weight[j];
+    auto place = [=](int64_t j, uint32_t post) {
+      return (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + post;
+    };
+    auto four = [&] {  // sends the next four, if all their targets are in this part: one question for them
+      if (!four_within(targets, j, kPart ? low : 0, high)) return false;
+      const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
+      using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
+      Four by = {amount, amount, amount, amount};
+      if constexpr (!kOne) {
+        std::memcpy(&by, weight + j, sizeof(by));
+        by *= amount;
+      }
+      for (int q = 0; q < 4; ++q) out[place(j + q, to[q])] += by[q];
+      j += 4;
+      return true;
+    };
+    auto one_by_one = [&](int64_t stop) {
+      for (; j < stop; ++j) {
+        const uint32_t post = targets[j];
+        if (kPart && post >= high) last = stop = j;  // the rest of the row is for other parts
+        if (post - low < high - low) out[place(j, post)] += kOne ? amount : amount * weight[j];
+      }
     };
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
     // row to come is asked for
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     const int64_t ahead = (kPart && low > 0 ? guess(next) : graph.begin(next)) - j;
-    while (j < last) {
-      const int64_t stop = std::min(j + line, last);
+    while (j + line <= last) {
+      const int64_t stop = j + line;
       graph.prefetch(j + ahead, weight);
-      for (; j + 4 <= stop && four_within(targets, j, low, high); j += 4) {  // one question for four synapses
-        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
-        for (int q = 0; q < 4; ++q) add(j + q, to[q]);
-      }
-      for (; j < stop; ++j) {
-        const uint32_t post = targets[j];
-        if (post - low < high - low) add(j, post);
-      }
-      if (kPart && targets[stop - 1] >= high) break;
+      bool all = true;
+#pragma GCC unroll 8
+      for (int64_t q = 0; all && q < line; q += 4) all = four();
+      if (!all) one_by_one(stop);
     }
+    if (j < last) graph.prefetch(j + ahead, weight);
+    while (j + 4 <= last && four()) {
+    }
+    one_by_one(last);
   }
 }
 
