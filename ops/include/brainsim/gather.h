@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "brainsim/graph.h"
+#include "brainsim/four.h"
 #include "brainsim/parallel.h"
 
 namespace brainsim {
@@ -34,12 +34,19 @@ T gather_row(const Gather<T>& g, int64_t row, int64_t next) {
       graph.template deliver<kDelay>(targets[j], j, now, [&](int64_t at) { x = kOne ? c[at] : weight[j] * c[at]; });
       return x;
     };
-    T sum[4] = {};  // four chains of additions instead of one: the order is fixed, the latency hidden
+    Four<T> sum = {};  // four chains of additions instead of one: the order is fixed, the latency hidden
     for (int64_t j = first; j < last;) {
       const int64_t stop = std::min(j + kLine, last);
       graph.prefetch(j + ahead, weight);
       for (; j + 4 <= stop; j += 4) {
-        for (int q = 0; q < 4; ++q) sum[q] += term(j + q);
+        if (four_within(targets, j, 0, graph.n_post)) {
+          Four<T> x, w;
+          read_four<kDelay>(c, graph, targets, j, now, x);
+          if (!kOne) read_four(weight + j, w);
+          sum += kOne ? x : w * x;
+        } else {
+          for (int q = 0; q < 4; ++q) sum[q] += term(j + q);
+        }
       }
       for (; j < stop; ++j) sum[0] += term(j);
     }
@@ -55,12 +62,8 @@ void gather_rows(const Gather<T>& g, int64_t begin, int64_t end) {
     return;
   }
   std::fill(g.out + begin, g.out + end, T(0));
-  int64_t row = -1;  // a row behind, as the next one must be known
-  for_true(g.mask, begin, end, [&](int64_t i) {
-    if (row >= 0) g.out[row] = gather_row<kOne, kDelay>(g, row, i);
-    row = i;
-  });
-  if (row >= 0) g.out[row] = gather_row<kOne, kDelay>(g, row, row);
+  for_next([&](auto f) { for_true(g.mask, begin, end, f); },
+           [&](int64_t row, int64_t next) { g.out[row] = gather_row<kOne, kDelay>(g, row, next); });
 }
 
 // All elements of a batch over `n_pre` rows; `one`: weights are one number. Threads share the rows.

@@ -60,6 +60,17 @@ inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
   }
 }
 
+// Calls f(i, next) for every i that `each` calls its function with, `next` being the one after it; the last is its own.
+template <typename Each, typename F>
+inline void for_next(Each&& each, F&& f) {
+  int64_t before = -1;
+  each([&](int64_t i) {
+    if (before >= 0) f(before, i);
+    before = i;
+  });
+  if (before >= 0) f(before, before);
+}
+
 // What nothing writes to while a kernel runs: a GPU need not wait with it for what it has still to write.
 template <typename T>
 BRAINSIM_BOTH inline T constant(const T* at) {
@@ -251,10 +262,16 @@ struct Graph {
     return width == 2 ? targets<2>()[j] : width == 3 ? targets<3>()[j] : targets<4>()[j];
   }
 
-  // Calls f(place) with the place that synapse j delivers to, ring row * n_post + target, if it has a target.
+  // The place that synapse j delivers to, ring row * n_post + target.
+  template <bool kDelay>
+  int64_t place(uint32_t target, int64_t j, int64_t now) const {
+    return (kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + target;
+  }
+
+  // Calls f(place) if synapse j has a target.
   template <bool kDelay, typename F>
   void deliver(uint32_t target, int64_t j, int64_t now, F&& f) const {
-    if (target < n_post) f((kDelay ? ring(delay[j]) * static_cast<int64_t>(n_post) : now) + target);
+    if (target < n_post) f(place<kDelay>(target, j, now));
   }
 
   // Calls f(j, place) for the synapses of a row that have a target.

@@ -8,9 +8,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
-#include "brainsim/graph.h"
+#include "brainsim/four.h"
 #include "brainsim/parallel.h"
 
 namespace brainsim {
@@ -38,9 +39,27 @@ T outer_sum(const Outer<T>& o, int64_t begin, int64_t end) {
 
 template <bool kDelay, typename T>
 void outer_rows(const Outer<T>& o, const Graph& graph, int64_t begin, int64_t end) {
-  o.active.each(begin, end, [&](int64_t i) {
-    const T amount = o.value[i];
-    graph.template for_row<kDelay>(i, [&](int64_t j, int64_t at) { o.out[j] += amount * o.c[at]; });
+  auto each = [&](auto f) { o.active.each(begin, end, f); };
+  for_next(each, [&](int64_t i, int64_t next) {
+    const T amount = o.value[i], *const c = o.c;
+    const int64_t first = graph.begin(i), last = graph.end(i), now = graph.now(), ahead = graph.begin(next) - first;
+    T* const out = o.out;
+    graph.with_targets([&](auto targets) {
+      for (int64_t j = first; j < last;) {
+        const int64_t stop = std::min(j + kLine, last);
+        graph.prefetch(j + ahead, out);
+        for (; j + 4 <= stop && four_within(targets, j, 0, graph.n_post); j += 4) {
+          Four<T> x, sum;
+          read_four<kDelay>(c, graph, targets, j, now, x);
+          read_four(out + j, sum);
+          sum += amount * x;
+          std::memcpy(out + j, &sum, sizeof(sum));
+        }
+        for (; j < stop; ++j) {
+          graph.template deliver<kDelay>(targets[j], j, now, [&](int64_t at) { out[j] += amount * c[at]; });
+        }
+      }
+    });
   });
 }
 

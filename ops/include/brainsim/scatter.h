@@ -7,10 +7,9 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
-#include "brainsim/graph.h"
+#include "brainsim/four.h"
 #include "brainsim/parallel.h"
 
 namespace brainsim {
@@ -66,19 +65,15 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     while (kPart && j < last && targets[j] < low) ++j;
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
-    auto place = [=](int64_t j, uint32_t post) {
-      return (kDelay ? graph.ring(graph.delay[j]) * static_cast<int64_t>(graph.n_post) : 0) + post;
-    };
     auto four = [&] {  // sends the next four, if all their targets are in this part: one question for them
       if (!four_within(targets, j, kPart ? low : 0, high)) return false;
       const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
-      using Four [[gnu::vector_size(4 * sizeof(T))]] = T;
-      Four by = {amount, amount, amount, amount};
-      if constexpr (!kOne) {
-        std::memcpy(&by, weight + j, sizeof(by));
+      Four<T> by = {amount, amount, amount, amount};
+      if (!kOne) {
+        read_four(weight + j, by);
         by *= amount;
       }
-      for (int q = 0; q < 4; ++q) out[place(j + q, to[q])] += by[q];
+      for (int q = 0; q < 4; ++q) out[graph.template place<kDelay>(to[q], j + q, 0)] += by[q];
       j += 4;
       return true;
     };
@@ -86,7 +81,8 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
       for (; j < stop; ++j) {
         const uint32_t post = targets[j];
         if (kPart && post >= high) last = stop = j;  // the rest of the row is for other parts
-        if (post - low < high - low) out[place(j, post)] += kOne ? amount : amount * weight[j];
+        if (post - low >= high - low) continue;
+        out[graph.template place<kDelay>(post, j, 0)] += kOne ? amount : amount * weight[j];
       }
     };
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
