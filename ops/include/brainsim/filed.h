@@ -98,7 +98,7 @@ class Filed {
     T amount;
     uint16_t at;  // the low bits of the post unit; the others are those of its block
   };
-  static constexpr int64_t kLow = 0xffff;
+  static constexpr int64_t kLow = 0xffff;  // bits of a post unit that are filed
 
   static constexpr int64_t kFewestUnits = 1 << 15, kFewestEvents = 1 << 12, kLongest = 256, kMostBlocks = 128;
   static constexpr int64_t kBytes = BRAINSIM_FILED_BYTES;
@@ -117,7 +117,7 @@ class Filed {
   template <typename Entry, typename F>
   static void for_each(const char* first, const char* last, F&& f) {
     const auto *at = reinterpret_cast<const Entry*>(first), *end = reinterpret_cast<const Entry*>(last);
-    for (; end - at >= 8; at += 8) {
+    for (; end - at >= 8; at += 8) {  // fewer questions for whether that was all
       for (int q = 0; q < 8; ++q) f(at[q]);
     }
     for (; at < end; ++at) f(*at);
@@ -145,7 +145,7 @@ class Filed {
       room -= std::max<int64_t>(last - first, 0);
       if (last_row - row > kDistance) {
         const int64_t ahead = graph.begin(row[kDistance]);
-        const int64_t stop = std::min(graph.end(row[kDistance]), ahead + kAhead);
+        const int64_t stop = std::min(graph.end(row[kDistance]), ahead + kLongest);
         for (int64_t j = ahead; j < stop; j += kLine) graph.prefetch(j, weight);
       }
       const T value = s.value == nullptr ? T(1) : s.value[*row];
@@ -162,11 +162,13 @@ class Filed {
       };
       int64_t j = first;
       for (; j + 4 <= last && four_within(targets, j, 0, graph.n_post); j += 4) {
-        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // no entry changes them
+        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2],
+                               targets[j + 3]};  // no entry is where they lie
         for (int q = 0; q < 4; ++q) file_one(j + q, to[q]);
       }
       for (; j < last; ++j) {
-        if (targets[j] < graph.n_post) file_one(j, targets[j]);
+        graph.template deliver<false>(targets[j], j, 0,
+                                      [&](int64_t post) { file_one(j, static_cast<uint32_t>(post)); });
       }
     }
     return true;

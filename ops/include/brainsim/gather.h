@@ -41,7 +41,7 @@ T gather_row(const Gather<T>& g, int64_t row, int64_t next) {
       for (; j + 4 <= stop; j += 4) {
         if (four_within(targets, j, 0, graph.n_post)) {
           Four<T> x, w;
-          read_four<kDelay>(c, graph, targets, j, now, x);
+          gather_four<kDelay>(c, graph, targets, j, now, x);
           if (!kOne) read_four(weight + j, w);
           sum += kOne ? x : w * x;
         } else {

@@ -60,7 +60,8 @@ inline void for_true(const bool* mask, int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// Calls f(i, next) for every i that `each` calls its function with, `next` being the one after it; the last is its own.
+// Calls f(i, next) for every i >= 0 that `each` calls its function with, `next` being the one after it; for the last,
+// itself.
 template <typename Each, typename F>
 inline void for_next(Each&& each, F&& f) {
   int64_t before = -1;
@@ -176,6 +177,7 @@ struct Targets {
 // rest of the way is shorter to go than to search. Looked for from `guess` on.
 template <typename Ascending>
 int64_t not_after(Ascending x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
+  if (begin >= end) return begin;
   int64_t at = std::clamp(guess, begin, end), step = kLine;
   for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
   for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
@@ -183,24 +185,6 @@ int64_t not_after(Ascending x, int64_t begin, int64_t end, int64_t bound, int64_
     if (at + step <= end && x[at + step - 1] < bound) at += step;
   }
   return at;
-}
-
-// Whether the targets j..j+3 all lie in low..high-1; high < 2^31.
-template <int kBytes>
-inline bool four_within(Targets<kBytes> x, int64_t j, uint32_t low, uint32_t high) {
-#if defined(__SSE2__)
-  if (kBytes != 3) {  // it compares with signs only: 2^31 is added to both sides
-    const __m128i from = _mm_set1_epi32(static_cast<int32_t>(low + 0x80000000u));
-    const __m128i end = _mm_set1_epi32(static_cast<int32_t>(high - low + 0x80000000u));
-    const auto* at = reinterpret_cast<const __m128i*>(x.bytes + kBytes * j);
-    const __m128i four =
-        kBytes == 4 ? _mm_loadu_si128(at) : _mm_unpacklo_epi16(_mm_loadl_epi64(at), _mm_setzero_si128());
-    return _mm_movemask_epi8(_mm_cmplt_epi32(_mm_sub_epi32(four, from), end)) == 0xffff;
-  }
-#endif
-  bool all = true;
-  for (int k = 0; k < 4; ++k) all &= x[j + k] - low < high - low;
-  return all;
 }
 
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
@@ -258,10 +242,6 @@ struct Graph {
     return f(targets<4>());
   }
 
-  uint32_t target(int64_t j) const {
-    return width == 2 ? targets<2>()[j] : width == 3 ? targets<3>()[j] : targets<4>()[j];
-  }
-
   // The place that synapse j delivers to, ring row * n_post + target.
   template <bool kDelay>
   int64_t place(uint32_t target, int64_t j, int64_t now) const {
@@ -285,13 +265,13 @@ struct Graph {
     });
   }
 
-  // Asks for the line of synapses that j is in.
+  // Asks for the line of synapses that j is in, and of what lies beside them, if not null.
   template <typename T>
-  void prefetch(int64_t j, const T* weight) const {
+  void prefetch(int64_t j, const T* beside) const {
     __builtin_prefetch(static_cast<const char*>(indices) + width * j);
     if (delay != nullptr) __builtin_prefetch(delay + j);
-    if (weight != nullptr) __builtin_prefetch(weight + j);
-    if (weight != nullptr && sizeof(T) == 8) __builtin_prefetch(weight + j + 8);
+    if (beside != nullptr) __builtin_prefetch(beside + j);
+    if (beside != nullptr && sizeof(T) == 8) __builtin_prefetch(beside + j + 8);
   }
 
  private:

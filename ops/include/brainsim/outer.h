@@ -38,7 +38,8 @@ T outer_sum(const Outer<T>& o, int64_t begin, int64_t end) {
 }
 
 template <bool kDelay, typename T>
-void outer_rows(const Outer<T>& o, const Graph& graph, int64_t begin, int64_t end) {
+void outer_rows(const Outer<T>& o, const Graph graph, int64_t begin,
+                int64_t end) {  // a copy, which no store can change
   auto each = [&](auto f) { o.active.each(begin, end, f); };
   for_next(each, [&](int64_t i, int64_t next) {
     const T amount = o.value[i], *const c = o.c;
@@ -50,7 +51,7 @@ void outer_rows(const Outer<T>& o, const Graph& graph, int64_t begin, int64_t en
         graph.prefetch(j + ahead, out);
         for (; j + 4 <= stop && four_within(targets, j, 0, graph.n_post); j += 4) {
           Four<T> x, sum;
-          read_four<kDelay>(c, graph, targets, j, now, x);
+          gather_four<kDelay>(c, graph, targets, j, now, x);
           read_four(out + j, sum);
           sum += amount * x;
           std::memcpy(out + j, &sum, sizeof(sum));

@@ -14,7 +14,8 @@
 
 namespace brainsim {
 
-constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, at least
+constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, at least, in no more than
+constexpr int64_t kRowsAhead = 8;    // rows
 constexpr int64_t kSeveral = 4;      // rows in which a part is looked for at once
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
@@ -39,39 +40,42 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   constexpr int64_t line = kOne && !kDelay ? 64 / kBytes & -4 : kLine;  // synapses in a line of the cache
   const T* const weight = kOne ? nullptr : s.weight;
   T* const out = s.out + (kDelay ? 0 : graph.now());
-  const double share = kPart ? static_cast<double>(low) / graph.n_post : 0.0;
+  if (!kPart) low = 0;
+  const bool inside = kPart && low > 0;  // rows may begin before this part
+  const double share = static_cast<double>(low) / graph.n_post;
   auto guess = [&](int64_t row) {
     return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)) - kLine / 2;
   };
   const int64_t n = rows.size();
   for (int64_t k = 0; k < std::min(distance, n); ++k) {
-    const int64_t from = kPart && low > 0 ? guess(rows[k]) : graph.begin(rows[k]);
+    const int64_t from = inside ? guess(rows[k]) : graph.begin(rows[k]);
     for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += line) {
       graph.prefetch(j, weight);
     }
   }
-  // where the part begins is looked for in several rows at once: nothing that is sent waits for it
+  // where the part begins is looked for in several rows at once: the searches do not wait for one another, nor for what
+  // is sent between them
   const int64_t several = std::min(distance, kSeveral);
   int64_t found[kSeveral];
-  for (int64_t k = 0, m = 0; k < n; ++k, ++m) {
-    if (kPart && low > 0 && (k == 0 || m == several)) {
+  for (int64_t k = 0, m = several; k < n; ++k, ++m) {
+    if (inside && m == several) {
       m = 0;
       for (int64_t q = k; q < std::min(k + several, n); ++q) {
         found[q - k] = not_after(targets, graph.begin(rows[q]), graph.end(rows[q]), low, guess(rows[q]));
       }
     }
     const int64_t row = rows[k];
-    int64_t last = graph.end(row), j = kPart && low > 0 ? found[m] : graph.begin(row);
-    while (kPart && j < last && targets[j] < low) ++j;
+    int64_t last = graph.end(row), j = inside ? found[m] : graph.begin(row);
+    while (inside && j < last && targets[j] < low) ++j;
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
     auto four = [&] {  // sends the next four, if all their targets are in this part: one question for them
-      if (!four_within(targets, j, kPart ? low : 0, high)) return false;
+      if (!four_within(targets, j, low, high)) return false;
       const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
       Four<T> by = {amount, amount, amount, amount};
       if (!kOne) {
         read_four(weight + j, by);
-        by *= amount;
+        by = amount * by;
       }
       for (int q = 0; q < 4; ++q) out[graph.template place<kDelay>(to[q], j + q, 0)] += by[q];
       j += 4;
@@ -88,7 +92,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
     // row to come is asked for
     const int64_t next = k + distance < n ? rows[k + distance] : row;
-    const int64_t ahead = (kPart && low > 0 ? guess(next) : graph.begin(next)) - j;
+    const int64_t ahead = (inside ? guess(next) : graph.begin(next)) - j;
     while (j + line <= last) {
       const int64_t stop = j + line;
       graph.prefetch(j + ahead, weight);
@@ -122,7 +126,7 @@ template <typename T>
 void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t work, bool one, int64_t part,
                   int64_t n_parts) {
   const bool delay = s.graph.delay != nullptr;
-  const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), 8);
+  const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), kRowsAhead);
   s.graph.with_targets([&](auto targets) {
     constexpr int kBytes = decltype(targets)::kWidth;
     if (one && delay) scatter_range<true, true, kBytes>(s, rows, distance, part, n_parts);
