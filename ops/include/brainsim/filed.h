@@ -162,8 +162,8 @@ class Filed {
       };
       int64_t j = first;
       for (; j + 4 <= last && four_within(targets, j, 0, graph.n_post); j += 4) {
-        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2],
-                               targets[j + 3]};  // no entry is where they lie
+        // read before an entry is written, which for all the compiler knows might be where they lie
+        const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};
         for (int q = 0; q < 4; ++q) file_one(j + q, to[q]);
       }
       for (; j < last; ++j) {

@@ -37,9 +37,9 @@ T outer_sum(const Outer<T>& o, int64_t begin, int64_t end) {
   return total;
 }
 
+// `graph` is a copy, which no store into `out` can change.
 template <bool kDelay, typename T>
-void outer_rows(const Outer<T>& o, const Graph graph, int64_t begin,
-                int64_t end) {  // a copy, which no store can change
+void outer_rows(const Outer<T>& o, const Graph graph, int64_t begin, int64_t end) {
   auto each = [&](auto f) { o.active.each(begin, end, f); };
   for_next(each, [&](int64_t i, int64_t next) {
     const T amount = o.value[i], *const c = o.c;

@@ -14,8 +14,8 @@
 
 namespace brainsim {
 
-constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, at least, in no more than
-constexpr int64_t kRowsAhead = 8;    // rows
+constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, if so many are in
+constexpr int64_t kRowsAhead = 8;    // so many rows
 constexpr int64_t kSeveral = 4;      // rows in which a part is looked for at once
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
