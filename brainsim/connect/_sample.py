@@ -1,13 +1,10 @@
 """Exact random subsets and graphs in vectorised NumPy, in blocks that stay in cache; nothing loops over rows."""
 
-import contextlib
-import mmap
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
-from ..events import LARGE, Narrow, narrow, stored_size, stored_type
+from ..events import Narrow, Rows
 
 BLOCK = 1 << 20
 """Elements that are drawn at a time."""
@@ -124,12 +121,10 @@ def rows_of_codes(
 ) -> tuple[np.ndarray, Narrow]:
     """(indptr, indices) of blocks of ascending pair numbers pre * n_post + post, without the pairs (i, twin[i]).
 
-    `expected` pairs, on average, are made room for, so that the indices are never in memory twice.
+    `expected` pairs, on average, are made room for.
     """
     counts = np.zeros(n_pre, np.int64)
-    dtype = stored_type(n_post)
-    tail = stored_size(dtype, 0)  # each piece overwrites that of the one before
-    indices, size = _room(stored_size(dtype, int(expected + 6.0 * np.sqrt(expected)) + 16), dtype), 0
+    rows = Rows(n_pre, n_post, int(expected + 6.0 * np.sqrt(expected)) + 16, ascending=True)
     for code in codes:
         if code.size == 0:
             continue
@@ -141,24 +136,7 @@ def rows_of_codes(
         if pre.size:
             seen = np.bincount(pre - pre[0])
             counts[pre[0] : pre[0] + seen.size] += seen
-            stored = narrow(post, n_post)
-            if size + stored.size > indices.size:
-                small, indices = indices, _room(2 * (size + stored.size), dtype)
-                indices[:size] = small[:size]
-            indices[size : size + stored.size] = stored
-            size += stored.size - tail
+            rows.add(pre, post)
     indptr = np.zeros(n_pre + 1, np.int64)
     np.cumsum(counts, out=indptr[1:])
-    return indptr, Narrow(jax.device_put(indices[: size + tail], may_alias=True))  # nobody else has it
-
-
-def _room(n: int, dtype: np.dtype) -> np.ndarray:
-    """Room for `n` integers that JAX can take over as it is. Where it is large it lies on huge pages, if the
-    system has any: rows of synapses are read at random, and each would miss the TLB."""
-    size = n * dtype.itemsize
-    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return np.empty(n, dtype)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel built without them
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, dtype)
+    return indptr, Narrow(rows.finish())

@@ -23,4 +23,4 @@ from ._ops import (
 from ._pages import LARGE as LARGE, on_huge_pages as on_huge_pages
 from ._procedural import DrawnRows as DrawnRows
 from ._random import seed_of as seed_of
-from ._targets import narrow as narrow, stored_size as stored_size, stored_type as stored_type
+from ._targets import Rows as Rows

@@ -17,7 +17,7 @@ from jaxtyping import Array, Int32
 
 from ..base import is_traced
 from ._pages import on_huge_pages
-from ._targets import count, narrow, wide
+from ._targets import Rows, count, wide
 
 _INT32_MAX = 2**31 - 1
 _PIECE = 1 << 16
@@ -32,7 +32,7 @@ class AbstractTopology(eqx.Module):
 
 
 class Narrow(NamedTuple):
-    """Targets as `_targets.narrow` makes them, all in range and ascending in every row."""
+    """Targets as `_targets.Rows` makes them, all in range and ascending in every row."""
 
     stored: Array
 
@@ -62,13 +62,20 @@ class CSR(AbstractTopology):
             _check_indptr(np.asarray(self.indptr), indices.size)
         _check_range("CSR", indices, self.n_post)
         self.sorted_rows = _ascending(indices, self.indptr)
-        stored = indices if is_traced(indices) else jnp.asarray(narrow(np.asarray(indices), self.n_post))
-        self.stored = on_huge_pages(stored)
+        traced = is_traced(self.indptr) or is_traced(indices)
+        self.stored = on_huge_pages(indices) if traced or self.n_post > 1 << 24 else self._narrow(np.asarray(indices))
+
+    def _narrow(self, indices: np.ndarray) -> Array:
+        indptr, rows = np.asarray(self.indptr), Rows(self.n_pre, self.n_post, indices.size, self.sorted_rows)
+        for begin in range(0, indices.size, _PIECE):
+            post = indices[begin : begin + _PIECE]
+            rows.add(np.searchsorted(indptr, np.arange(begin, begin + post.size), side="right") - 1, post)
+        return rows.finish()
 
     @property
     def indices(self) -> Int32[Array, " n_syn"]:
         """The target of every synapse: what is stored, if that is int32, else made anew."""
-        return wide(self.stored)
+        return wide(self.stored, self.n_syn)
 
     @property
     def n_pre(self) -> int:
@@ -78,7 +85,7 @@ class CSR(AbstractTopology):
     @property
     def n_syn(self) -> int:
         """Number of synapses."""
-        return count(self.stored)
+        return count(self.stored, self.n_pre, self.n_post)
 
     @staticmethod
     def from_coo(pre: Any, post: Any, n_pre: int, n_post: int) -> tuple["CSR", np.ndarray]:

@@ -1,5 +1,6 @@
 """Huge pages under large arrays of synapses: rows are read at random, and each would miss the TLB."""
 
+import contextlib
 import ctypes
 import functools
 import mmap
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from ..base import is_traced
 
@@ -15,6 +17,17 @@ LARGE = 1 << 23
 
 _SIZE = 1 << 21
 _COLLAPSE = 25  # MADV_COLLAPSE: at once what else a thread of the kernel does in its own time; since Linux 6.1
+
+
+def empty(n: int, dtype: np.dtype) -> np.ndarray:
+    """Room for `n` numbers that JAX can take over as it is, on huge pages if it is large and the system has any."""
+    size = n * dtype.itemsize
+    if size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(n, dtype)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel built without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
 
 
 def on_huge_pages(x: Any) -> Any:

@@ -54,7 +54,7 @@ def scatter(
         return jnp.where(live, to, depth * n_post), value[row] * _weight(weight, j)
 
     out = base.reshape(prod(out_batch), depth * n_post)
-    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    walk = partial(_accumulate, n_pre=n_pre, n_post=n_post, fanout=fanout)
     out = walk(out, batch, out_batch, value != 0, indptr, piece, (value, weight, slot, delay, indices))
     return out.reshape(base.shape)
 
@@ -85,7 +85,7 @@ def gather(
     every = rowmask.shape[-1] != n_value
     rows = jnp.ones((*rowmask.shape[:-1], n_pre), bool) if every else rowmask[..., first : first + n_pre]
     out = jnp.zeros((prod(batch), n_pre), c.dtype)
-    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    walk = partial(_accumulate, n_pre=n_pre, n_post=n_post, fanout=fanout)
     out = walk(out, batch, batch, rows, indptr, piece, (c, weight, slot, delay, indices))
     return jnp.pad(out, ((0, 0), (first, n_value - first - n_pre))).reshape(*batch, n_value)
 
@@ -122,7 +122,7 @@ def outer(
         return jnp.where(live, to, n_weight), value[row] * c.reshape(-1)[at]
 
     out = jnp.zeros((prod(batch), n_weight), c.dtype)
-    walk = partial(_accumulate, n_pre=n_pre, fanout=fanout)
+    walk = partial(_accumulate, n_pre=n_pre, n_post=n_post, fanout=fanout)
     out = walk(out, full, batch, value != 0, indptr, piece, (value, c, slot, delay, indices))
     return out.reshape(*batch, n_weight)
 
@@ -239,10 +239,12 @@ def _active_list(active, indptr, *, n_pre: int, fanout: int, n_syn: int):
     return end, start - (end - length)
 
 
-def _accumulate(out, batch, out_batch, active, indptr, piece, operands: tuple[Any, ...], *, n_pre: int, fanout: int):
+def _accumulate(
+    out, batch, out_batch, active, indptr, piece, operands: tuple[Any, ...], *, n_pre: int, n_post: int, fanout: int
+):
     """Add the pieces of all active synapses to `out` (elements of `out_batch`, size), block by block."""
     indices = operands[-1]
-    n_syn = count(indices)
+    n_syn = count(indices, n_pre, n_post)
     if n_pre == 0 or n_syn == 0 or out.size == 0 or prod(batch) == 0:
         return out
     nb = len(batch)

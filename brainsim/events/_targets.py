@@ -1,60 +1,111 @@
 """Targets in as few bytes as they need: rows of synapses are read from memory at random, and are most of it.
 
 Post units are numbered in 16 bits where there are at most 2^16 of them (uint16), in 24 bits up to 2^24 (uint8, three to
-a target, the lowest first, and one more behind the last, as the kernels read four at a time), else in 32 (int32).
+a target, the lowest first, and one more behind all, as the kernels read four at a time), else in 32 (int32).
+
+In ascending order, the targets of a row are a stretch for each block of post units. Kernels that go through the units
+block by block copy such stretches instead of reading targets (`ops/include/brainsim/filed.h`), where rows are neither
+too short for that nor too long. Of such a graph the three-byte numbers (then int8) are followed by how long the
+stretches are, a byte each, row by row.
 """
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ._pages import empty
 
-def stored_type(n_post: int) -> np.dtype:
-    """The type of the entries in which targets among `n_post` units are stored."""
-    return np.dtype(np.uint16 if n_post <= 1 << 16 else np.uint8 if n_post <= 1 << 24 else np.int32)
+_LONGEST = 255  # synapses of a row on average, and of a stretch: it is counted in a byte
+
+
+def block_bits(n_post: int) -> int:
+    """Log2 of the post units of a block, as the kernels have it."""
+    return next(bits for bits in range(13, 17) if n_post >> bits <= 16 or bits == 16)
+
+
+def n_blocks(n_post: int) -> int:
+    """Blocks of the post units."""
+    return -(-n_post >> block_bits(n_post))
+
+
+def stretched(n_pre: int, n_post: int, n_syn: float) -> bool:
+    """Whether the lengths of stretches are worth storing, for rows in ascending order."""
+    return 1 << 16 < n_post <= 1 << 24 and 2 * n_blocks(n_post) * n_pre < n_syn <= _LONGEST * n_pre
 
 
 def entries(dtype: Any) -> int:
     """Entries of this type to a target."""
-    return 3 if dtype == np.uint8 else 1
+    return 3 if dtype in (np.uint8, np.int8) else 1
 
 
-def stored_size(dtype: Any, n_syn: int) -> int:
-    """Entries of this type to `n_syn` targets."""
-    return entries(dtype) * n_syn + (dtype == np.uint8)
-
-
-def count(stored: Any) -> int:
+def count(stored: Any, n_pre: int, n_post: int) -> int:
     """Number of targets."""
-    return stored.shape[-1] // entries(stored.dtype)
+    lengths = n_pre * n_blocks(n_post) if stored.dtype == np.int8 else 0
+    return (stored.shape[-1] - lengths) // entries(stored.dtype)
 
 
-def narrow(indices: np.ndarray, n_post: int) -> np.ndarray:
-    """Targets 0 <= indices < n_post, one axis, as they are stored."""
-    dtype = stored_type(n_post)
-    if entries(dtype) == 1:
-        return indices.astype(dtype, copy=False)
-    stored = np.zeros(stored_size(dtype, indices.size), dtype)
-    stored[:-1].reshape(-1, 3)[:] = indices.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3]
-    return stored
+class Rows:
+    """Rows of targets 0 <= post < `n_post`, in order, as they are stored; about `expected` are made room for, so that
+    they are never in memory twice."""
+
+    def __init__(self, n_pre: int, n_post: int, expected: int, ascending: bool):
+        self._n_post, self._size = n_post, 0
+        dtype = np.dtype(np.uint16 if n_post <= 1 << 16 else np.uint8 if n_post <= 1 << 24 else np.int32)
+        lengths = n_pre * n_blocks(n_post) if ascending and stretched(n_pre, n_post, expected) else 0
+        self._lengths = np.zeros(lengths, np.uint16)
+        self._stored = empty(entries(dtype) * expected + lengths + 1, dtype)
+
+    def add(self, pre: np.ndarray, post: np.ndarray) -> None:
+        """More synapses, of rows not before those that are in."""
+        if entries(self._stored.dtype) == 3:
+            if self._lengths.size:
+                self._measure(pre, post)
+            post = post.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)
+        size = self._size + post.size
+        if size + self._lengths.size >= self._stored.size:
+            small, self._stored = self._stored, empty(2 * size + self._lengths.size, self._stored.dtype)
+            self._stored[: self._size] = small[: self._size]
+        self._stored[self._size : size] = post
+        self._size = size
+
+    def _measure(self, pre: np.ndarray, post: np.ndarray) -> None:
+        blocks = n_blocks(self._n_post)
+        found = np.bincount((pre - pre[0]) * blocks + (post >> block_bits(self._n_post)))
+        of = self._lengths[pre[0] * blocks :][: found.size]
+        if (of + found).max() > _LONGEST:
+            self._lengths = self._lengths[:0]
+        else:
+            of += found.astype(np.uint16)
+
+    def finish(self) -> Array:
+        """All of them."""
+        stored, end = self._stored, self._size + self._lengths.size
+        if entries(stored.dtype) == 3:
+            stored[self._size : end] = self._lengths
+            stored[end] = 0
+            stored = stored[: end + 1].view(np.int8 if self._lengths.size else np.uint8)
+        else:
+            stored = stored[:end]
+        return jax.device_put(stored, may_alias=True)  # nobody else has it
 
 
-def wide(stored: Array) -> Array:
+def wide(stored: Array, n_syn: int) -> Array:
     """The targets as int32, (n_syn,), behind any axes of a batch."""
-    if stored.dtype != np.uint8:
+    if entries(stored.dtype) == 1:
         return stored.astype(jnp.int32)
-    return _joined(*(stored[..., k:-1:3] for k in range(3)))
+    return _joined(*(stored[..., k : 3 * n_syn : 3] for k in range(3)))
 
 
 def target(stored: Array, j: Array) -> Array:
     """Targets number `j` as int32."""
-    if stored.dtype != np.uint8:
+    if entries(stored.dtype) == 1:
         return stored[j].astype(jnp.int32)
     return _joined(*(stored[3 * j + k] for k in range(3)))
 
 
 def _joined(low: Array, middle: Array, high: Array) -> Array:
-    low, middle, high = (x.astype(jnp.int32) for x in (low, middle, high))
+    low, middle, high = (x.astype(jnp.int32) & 0xFF for x in (low, middle, high))
     return low | middle << 8 | high << 16

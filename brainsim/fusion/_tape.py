@@ -380,10 +380,11 @@ class _Assembler:
     def _synapses(self, eqn: Any, ring: Any, weight: Any, indices: Any, has: list[int], units: int) -> list[int]:
         """The numbers of a kernel over synapses."""
         p, (depth, n_post) = eqn.params, ring.aval.shape
-        self.work += count(indices.aval) // 100  # as if one row in a hundred had events
-        width = indices.aval.dtype.itemsize * entries(indices.aval.dtype)
+        n_syn = count(indices.aval, p["n_pre"], n_post)
+        self.work += n_syn // 100  # as if one row in a hundred had events
+        stored = [indices.aval.dtype.itemsize * entries(indices.aval.dtype), indices.aval.dtype == np.int8]
         rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
-        return [ring.aval.dtype.itemsize, *rows, depth, n_post, count(indices.aval), *map(int, has), units, width]
+        return [ring.aval.dtype.itemsize, *rows, depth, n_post, n_syn, *map(int, has), units, *map(int, stored)]
 
     def _collect(self, eqn: Any, i: int) -> None:
         (ring, slot), (row, left) = eqn.invars, eqn.outvars

@@ -145,10 +145,20 @@ struct Spikes {
   // Units begin..end-1 among them; `begin` is a multiple of 64.
   static void add(const uint32_t* words, int64_t begin, int64_t end, std::vector<int32_t>& units) {
     const int64_t n_words = (end + 31) / 32;
-    for (int64_t w = begin / 32; w < n_words; w += 2) {
-      uint64_t bits = words[w];
-      if (w + 1 < n_words) bits |= static_cast<uint64_t>(words[w + 1]) << 32;
-      for (; bits != 0; bits &= bits - 1) units.push_back(static_cast<int32_t>(32 * w + __builtin_ctzll(bits)));
+    int32_t some[2048];
+    for (int64_t w = begin / 32; w < n_words;) {
+      int64_t n = 0;
+      for (const int64_t stop = std::min<int64_t>(w + 64, n_words); w < stop; w += 2) {
+        uint64_t bits = words[w];
+        if (w + 1 < n_words) bits |= static_cast<uint64_t>(words[w + 1]) << 32;
+        // the first without asking for it, as nobody foresees where it is; a second is rare
+        some[n] = static_cast<int32_t>(32 * w + __builtin_ctzll(bits | uint64_t{1} << 63));
+        n += bits != 0;
+        for (bits &= bits - 1; bits != 0; bits &= bits - 1) {
+          some[n++] = static_cast<int32_t>(32 * w + __builtin_ctzll(bits));
+        }
+      }
+      units.insert(units.end(), some, some + n);
     }
   }
 };
@@ -160,7 +170,7 @@ struct Element {
   std::vector<std::array<int32_t, 2>> tallies;
   std::vector<int32_t> rows;
   std::vector<Spikes> spikes;               // by the cell of their words
-  std::vector<std::vector<int32_t>> lists;  // of spikes, by piece of a pass over units
+  std::vector<std::vector<int32_t>> lists;  // of spikes, by block of a pass over units
   std::vector<Filed> filed;                 // by instruction
   bool last = false;                        // step of the call
 
@@ -180,7 +190,9 @@ void scalars(const Instruction& does, Element& e) {
 void deliver(const Tape& tape, int64_t k, Element& e, int64_t block) {
   const Instruction& does = tape.instructions[k];
   const int64_t ring = does.cells[0];
-  does.numbers[0] == 8 ? e.filed[k].deliver(e.at<double>(ring), block) : e.filed[k].deliver(e.at<float>(ring), block);
+  const int64_t n_post = does.numbers[7];
+  does.numbers[0] == 8 ? e.filed[k].deliver(e.at<double>(ring), n_post, block)
+                       : e.filed[k].deliver(e.at<float>(ring), n_post, block);
 }
 
 // Adds up what scatters among `gets` have filed and nobody has added up yet.
@@ -217,22 +229,17 @@ void units(const Tape& tape, const Instruction& does, Element& e, Team& team) {
   const int64_t pieces = team.num_threads() > 1 ? kPieces * team.num_threads() : 1;
   const bool waits = std::any_of(does.gets.begin(), does.gets.end(), [&](int64_t k) { return e.filed[k].pending(); });
   if (waits) {
-    const int64_t size = int64_t{1} << block_bits(n), blocks = (n + size - 1) / size, chunks = std::min(blocks, pieces);
-    e.tallies.assign(chunks, {0, 0});
-    e.lists.resize(chunks);
-    parallel_for(team, chunks, [&](int64_t piece) {
-      e.lists[piece].clear();
-      for (int64_t block = blocks * piece / chunks; block < blocks * (piece + 1) / chunks; ++block) {
-        const int64_t begin = block * size, end = std::min(begin + size, n);
-        for (int64_t k : does.gets) {
-          if (e.filed[k].pending()) deliver(tape, k, e, block);
-        }
-        int32_t tally[2];
-        update(begin, end, tally);
-        e.tallies[piece][0] += tally[0];
-        e.tallies[piece][1] |= tally[1];
-        Spikes::add(words, begin, end, e.lists[piece]);
+    const int64_t size = int64_t{1} << block_bits(n), blocks = blocks_of(n);
+    e.tallies.resize(blocks);
+    e.lists.resize(blocks);
+    parallel_for(team, blocks, [&](int64_t block) {
+      const int64_t begin = block * size, end = std::min(begin + size, n);
+      for (int64_t k : does.gets) {
+        if (e.filed[k].pending()) deliver(tape, k, e, block);
       }
+      update(begin, end, e.tallies[block].data());
+      e.lists[block].clear();
+      Spikes::add(words, begin, end, e.lists[block]);
     });
     for (int64_t k : does.gets) e.filed[k].done();
     Spikes& spikes = e.spikes[c[0]];
@@ -257,7 +264,7 @@ void units(const Tape& tape, const Instruction& does, Element& e, Team& team) {
 // The connectivity of a scatter or gather. cells: base or what is gathered, value or c, weight, words or mask, slot,
 // delay, indptr, indices. numbers: bytes of a float, rows, fanout, first, whether rows are sorted, whether there is one
 // weight, depth, post units, synapses, which `Words` there are or whether a mask, whether delays, values (else every
-// row with a word has the value 1), units, bytes of a target.
+// row with a word has the value 1), units, bytes of a target, whether lengths of stretches follow them.
 Graph graph_of(const Instruction& does, const Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   Graph graph;
@@ -265,6 +272,7 @@ Graph graph_of(const Instruction& does, const Element& e) {
   graph.indptr = graph.fanout >= 0 ? nullptr : e.at<int32_t>(c[6]);
   graph.indices = e.cell[c[7]];
   graph.width = x[13];
+  if (x[14]) graph.stretches = e.at<uint8_t>(c[7]) + x[13] * x[8];
   graph.delay = x[10] ? e.at<int32_t>(c[5]) : nullptr;
   graph.n_syn = x[8];
   graph.depth = x[6];
@@ -283,10 +291,9 @@ void scatter_step(const Tape& tape, int64_t k, Element& e, Team& team) {
   e.rows.clear();
   if (x[9]) {
     const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12], x[9]);
-    for (auto at = std::lower_bound(units.begin(), units.end(), first); at != units.end() && *at < first + n_pre;
-         ++at) {
-      e.rows.push_back(static_cast<int32_t>(*at - first));
-    }
+    const auto begin = std::lower_bound(units.begin(), units.end(), first);
+    e.rows.assign(begin, std::lower_bound(begin, units.end(), first + n_pre));
+    for (int32_t& row : e.rows) row -= static_cast<int32_t>(first);
   } else {
     list_rows(one, n_pre, e.rows);
   }

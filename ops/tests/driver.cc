@@ -11,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-#define BRAINSIM_FILED_BYTES (1 << 17)
+#define BRAINSIM_FILED_ROOM 0  // too little at times
 #include "brainsim/drawn.h"
 #include "brainsim/filed.h"
 #include "brainsim/gather.h"
@@ -77,15 +77,36 @@ void require(bool truth, const char* what, unsigned seed) {
   std::exit(1);
 }
 
+// The indices in `width` bytes each and, where `stretched`, how many of each row lie in each block: at random if
+// `broken`.
+std::vector<unsigned char> stored_in(int64_t width, const std::vector<int32_t>& indptr,
+                                     const std::vector<int32_t>& indices, int64_t n_post, bool stretched, bool broken) {
+  std::vector<unsigned char> stored;
+  for (uint32_t target : indices) {
+    for (int k = 0; k < width; ++k) stored.push_back(static_cast<unsigned char>(target >> 8 * k));
+  }
+  if (stretched) {
+    const size_t begin = stored.size(), n_pre = indptr.size() - 1;
+    stored.resize(begin + n_pre * blocks_of(n_post));
+    for (size_t i = 0; i < n_pre && !broken; ++i) {
+      unsigned char* const lengths = stored.data() + begin + i * blocks_of(n_post);
+      for (int64_t j = indptr[i]; j < indptr[i + 1]; ++j) ++lengths[indices[j] >> block_bits(n_post)];
+    }
+    for (size_t k = begin; k < stored.size() && broken; ++k) stored[k] = static_cast<unsigned char>(7919 * k >> 3);
+  }
+  if (width == 3) stored.push_back(0);
+  return stored;
+}
+
 template <typename T>
 struct Case {
   int64_t n_pre, n_post, depth, first, n, elements, width;
-  bool fixed, sorted, one, delays, packed;
+  bool fixed, sorted, one, delays, packed, stretched;
   std::vector<int32_t> indptr, indices, delay;
   std::vector<T> weight, value, c;
   std::vector<uint32_t> words;
   std::vector<char> mask;
-  std::vector<unsigned char> stored;  // the indices in `width` bytes each
+  std::vector<unsigned char> stored;
 
   Case(unsigned seed, bool broken) {
     std::mt19937 rng(seed);
@@ -110,11 +131,8 @@ struct Case {
       for (int k = 0; k < 20 && !indices.empty(); ++k) indices[below(indices.size())] = static_cast<int32_t>(rng());
       for (int k = 0; k < 5; ++k) indptr[below(indptr.size())] = static_cast<int32_t>(rng());
     }
-    width = 2 + below(3);
-    for (int32_t i : indices) {
-      for (int k = 0; k < width; ++k) stored.push_back(static_cast<unsigned char>(static_cast<uint32_t>(i) >> 8 * k));
-    }
-    if (width == 3) stored.push_back(0);
+    width = 2 + below(3), stretched = width == 3 && !fixed && (sorted || broken) && below(2);
+    stored = stored_in(width, indptr, indices, n_post, stretched, broken);
     for (size_t j = 0; j < indices.size(); ++j) {
       delay.push_back(static_cast<int32_t>(broken ? rng() : below(depth)));
       weight.push_back(real());
@@ -138,6 +156,7 @@ struct Case {
     g.indptr = fixed ? nullptr : indptr.data();
     g.indices = stored.data();
     g.width = width;
+    if (stretched) g.stretches = stored.data() + width * indices.size();
     g.delay = delays ? delay.data() : nullptr;
     g.n_syn = indices.size();
     g.fanout = fixed ? (n_pre ? static_cast<int64_t>(indices.size()) / n_pre : 0) : -1;
@@ -289,7 +308,7 @@ void check_warps(unsigned seed, bool broken) {
   const Array words{k.words.data(), {k.packed ? k.elements : 1, k.packed ? n_words : 0}};
   const Array slot{slots.data(), {k.elements}}, delay{k.delay.data(), {1, k.delays ? n_syn : 0}};
   const Array indptr{k.indptr.data(), {1, k.fixed ? 0 : k.n_pre + 1}},
-      indices{k.stored.data(), {1, k.width == 3 ? 3 * n_syn + 1 : n_syn}};
+      indices{k.stored.data(), {1, k.width == 3 ? static_cast<int64_t>(k.stored.size()) : n_syn}};
   const Array c{k.c.data(), {k.elements, k.depth, k.n_post}}, mask{k.mask.data(), {k.elements, k.n}};
   Batch batch(1);
   batch.with(value).with(slot);
@@ -301,7 +320,7 @@ void check_warps(unsigned seed, bool broken) {
     for (int64_t i = 0; i < k.n_pre; ++i) require(listed[i] == k.active(b).has(i), "a row is active or not", seed);
   }
   const Graphs graphs(slot, delay, indptr, indices, batch, k.n_pre, k.graph(0).fanout, k.first, k.depth, k.n_post,
-                      k.width == 3 ? 1 : k.width);
+                      k.width == 3 ? 1 : k.width, k.stretched);
   require(graphs.fit(k.n), "lengths do not fit", seed);
   const View<const T> v(value, batch), w(weight, batch), from(c, batch);
   const View<const bool> rows(mask, batch);
@@ -575,11 +594,9 @@ void check_parts(unsigned seed, const std::vector<Pool*>& pools) {
     mask[i] = below(4) != 0;
     if (mask[i]) rows.push_back(i);
   }
-  for (uint32_t target : indices) {
-    for (int k = 0; k < width; ++k) stored.push_back(static_cast<unsigned char>(target >> 8 * k));
-    delay.push_back(below(depth));
-  }
+  stored = stored_in(width, indptr, indices, n_post, false, false);
   stored.push_back(0);
+  for (size_t j = 0; j < indices.size(); ++j) delay.push_back(below(depth));
   std::vector<T> value(n_pre), weight(one ? 1 : indices.size()), start(depth * n_post), added(indices.size());
   for (auto* v : {&value, &weight, &start, &added}) {
     for (T& x : *v) x = real();
@@ -624,26 +641,38 @@ void check_parts(unsigned seed, const std::vector<Pool*>& pools) {
   }
 }
 
-// Filed by blocks and added up later, or not filed for want of room: the same bits as at once.
+// Filed by blocks and added up later, or not filed for want of room: the same bits as at once. Rows in order are copied
+// stretch by stretch.
 template <typename T>
 void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
   std::mt19937 rng(seed);
   auto below = [&](uint32_t n) { return static_cast<int32_t>(rng() % n); };
   const int64_t n_pre = 1 + below(300), n_post = 1 + below(200000), crowd = below(2) ? n_post : 1 + n_post / 9;
-  const bool one = below(2), graded = below(2);
+  const int64_t width = n_post > 1 << 16 ? 3 + below(2) : 2 + below(3);
+  const bool one = below(2), graded = below(2), stretched = width == 3 && below(4);
   std::vector<int32_t> indptr = {0}, indices, rows;
   for (int64_t i = 0; i < n_pre; ++i) {
-    for (int32_t k = below(40); k > 0; --k) indices.push_back(below(100) ? below(crowd) : static_cast<int32_t>(rng()));
+    const size_t begin = indices.size();
+    for (int32_t k = below(below(4) ? 40 : 200); k > 0; --k) {
+      indices.push_back(stretched || below(100) ? below(crowd) : static_cast<int32_t>(rng()));
+    }
+    if (stretched) std::sort(indices.begin() + begin, indices.end());
     indptr.push_back(indices.size());
     if (below(2)) rows.push_back(i);
   }
+  if (width != 4) {  // as no more bytes hold them
+    for (int32_t& target : indices) target &= (1 << 8 * width) - 1;
+  }
+  const auto stored = stored_in(width, indptr, indices, n_post, stretched, false);
   std::vector<T> value(n_pre), weight(one ? 1 : indices.size() + 1), start(n_post);
   for (auto* v : {&value, &weight, &start}) {
     for (T& x : *v) x = static_cast<T>(below(2001) - 1000) / T(300);
   }
   Graph graph{};
   graph.indptr = indptr.data();
-  graph.indices = indices.data();
+  graph.indices = stored.data();
+  graph.width = width;
+  if (stretched) graph.stretches = stored.data() + width * indices.size();
   graph.n_syn = indices.size();
   graph.fanout = -1;
   graph.depth = 1;
@@ -663,7 +692,7 @@ void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
       const auto s = scatter_into(got);
       if (filed.file_all(team, s, rows, one)) {
         require(got == start && filed.pending(), "filing wrote", seed);
-        parallel_for(team, filed.blocks(), [&](int64_t block) { filed.deliver(got.data(), block); });
+        parallel_for(team, filed.blocks(), [&](int64_t block) { filed.deliver(got.data(), n_post, block); });
         filed.done();
       } else {
         require(got == start && !filed.pending(), "filing without room wrote", seed);
@@ -691,7 +720,7 @@ void check_filed_as_is(unsigned seed, bool broken, Pool* pool) {
     list_rows(s, k.n_pre, rows);
     Filed filed;
     if (filed.file_all(team, s, rows, k.one)) {
-      for (int64_t block = 0; block < filed.blocks(); ++block) filed.deliver(got.data(), block);
+      for (int64_t block = 0; block < filed.blocks(); ++block) filed.deliver(got.data(), k.n_post, block);
       Scatter<T> at_once = s;
       at_once.out = wanted.data();
       scatter_one(team, at_once, rows, k.one, false);

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from brainsim.events import CSR, LARGE, Dense, FixedFanin, FixedFanout, on_huge_pages, propagate
+from brainsim.events._targets import block_bits, n_blocks, stretched
 
 from .graphs import EPS, SUMS
 
@@ -64,7 +65,9 @@ def test_targets_are_stored_in_as_few_bytes_as_they_need(n_post, width):
     indices[-1] = n_post - 1
     indptr = [0, 0, indices.size // 3, indices.size]
     graph = CSR(indptr, indices, n_post)
-    assert (graph.stored.nbytes, graph.n_syn) == (width * indices.size + (width == 3), indices.size)
+    stretches = 3 * n_blocks(n_post) if stretched(3, n_post, indices.size) else 0
+    assert (stretches > 0) == (n_post == 2**16 + 1)
+    assert (graph.stored.nbytes, graph.n_syn) == (width * indices.size + stretches + (width == 3), indices.size)
     assert graph.indices.dtype == jnp.int32
     assert graph.sorted_rows
     np.testing.assert_array_equal(graph.indices, indices)
@@ -81,6 +84,42 @@ def test_targets_are_stored_in_as_few_bytes_as_they_need(n_post, width):
     np.testing.assert_allclose(back[0], 2 * sent * sent / np.where(weight == 0, 1, weight), rtol=4 * EPS)
     wanted = [float(2 * np.sum(sent[a:b] * weight[a:b])) for a, b in itertools.pairwise(indptr)]
     np.testing.assert_allclose(back[1], wanted, rtol=SUMS)
+
+
+def rows_of(n_pre, n_post, seed):
+    """Rows of 40 to 80 targets, in order."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(40, 80, n_pre)
+    post = [np.sort(rng.integers(0, n_post, n)) for n in lengths]
+    return np.concatenate([[0], np.cumsum(lengths)]), np.concatenate(post)
+
+
+@pytest.mark.parametrize("n_post", [2**16 + 1, 200_000, 2**20])
+@pytest.mark.core
+def test_lengths_of_stretches_follow_the_targets(n_post):
+    n_pre, blocks = 70, n_blocks(n_post)
+    indptr, indices = rows_of(n_pre, n_post, 0)
+    graph = CSR(indptr, indices, n_post)
+    pre, post = graph.to_coo()
+    np.testing.assert_array_equal(post, indices)
+    wanted = np.zeros((n_pre, blocks), int)
+    np.add.at(wanted, (pre, post >> block_bits(n_post)), 1)
+    got = np.asarray(graph.stored)[3 * graph.n_syn : -1].view(np.uint8)
+    np.testing.assert_array_equal(got.reshape(n_pre, blocks), wanted)
+
+
+def test_stretches_are_left_out_where_they_are_of_no_use():
+    indptr, indices = rows_of(70, 100_000, 1)
+    assert CSR(indptr, indices, 100_000).stored.dtype == np.int8
+    down = CSR(indptr, indices[::-1], 100_000)  # rows that do not ascend
+    crowd = CSR(indptr, indices % 50_000, 50_000)  # two bytes each
+    few = CSR([0, 20], np.sort(indices[:20]), 100_000)
+    long = CSR([0, 300, *range(301, 900, 100)], np.zeros(801, I32), 100_000)  # 300 in a stretch do not fit a byte
+    for graph in (down, crowd, few, long):
+        assert graph.stored.dtype != np.int8
+    np.testing.assert_array_equal(down.indices, indices[::-1])
+    assert stretched(8, 100_000, 801)
+    assert not np.any(long.indices)
 
 
 def test_wide_integers_become_int32_when_they_fit():

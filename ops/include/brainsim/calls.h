@@ -19,7 +19,8 @@ struct Stored {
   void widen(Batch& batch) const { batch.with(slot).with(delay).with(indptr).with(indices); }
   Graphs rows(const Batch& batch, int64_t depth, int64_t n_post) const {
     const auto entry = static_cast<int64_t>(ffi::ByteWidth(indices.element_type()));
-    return {slot, delay, indptr, indices, batch, n_pre, fanout, first, depth, n_post, entry};
+    const bool stretched = indices.element_type() == ffi::DataType::S8;
+    return {slot, delay, indptr, indices, batch, n_pre, fanout, first, depth, n_post, entry, stretched};
   }
 };
 

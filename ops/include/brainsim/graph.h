@@ -173,6 +173,15 @@ struct Targets {
   }
 };
 
+// Asks for every line of the cache from `begin` on that `end` is not before. GCC takes a function that does nothing
+// else for one without effect, and drops calls of it unless they are inlined.
+template <typename T>
+[[gnu::always_inline]] inline void prefetch_lines(const T* begin, const T* end) {
+  for (auto at = reinterpret_cast<uintptr_t>(begin) & -64; at < reinterpret_cast<uintptr_t>(end); at += 64) {
+    __builtin_prefetch(reinterpret_cast<const void*>(at));
+  }
+}
+
 // A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
 // rest of the way is shorter to go than to search. Looked for from `guess` on.
 template <typename Ascending>
@@ -187,12 +196,26 @@ int64_t not_after(Ascending x, int64_t begin, int64_t end, int64_t bound, int64_
   return at;
 }
 
+// Post units of a block, as a power of two: few blocks, each with sums that fit the cache.
+// `brainsim/events/_targets.py` has the same.
+BRAINSIM_BOTH inline int block_bits(int64_t n_post) {
+  int bits = 13;
+  while (bits < 16 && n_post >> bits > 16) ++bits;
+  return bits;
+}
+
+BRAINSIM_BOTH inline int64_t blocks_of(int64_t n_post) {
+  return (n_post + (int64_t{1} << block_bits(n_post)) - 1) >> block_bits(n_post);
+}
+
 // One batch element of the connectivity. Arrays made under a transformation have never been looked at, so nothing is
 // taken on trust: rows are cut to the list of synapses, and a target out of range is dropped.
 struct Graph {
   const int32_t* indptr;  // null where every row has `fanout` synapses
   const void* indices;
-  int64_t width = 4;     // bytes of a target
+  int64_t width = 4;  // bytes of a target
+  // for each row how many synapses it has in each block of the post units, if they ascend; null where nobody counted
+  const uint8_t* stretches = nullptr;
   const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;
   int64_t first_syn = 0;  // rows are cut to first_syn..n_syn
@@ -267,11 +290,20 @@ struct Graph {
 
   // Asks for the line of synapses that j is in, and of what lies beside them, if not null.
   template <typename T>
-  void prefetch(int64_t j, const T* beside) const {
+  [[gnu::always_inline]] void prefetch(int64_t j, const T* beside) const {
     __builtin_prefetch(static_cast<const char*>(indices) + width * j);
     if (delay != nullptr) __builtin_prefetch(delay + j);
     if (beside != nullptr) __builtin_prefetch(beside + j);
     if (beside != nullptr && sizeof(T) == 8) __builtin_prefetch(beside + j + 8);
+  }
+
+  // Asks for the synapses begin..end-1: for every line, wherever it begins.
+  template <typename T>
+  [[gnu::always_inline]] void prefetch(int64_t begin, int64_t end, const T* beside) const {
+    const auto* bytes = static_cast<const char*>(indices);
+    prefetch_lines(bytes + width * begin, bytes + width * end);
+    if (delay != nullptr) prefetch_lines(delay + begin, delay + end);
+    if (beside != nullptr) prefetch_lines(beside + begin, beside + end);
   }
 
  private:

@@ -43,16 +43,20 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   if (!kPart) low = 0;
   const bool inside = kPart && low > 0;  // rows may begin before this part
   const double share = static_cast<double>(low) / graph.n_post;
+  const double wide = static_cast<double>(high - low) / graph.n_post;
   auto guess = [&](int64_t row) {
     return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)) - kLine / 2;
   };
   const int64_t n = rows.size();
-  for (int64_t k = 0; k < std::min(distance, n); ++k) {
-    const int64_t from = inside ? guess(rows[k]) : graph.begin(rows[k]);
-    for (int64_t j = from; j < std::min(from + kAhead, graph.end(rows[k])); j += line) {
-      graph.prefetch(j, weight);
-    }
-  }
+  // rows lie far apart and no hardware foresees the next spike, so they are asked for in advance: short ones at once,
+  // of long ones each line while the same line of a row before is sent
+  const bool whole = distance > 2;
+  auto ask = [&](int64_t row) __attribute__((always_inline)) {
+    const int64_t begin = inside ? guess(row) : graph.begin(row);
+    const int64_t about = kPart ? static_cast<int64_t>(wide * graph.length(row)) + kLine : kAhead;
+    graph.prefetch(begin, std::min(begin + std::min(about, kAhead), graph.end(row)), weight);
+  };
+  for (int64_t k = 0; k < std::min(distance, n); ++k) ask(rows[k]);
   // where the part begins is looked for in several rows at once: the searches do not wait for one another, nor for what
   // is sent between them
   const int64_t several = std::min(distance, kSeveral);
@@ -89,19 +93,18 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
         out[graph.template place<kDelay>(post, j, 0)] += kOne ? amount : amount * weight[j];
       }
     };
-    // rows lie far apart and no hardware foresees the next spike: while a line of this row is sent, the same one of a
-    // row to come is asked for
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     const int64_t ahead = (inside ? guess(next) : graph.begin(next)) - j;
+    if (whole && k + distance < n) ask(next);
     while (j + line <= last) {
       const int64_t stop = j + line;
-      graph.prefetch(j + ahead, weight);
+      if (!whole) graph.prefetch(j + ahead, weight);
       bool all = true;
 #pragma GCC unroll 8
       for (int64_t q = 0; all && q < line; q += 4) all = four();
       if (!all) one_by_one(stop);
     }
-    if (j < last) graph.prefetch(j + ahead, weight);
+    if (!whole && j < last) graph.prefetch(j + ahead, weight);
     while (j + 4 <= last && four()) {
     }
     one_by_one(last);
