@@ -96,6 +96,10 @@ print(np.asarray(sol["P.spikes"].counts).mean() > 300, digest.hexdigest())
 """
 
 
+# rows of more units, in order: filed stretch by stretch
+STRETCHES = RUN.replace("n = 40_000", "n = 70_000").replace("bs.FixedOutDegree(30)", "bs.FixedProbability(30 / n)")
+
+
 @pytest.mark.optimised
 @pytest.mark.skipif(backend() != "kernels", reason="the pure path has no threads of its own")
 @pytest.mark.parametrize(
@@ -104,6 +108,7 @@ print(np.asarray(sol["P.spikes"].counts).mean() > 300, digest.hexdigest())
         pytest.param(PROGRAM, "False ", id="stored"),  # the second graph is one whose rows do not ascend
         pytest.param(DRAWN, "uniform ", id="drawn"),
         pytest.param(RUN, "True ", id="a run"),
+        pytest.param(STRETCHES, "True ", id="a larger run"),
     ],
 )
 def test_results_do_not_depend_on_the_number_of_threads(program, says):
