@@ -66,10 +66,12 @@ class CSR(AbstractTopology):
         self.stored = on_huge_pages(indices) if traced or self.n_post > 1 << 24 else self._narrow(np.asarray(indices))
 
     def _narrow(self, indices: np.ndarray) -> Array:
-        indptr, rows = np.asarray(self.indptr), Rows(self.n_pre, self.n_post, indices.size, self.sorted_rows)
+        indptr, rows = np.asarray(self.indptr, np.int64), Rows(self.n_pre, self.n_post, indices.size, self.sorted_rows)
         for begin in range(0, indices.size, _PIECE):
-            post = indices[begin : begin + _PIECE]
-            rows.add(np.searchsorted(indptr, np.arange(begin, begin + post.size), side="right") - 1, post)
+            post, pre = indices[begin : begin + _PIECE], None
+            if rows.counts:
+                pre = np.searchsorted(indptr, np.arange(begin, begin + post.size), side="right") - 1
+            rows.add(pre, post)
         return rows.finish()
 
     @property

@@ -6,7 +6,7 @@ a target, the lowest first, and one more behind all, as the kernels read four at
 In ascending order, the targets of a row are a stretch for each block of post units. Kernels that go through the units
 block by block copy such stretches instead of reading targets (`ops/include/brainsim/filed.h`), where rows are neither
 too short for that nor too long. Of such a graph the three-byte numbers (then int8) are followed by how long the
-stretches are, a byte each, row by row.
+stretches are, a byte each, row by row; 255 comes first where one is too long for that.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from jax import Array
 
 from ._pages import empty
 
-_LONGEST = 255  # synapses of a row on average, and of a stretch: it is counted in a byte
+_UNCOUNTED = 255  # first of the lengths of a row of which one does not fit a byte
 
 
 def block_bits(n_post: int) -> int:
@@ -33,7 +33,7 @@ def n_blocks(n_post: int) -> int:
 
 def stretched(n_pre: int, n_post: int, n_syn: float) -> bool:
     """Whether the lengths of stretches are worth storing, for rows in ascending order."""
-    return 1 << 16 < n_post <= 1 << 24 and 2 * n_blocks(n_post) * n_pre < n_syn <= _LONGEST * n_pre
+    return 1 << 16 < n_post <= 1 << 24 and 2 * n_blocks(n_post) * n_pre < n_syn <= 255 * n_pre
 
 
 def entries(dtype: Any) -> int:
@@ -52,44 +52,43 @@ class Rows:
     they are never in memory twice."""
 
     def __init__(self, n_pre: int, n_post: int, expected: int, ascending: bool):
-        self._n_post, self._size = n_post, 0
+        self._n_pre, self._n_post, self._size = n_pre, n_post, 0
         dtype = np.dtype(np.uint16 if n_post <= 1 << 16 else np.uint8 if n_post <= 1 << 24 else np.int32)
-        lengths = n_pre * n_blocks(n_post) if ascending and stretched(n_pre, n_post, expected) else 0
-        self._lengths = np.zeros(lengths, np.uint16)
-        self._stored = empty(entries(dtype) * expected + lengths + 1, dtype)
+        # that they are of use is known only in the end: from somewhat fewer, or more, on
+        self.counts = ascending and any(stretched(n_pre, n_post, share * expected) for share in (0.8, 1.0, 1.2))
+        self._lengths = np.zeros(n_pre * n_blocks(n_post) if self.counts else 0, np.uint16)
+        self._stored = empty(entries(dtype) * expected + self._lengths.size + 1, dtype)
 
-    def add(self, pre: np.ndarray, post: np.ndarray) -> None:
-        """More synapses, of rows not before those that are in."""
+    def add(self, pre: np.ndarray | None, post: np.ndarray) -> None:
+        """More synapses, of rows not before those that are in; without `pre` unless it `counts`."""
+        if self.counts and pre is not None:
+            blocks = n_blocks(self._n_post)
+            found = np.bincount((pre - pre[0]) * blocks + (post >> block_bits(self._n_post)))
+            of = self._lengths[pre[0] * blocks :][: found.size]
+            of[:] = np.minimum(of + found, 1 << 15)
         if entries(self._stored.dtype) == 3:
-            if self._lengths.size:
-                self._measure(pre, post)
             post = post.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)
         size = self._size + post.size
         if size + self._lengths.size >= self._stored.size:
-            small, self._stored = self._stored, empty(2 * size + self._lengths.size, self._stored.dtype)
+            small, self._stored = self._stored, empty(2 * size + self._lengths.size + 1, self._stored.dtype)
             self._stored[: self._size] = small[: self._size]
         self._stored[self._size : size] = post
         self._size = size
 
-    def _measure(self, pre: np.ndarray, post: np.ndarray) -> None:
-        blocks = n_blocks(self._n_post)
-        found = np.bincount((pre - pre[0]) * blocks + (post >> block_bits(self._n_post)))
-        of = self._lengths[pre[0] * blocks :][: found.size]
-        if (of + found).max() > _LONGEST:
-            self._lengths = self._lengths[:0]
-        else:
-            of += found.astype(np.uint16)
-
     def finish(self) -> Array:
         """All of them."""
-        stored, end = self._stored, self._size + self._lengths.size
+        stored, end = self._stored, self._size
         if entries(stored.dtype) == 3:
-            stored[self._size : end] = self._lengths
+            counts = self.counts and stretched(self._n_pre, self._n_post, end // 3)
+            if counts:
+                lengths = self._lengths.reshape(self._n_pre, -1)
+                lengths[np.any(lengths >= _UNCOUNTED, axis=1), 0] = _UNCOUNTED
+                end += lengths.size
+                stored[self._size : end] = np.minimum(self._lengths, _UNCOUNTED)
             stored[end] = 0
-            stored = stored[: end + 1].view(np.int8 if self._lengths.size else np.uint8)
-        else:
-            stored = stored[:end]
-        return jax.device_put(stored, may_alias=True)  # nobody else has it
+            end += 1
+            stored = stored.view(np.int8 if counts else np.uint8)
+        return jax.device_put(stored[:end], may_alias=True)  # nobody else has it
 
 
 def wide(stored: Array, n_syn: int) -> Array:

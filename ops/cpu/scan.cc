@@ -227,9 +227,9 @@ void units(const Tape& tape, const Instruction& does, Element& e, Team& team) {
     kernel(e.scalars.data(), e.from.data(), e.to.data(), words, begin, end, tally);
   };
   const int64_t pieces = team.num_threads() > 1 ? kPieces * team.num_threads() : 1;
-  const bool waits = std::any_of(does.gets.begin(), does.gets.end(), [&](int64_t k) { return e.filed[k].pending(); });
-  if (waits) {
-    const int64_t size = int64_t{1} << block_bits(n), blocks = blocks_of(n);
+  const auto waits = std::find_if(does.gets.begin(), does.gets.end(), [&](int64_t k) { return e.filed[k].pending(); });
+  if (waits != does.gets.end()) {  // all of them with the same blocks
+    const int64_t size = int64_t{1} << e.filed[*waits].bits(), blocks = e.filed[*waits].blocks();
     e.tallies.resize(blocks);
     e.lists.resize(blocks);
     parallel_for(team, blocks, [&](int64_t block) {

@@ -77,6 +77,12 @@ void require(bool truth, const char* what, unsigned seed) {
   std::exit(1);
 }
 
+// No room behind the last entry, which would hide reads of it from the sanitizers.
+template <typename... Vectors>
+void tighten(Vectors&... vectors) {
+  ((vectors = Vectors(vectors.begin(), vectors.end())), ...);
+}
+
 // The indices in `width` bytes each and, where `stretched`, how many of each row lie in each block: at random if
 // `broken`.
 std::vector<unsigned char> stored_in(int64_t width, const std::vector<int32_t>& indptr,
@@ -138,6 +144,7 @@ struct Case {
       weight.push_back(real());
     }
     if (one) weight.assign(1, real());
+    tighten(indptr, indices, delay, weight, stored);
     const int64_t activity = below(3) * 50;
     for (int64_t b = 0; b < elements; ++b) {
       const size_t begin = words.size();
@@ -595,8 +602,8 @@ void check_parts(unsigned seed, const std::vector<Pool*>& pools) {
     if (mask[i]) rows.push_back(i);
   }
   stored = stored_in(width, indptr, indices, n_post, false, false);
-  stored.push_back(0);
   for (size_t j = 0; j < indices.size(); ++j) delay.push_back(below(depth));
+  tighten(indptr, indices, delay, stored);
   std::vector<T> value(n_pre), weight(one ? 1 : indices.size()), start(depth * n_post), added(indices.size());
   for (auto* v : {&value, &weight, &start, &added}) {
     for (T& x : *v) x = real();
@@ -644,7 +651,7 @@ void check_parts(unsigned seed, const std::vector<Pool*>& pools) {
 // Filed by blocks and added up later, or not filed for want of room: the same bits as at once. Rows in order are copied
 // stretch by stretch.
 template <typename T>
-void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
+void check_filed(unsigned seed, bool broken, const std::vector<Pool*>& pools) {
   std::mt19937 rng(seed);
   auto below = [&](uint32_t n) { return static_cast<int32_t>(rng() % n); };
   const int64_t n_pre = 1 + below(300), n_post = 1 + below(200000), crowd = below(2) ? n_post : 1 + n_post / 9;
@@ -663,8 +670,13 @@ void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
   if (width != 4) {  // as no more bytes hold them
     for (int32_t& target : indices) target &= (1 << 8 * width) - 1;
   }
-  const auto stored = stored_in(width, indptr, indices, n_post, stretched, false);
-  std::vector<T> value(n_pre), weight(one ? 1 : indices.size() + 1), start(n_post);
+  auto stored = stored_in(width, indptr, indices, n_post, stretched, broken);
+  if (stretched && !broken && n_pre > 1) stored[width * indices.size() + blocks_of(n_post)] = 255;  // a row not counted
+  if (broken) {  // what nobody has checked
+    for (int k = 0; k < 5; ++k) indptr[below(indptr.size())] = below(indices.size() + 9);
+  }
+  tighten(indptr, stored);
+  std::vector<T> value(n_pre), weight(one ? 1 : indices.size()), start(n_post);
   for (auto* v : {&value, &weight, &start}) {
     for (T& x : *v) x = static_cast<T>(below(2001) - 1000) / T(300);
   }
@@ -699,7 +711,7 @@ void check_filed(unsigned seed, const std::vector<Pool*>& pools) {
         scatter_one(team, s, rows, one, false);
       }
     }
-    require(same_bits(got, wanted), "filed is not as at once", seed);
+    require(broken || same_bits(got, wanted), "filed is not as at once", seed);
   }
 }
 
@@ -741,7 +753,8 @@ int main() {
     check<float>(seed, false, pools);
     check<double>(seed, false, pools);
     check<float>(seed, true, {&three});
-    seed % 2 ? check_filed<float>(seed, pools) : check_filed<double>(seed, pools);
+    seed % 2 ? check_filed<float>(seed, false, pools) : check_filed<double>(seed, false, pools);
+    seed % 2 ? check_filed<double>(seed, true, {&three}) : check_filed<float>(seed, true, {&two});
     if (seed < 120) seed / 12 % 2 ? check_parts<float>(seed, pools) : check_parts<double>(seed, pools);
     check_filed_as_is<float>(seed, false, &three);
     check_filed_as_is<double>(seed, true, &two);

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from brainsim.events import CSR, LARGE, Dense, FixedFanin, FixedFanout, on_huge_pages, propagate
+from brainsim.events import CSR, LARGE, Dense, FixedFanin, FixedFanout, _formats, on_huge_pages, propagate
 from brainsim.events._targets import block_bits, n_blocks, stretched
 
 from .graphs import EPS, SUMS
@@ -96,7 +96,8 @@ def rows_of(n_pre, n_post, seed):
 
 @pytest.mark.parametrize("n_post", [2**16 + 1, 200_000, 2**20])
 @pytest.mark.core
-def test_lengths_of_stretches_follow_the_targets(n_post):
+def test_lengths_of_stretches_follow_the_targets(monkeypatch, n_post):
+    monkeypatch.setattr(_formats, "_PIECE", 7)  # most stretches are counted in two pieces
     n_pre, blocks = 70, n_blocks(n_post)
     indptr, indices = rows_of(n_pre, n_post, 0)
     graph = CSR(indptr, indices, n_post)
@@ -106,6 +107,14 @@ def test_lengths_of_stretches_follow_the_targets(n_post):
     np.add.at(wanted, (pre, post >> block_bits(n_post)), 1)
     got = np.asarray(graph.stored)[3 * graph.n_syn : -1].view(np.uint8)
     np.testing.assert_array_equal(got.reshape(n_pre, blocks), wanted)
+    # the kernels know where they begin, of each graph of a batch too
+    other = CSR(indptr, np.concatenate([x[::-1] for x in np.split(n_post - 1 - indices, indptr[1:-1])]), n_post)
+    both = jax.tree.map(lambda *x: jnp.stack(x), graph, other)
+    value = jnp.asarray(np.random.default_rng(2).normal(size=n_pre))
+    sums = jax.vmap(lambda graph: propagate(graph, jnp.asarray(0.5, value.dtype), value))(both)
+    sent = 0.5 * np.asarray(value)[pre]
+    np.testing.assert_allclose(sums[0], np.bincount(indices, sent, n_post), rtol=SUMS, atol=EPS)
+    np.testing.assert_allclose(sums[1], sums[0][::-1], rtol=SUMS, atol=EPS)
 
 
 def test_stretches_are_left_out_where_they_are_of_no_use():
@@ -114,12 +123,19 @@ def test_stretches_are_left_out_where_they_are_of_no_use():
     down = CSR(indptr, indices[::-1], 100_000)  # rows that do not ascend
     crowd = CSR(indptr, indices % 50_000, 50_000)  # two bytes each
     few = CSR([0, 20], np.sort(indices[:20]), 100_000)
-    long = CSR([0, 300, *range(301, 900, 100)], np.zeros(801, I32), 100_000)  # 300 in a stretch do not fit a byte
-    for graph in (down, crowd, few, long):
+    for graph in (down, crowd, few):
         assert graph.stored.dtype != np.int8
     np.testing.assert_array_equal(down.indices, indices[::-1])
-    assert stretched(8, 100_000, 801)
+
+
+def test_a_row_with_too_long_a_stretch_is_marked():
+    indptr = [0, 300, *range(301, 900, 100)]
+    long, alike = (CSR(indptr, post, 100_000) for post in (np.zeros(801, I32), np.sort(np.arange(801) % 9 * 10_000)))
+    lengths = np.asarray(long.stored)[3 * 801 : -1].view(np.uint8).reshape(7, -1)
+    np.testing.assert_array_equal(lengths[:, 0], [255, 1, 100, 100, 100, 100, 100])
     assert not np.any(long.indices)
+    assert long.stored.shape == alike.stored.shape  # whatever the targets: graphs of equal sizes can be stacked
+    assert long.stored.dtype == alike.stored.dtype
 
 
 def test_wide_integers_become_int32_when_they_fit():

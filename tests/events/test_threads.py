@@ -98,6 +98,7 @@ print(np.asarray(sol["P.spikes"].counts).mean() > 300, digest.hexdigest())
 
 # rows of more units, in order: filed stretch by stretch
 STRETCHES = RUN.replace("n = 40_000", "n = 70_000").replace("bs.FixedOutDegree(30)", "bs.FixedProbability(30 / n)")
+STRETCHES += 'assert any(x.dtype == np.int8 for x in jax.tree.leaves(net.edges["a"]))'
 
 
 @pytest.mark.optimised

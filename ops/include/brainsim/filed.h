@@ -21,19 +21,28 @@
 namespace brainsim {
 
 #ifndef BRAINSIM_FILED_ROOM  // in all lists of a scatter, in post units; ops/tests/driver.cc takes less
-#define BRAINSIM_FILED_ROOM 2
+#define BRAINSIM_FILED_ROOM 4
 #endif
+
+constexpr int64_t kMostBlocks = 128;
+
+// Bits of a block when many threads share them: as the graph has it, if those are enough for all.
+inline int filed_bits(int64_t n_post, int64_t threads) {
+  int bits = block_bits(n_post);
+  while (bits > 12 && n_post >> bits < 3 * threads && n_post >> (bits - 1) <= kMostBlocks) --bits;
+  return bits;
+}
 
 // What one scatter without delay has filed: a list for every piece of its rows and block of the post units.
 class Filed {
  public:
-  // Files what `rows` send, of about `length` synapses each, if that is worth it and there is room; else
-  // nothing is pending. It is not for long rows, which threads share better target by target, nor where nearly every
-  // post unit gets something. `one`: weights are one number.
+  // Files what `rows` send, of about `length` synapses each, if that is worth it and there is room; else nothing is
+  // pending. It is not for long rows, which threads share better target by target, nor where nearly every post unit
+  // gets something. `one`: weights are one number.
   template <typename Pool, typename T>
   bool file(Pool& pool, const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t length, bool one) {
     const int64_t n_post = s.graph.n_post, work = rows.size() * length, threads = pool.num_threads();
-    const int64_t blocks = n_post >> block_bits(n_post);
+    const int64_t blocks = n_post >> filed_bits(n_post, threads);
     if (threads < 2 || n_post < kFewestUnits || blocks < threads || blocks > kMostBlocks || full_) return false;
     if (length > kLongest || work < kFewestEvents || work >= n_post) return false;
     return file_all(pool, s, rows, one);
@@ -46,8 +55,8 @@ class Filed {
     amount_ = same_ ? s.weight[0] : T(0);
     width_ = s.graph.width;
     pieces_ = std::min<int64_t>(pool.num_threads(), 64);
-    bits_ = block_bits(s.graph.n_post);
-    blocks_ = blocks_of(s.graph.n_post);
+    bits_ = filed_bits(s.graph.n_post, pool.num_threads());
+    blocks_ = (s.graph.n_post + (int64_t{1} << bits_) - 1) >> bits_;
     // odd in lines, so that the ends of the lists do not share few sets of the cache
     room_ = ((BRAINSIM_FILED_ROOM * s.graph.n_post / (pieces_ * blocks_) + kLongest) / kLine | 1) * kLine;
     targets_.reserve(pieces_ * blocks_ * room_ * width_);
@@ -70,6 +79,7 @@ class Filed {
 
   bool pending() const { return pending_; }
   void done() { pending_ = false; }
+  int bits() const { return bits_; }  // of a post unit within its block
   int64_t blocks() const { return blocks_; }
 
   // Adds up what is pending for a block; `out`: of post unit 0, of `n_post`.
@@ -107,10 +117,11 @@ class Filed {
     int64_t bytes_ = 0;
   };
 
-  static constexpr int64_t kFewestUnits = 1 << 15, kFewestEvents = 1 << 12, kLongest = 255, kMostBlocks = 128;
-  static constexpr int64_t kAtOnce = 16;   // synapses that are copied at one go
-  static constexpr int64_t kApart = 8;     // numbers in a line of the cache, which no two threads write
-  static constexpr int64_t kDistance = 6;  // rows between asking for one and filing it
+  static constexpr int64_t kFewestUnits = 1 << 15, kFewestEvents = 1 << 12, kLongest = 255;
+  static constexpr int64_t kAtOnce = 16;      // synapses that are copied at one go
+  static constexpr uint8_t kUncounted = 255;  // instead of the first stretch of a row of which one is too long
+  static constexpr int64_t kApart = 8;        // numbers in a line of the cache, which no two threads write
+  static constexpr int64_t kDistance = 6;     // rows between asking for one and filing it
 
   Memory targets_, amounts_;  // the lists; amounts where not all are the same
   int64_t pieces_ = 0, blocks_ = 0, room_ = 0, width_ = 0;
@@ -144,24 +155,19 @@ class Filed {
   template <bool kSame, bool kOne, typename T, typename Targets>
   bool file_rows(const Scatter<T>& s, Targets targets, int64_t piece, const int32_t* row, const int32_t* last_row) {
     constexpr int64_t kWidth = Targets::kWidth;
-    const Graph graph = s.graph;  // copies, which no entry that is written can change
+    Graph graph = s.graph;  // copies, which no entry that is written can change
+    if (bits_ != block_bits(graph.n_post)) graph.stretches = nullptr;
     const T* const weight = kOne ? nullptr : s.weight;
     const int bits = bits_;
     const int64_t blocks = blocks_, room = room_;
     int64_t* const counts = counts_.data() + piece * (blocks + kApart);
     char* const to = targets_.at<char>(piece * blocks * room * kWidth);
-    T* const amounts = amounts_.at<T>(piece * blocks * room);
+    T* const amounts = kSame ? nullptr : amounts_.at<T>(piece * blocks * room);
     std::fill(counts, counts + blocks, 0);
     if (graph.indptr != nullptr) {
       for (const int32_t* x = row; x < last_row; ++x) __builtin_prefetch(graph.indptr + *x);
     }
     for (int64_t left = 0; row < last_row; ++row) {  // room that every list has
-      const int64_t first = graph.begin(*row), last = graph.end(*row);
-      if (last - first > left) {
-        left = room - *std::max_element(counts, counts + blocks) - kAtOnce;
-        if (last - first > left) return false;
-      }
-      left -= std::max<int64_t>(last - first, 0);
       if (last_row - row > kDistance) {
         const int32_t next = row[kDistance];
         const int64_t ahead = graph.begin(next);
@@ -169,10 +175,17 @@ class Filed {
         if (graph.stretches != nullptr)
           prefetch_lines(graph.stretches + next * blocks, graph.stretches + (next + 1) * blocks);
       }
+      const int64_t first = graph.begin(*row), last = graph.end(*row);
+      if (last - first > left) {
+        left = room - *std::max_element(counts, counts + blocks) - kAtOnce;
+        if (last - first > left) return false;
+      }
+      if (first >= last) continue;
+      left -= last - first;
       const T value = s.value == nullptr ? T(1) : s.value[*row];
       const T amount = kOne ? value * s.weight[0] : value;
-      if (graph.stretches != nullptr && last + kAtOnce <= graph.n_syn) {
-        const uint8_t* const stretch = graph.stretches + *row * blocks;
+      const uint8_t* const stretch = graph.stretches == nullptr ? nullptr : graph.stretches + *row * blocks;
+      if (stretch != nullptr && *stretch < kUncounted && last + kAtOnce <= graph.n_syn) {
         int64_t j = first;
         for (int64_t b = 0; b < blocks; ++b) {
           int64_t n = stretch[b], k = 0;

@@ -214,7 +214,8 @@ struct Graph {
   const int32_t* indptr;  // null where every row has `fanout` synapses
   const void* indices;
   int64_t width = 4;  // bytes of a target
-  // for each row how many synapses it has in each block of the post units, if they ascend; null where nobody counted
+  // for each row how many synapses it has in each block of the post units, if they ascend; null where nobody counted,
+  // and 255 first where there are too many of them for a byte
   const uint8_t* stretches = nullptr;
   const int32_t* delay;  // null where no synapse has one
   int64_t n_syn;

@@ -57,7 +57,8 @@ class Graphs {
 
   // Whether the arrays have the lengths that the rows need, of arrays over `n_value` units.
   bool fit(int64_t n_value) const {
-    if (stretched_ && (graph_.fanout >= 0 || graph_.width != 3)) return false;
+    const int64_t lengths = n_pre_ * blocks_of(graph_.n_post);
+    if (stretched_ && (graph_.fanout >= 0 || graph_.width != 3 || indices_.size() < lengths)) return false;
     const bool rows = graph_.fanout >= 0 ? n_pre_ * graph_.fanout == graph_.n_syn : indptr_.size() == n_pre_ + 1;
     return rows && (!delays() || delay_.size() == graph_.n_syn) && slot_.size() == 1 && first_ >= 0 && n_pre_ >= 0 &&
            n_value >= first_ + n_pre_;
