@@ -56,7 +56,7 @@ class Rows:
         dtype = np.dtype(np.uint16 if n_post <= 1 << 16 else np.uint8 if n_post <= 1 << 24 else np.int32)
         # that they are of use is known only in the end: from somewhat fewer, or more, on
         self.counts = ascending and any(stretched(n_pre, n_post, share * expected) for share in (0.8, 1.0, 1.2))
-        self._lengths = np.zeros(n_pre * n_blocks(n_post) if self.counts else 0, np.uint16)
+        self._lengths = np.zeros(n_pre * n_blocks(n_post) if self.counts else 0, np.uint8)
         self._stored = empty(entries(dtype) * expected + self._lengths.size + 1, dtype)
 
     def add(self, pre: np.ndarray | None, post: np.ndarray) -> None:
@@ -65,7 +65,7 @@ class Rows:
             blocks = n_blocks(self._n_post)
             found = np.bincount((pre - pre[0]) * blocks + (post >> block_bits(self._n_post)))
             of = self._lengths[pre[0] * blocks :][: found.size]
-            of[:] = np.minimum(of + found, 1 << 15)
+            of[:] = np.minimum(of + found, _UNCOUNTED)
         if entries(self._stored.dtype) == 3:
             post = post.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].reshape(-1)
         size = self._size + post.size
@@ -82,9 +82,9 @@ class Rows:
             counts = self.counts and stretched(self._n_pre, self._n_post, end // 3)
             if counts:
                 lengths = self._lengths.reshape(self._n_pre, -1)
-                lengths[np.any(lengths >= _UNCOUNTED, axis=1), 0] = _UNCOUNTED
+                lengths[np.max(lengths, axis=1) == _UNCOUNTED, 0] = _UNCOUNTED
                 end += lengths.size
-                stored[self._size : end] = np.minimum(self._lengths, _UNCOUNTED)
+                stored[self._size : end] = self._lengths
             stored[end] = 0
             end += 1
             stored = stored.view(np.int8 if counts else np.uint8)
