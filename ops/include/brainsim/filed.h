@@ -26,7 +26,7 @@ namespace brainsim {
 
 constexpr int64_t kMostBlocks = 128;
 
-// Bits of a block when many threads share them: as the graph has it, if those are enough for all.
+// Log2 of the post units of a block: as the graph has it, if its blocks are enough for so many threads.
 inline int filed_bits(int64_t n_post, int64_t threads) {
   int bits = block_bits(n_post);
   while (bits > 12 && n_post >> bits < 3 * threads && n_post >> (bits - 1) <= kMostBlocks) --bits;
@@ -172,8 +172,9 @@ class Filed {
         const int32_t next = row[kDistance];
         const int64_t ahead = graph.begin(next);
         graph.prefetch(ahead, std::min(graph.end(next), ahead + kLongest), weight);
-        if (graph.stretches != nullptr)
+        if (graph.stretches != nullptr) {
           prefetch_lines(graph.stretches + next * blocks, graph.stretches + (next + 1) * blocks);
+        }
       }
       const int64_t first = graph.begin(*row), last = graph.end(*row);
       if (last - first > left) {
@@ -193,8 +194,9 @@ class Filed {
           const int64_t at = b * room + counts[b];
           do {  // at once more than there are: what is too much is overwritten by the next
             std::memcpy(to + (at + k) * kWidth, targets.bytes + (j + k) * kWidth, kAtOnce * kWidth);
-            for (int q = 0; !kSame && q < kAtOnce; ++q)
+            for (int q = 0; !kSame && q < kAtOnce; ++q) {
               amounts[at + k + q] = kOne ? amount : amount * weight[j + k + q];
+            }
           } while ((k += kAtOnce) < n);
           counts[b] += n;
           j += n;

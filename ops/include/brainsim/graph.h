@@ -173,8 +173,8 @@ struct Targets {
   }
 };
 
-// Asks for every line of the cache from `begin` on that `end` is not before. GCC takes a function that does nothing
-// else for one without effect, and drops calls of it unless they are inlined.
+// Asks for every line of the cache that begin..end-1 touch. GCC takes a function that does nothing else for one without
+// effect, and drops calls of it unless they are inlined.
 template <typename T>
 [[gnu::always_inline]] inline void prefetch_lines(const T* begin, const T* end) {
   for (auto at = reinterpret_cast<uintptr_t>(begin) & -64; at < reinterpret_cast<uintptr_t>(end); at += 64) {
