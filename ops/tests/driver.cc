@@ -581,6 +581,22 @@ void check_trial(const std::vector<Pool*>& pools) {
   }
 }
 
+// The search for a part finds the place wherever it is guessed to be.
+void check_search(unsigned seed) {
+  std::mt19937 rng(seed);
+  auto below = [&](uint32_t n) { return static_cast<int64_t>(rng() % n); };
+  std::vector<uint32_t> x(below(200));
+  for (auto& each : x) each = below(300);
+  std::sort(x.begin(), x.end());
+  const auto n = static_cast<int64_t>(x.size());
+  for (int64_t window : {16, 32, 64}) {
+    const auto bound = static_cast<uint32_t>(below(310));
+    const int64_t begin = below(n + 1), end = begin + below(n - begin + 1), guess = below(2 * n + 1) - n / 2;
+    const auto wanted = std::lower_bound(x.begin() + begin, x.begin() + end, bound) - x.begin();
+    require(first_from(x.data(), begin, end, bound, guess, window) == wanted, "a part begins elsewhere", seed);
+  }
+}
+
 // Rows long enough for several parts, in ascending order, one target in fifty out of range: the bits of plain loops.
 template <typename T>
 void check_parts(unsigned seed, const std::vector<Pool*>& pools) {
@@ -755,6 +771,7 @@ int main() {
     check<float>(seed, true, {&three});
     seed % 2 ? check_filed<float>(seed, false, pools) : check_filed<double>(seed, false, pools);
     seed % 2 ? check_filed<double>(seed, true, {&three}) : check_filed<float>(seed, true, {&two});
+    for (unsigned k = 0; k < 20; ++k) check_search(20 * seed + k);
     if (seed < 120) seed / 12 % 2 ? check_parts<float>(seed, pools) : check_parts<double>(seed, pools);
     check_filed_as_is<float>(seed, false, &three);
     check_filed_as_is<double>(seed, true, &two);

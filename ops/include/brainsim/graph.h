@@ -182,18 +182,29 @@ template <typename T>
   }
 }
 
-// A place in begin..end of ascending x with nothing >= bound before it, less than a line before the first of those: the
-// rest of the way is shorter to go than to search. Looked for from `guess` on.
+// Places in a row of `length` synapses among which chance puts one of its shares: more than two standard deviations to
+// either side; a power of two.
+inline int64_t window_of(int64_t length) {
+  int64_t window = 16;
+  while (4 * window * window < 25 * length) window *= 2;
+  return window;
+}
+
+// The first place in begin..end of ascending x with x >= bound. Looked for among `window` places, a power of two,
+// around `guess`, without a branch that nobody could foresee; if it is not there, anywhere.
 template <typename Ascending>
-int64_t not_after(Ascending x, int64_t begin, int64_t end, int64_t bound, int64_t guess) {
-  if (begin >= end) return begin;
-  int64_t at = std::clamp(guess, begin, end), step = kLine;
-  for (; at > begin && x[at - 1] >= bound; step *= 2) at = std::max(at - step, begin);
-  for (; at + step <= end && x[at + step - 1] < bound; step *= 2) at += step;
-  for (; step >= kLine; step /= 2) {
-    if (at + step <= end && x[at + step - 1] < bound) at += step;
+inline int64_t first_from(Ascending x, int64_t begin, int64_t end, uint32_t bound, int64_t guess, int64_t window) {
+  if (end - begin >= window) {
+    const int64_t low = std::clamp(guess - window / 2, begin, end - window), high = low + window - 1;
+    int64_t at = low;
+    for (int64_t step = window / 2; step > 0; step /= 2) at += x[at + step - 1] < bound ? step : 0;
+    if ((at > low || low == begin || x[low - 1] < bound) && (at < high || x[high] >= bound)) return at;
   }
-  return at;
+  while (begin < end) {
+    const int64_t middle = begin + (end - begin) / 2;
+    x[middle] < bound ? begin = middle + 1 : end = middle;
+  }
+  return begin;
 }
 
 // Post units of a block, as a power of two: few blocks, each with sums that fit the cache.

@@ -16,6 +16,7 @@ namespace brainsim {
 
 constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, if so many are in
 constexpr int64_t kRowsAhead = 8;    // so many rows
+constexpr int64_t kNear = 1 << 21;   // bytes of synapses that are in the cache anyhow
 constexpr int64_t kSeveral = 4;      // rows in which a part is looked for at once
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
@@ -29,10 +30,14 @@ struct Scatter {
   Graph graph;
 };
 
-// Adds the synapses of `rows` whose targets are in low..high-1; where `kPart`, that is part of the post units and the
-// targets of each row ascend. Row k + distance is fetched while row k is sent.
+// Adds the synapses of `rows`, `work` in number, whose targets are in low..high-1; where `kPart`, that is part of the
+// post units and the targets of each row ascend. Row k + distance is fetched while row k is sent.
+//
+// Nobody foresees where a row ends, and what a processor does on a guess costs twice where threads share the targets:
+// it takes lines of the cache from the thread that adds to them. So a part knows where it ends in a row before it gets
+// there, and what is left of a row is sent without asking how much it is.
 template <bool kOne, bool kDelay, bool kPart, int kBytes, typename T>
-void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, uint32_t low,
+void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t work, int64_t distance, uint32_t low,
                   uint32_t high) {
   // copies, which no store into `out` can change: the compiler keeps them in registers
   const Graph graph = s.graph;
@@ -40,47 +45,59 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   constexpr int64_t line = kOne && !kDelay ? 64 / kBytes & -4 : kLine;  // synapses in a line of the cache
   const T* const weight = kOne ? nullptr : s.weight;
   T* const out = s.out + (kDelay ? 0 : graph.now());
-  if (!kPart) low = 0;
-  const bool inside = kPart && low > 0;  // rows may begin before this part
-  const double share = static_cast<double>(low) / graph.n_post;
-  const double wide = static_cast<double>(high - low) / graph.n_post;
-  auto guess = [&](int64_t row) {
-    return graph.begin(row) + static_cast<int64_t>(share * graph.length(row)) - kLine / 2;
-  };
+  if (!kPart) low = 0, high = graph.n_post;  // as it is, which the compiler does not know
   const int64_t n = rows.size();
+  const bool starts = kPart && low > 0, ends = kPart && high < graph.n_post;  // inside rows
+  const int64_t window = kPart ? window_of(work / std::max<int64_t>(n, 1)) : 0;
+  const double to_low = static_cast<double>(low) / graph.n_post, to_high = static_cast<double>(high) / graph.n_post;
+  auto guess = [&](int64_t row, double share) {
+    return graph.begin(row) + static_cast<int64_t>(share * graph.length(row));
+  };
+  auto from = [&](int64_t row) {  // what is read of it, the search included
+    const int64_t begin = graph.begin(row);
+    return starts ? std::max(guess(row, to_low) - window / 4, begin) : begin;
+  };
   // rows lie far apart and no hardware foresees the next spike, so they are asked for in advance: short ones at once,
   // of long ones each line while the same line of a row before is sent
   const bool whole = distance > 2;
+  const bool far = graph.n_syn * (kBytes + (kOne ? 0 : sizeof(T)) + (kDelay ? sizeof(*graph.delay) : 0)) > kNear;
   auto ask = [&](int64_t row) __attribute__((always_inline)) {
-    const int64_t begin = inside ? guess(row) : graph.begin(row);
-    const int64_t about = kPart ? static_cast<int64_t>(wide * graph.length(row)) + kLine : kAhead;
-    graph.prefetch(begin, std::min(begin + std::min(about, kAhead), graph.end(row)), weight);
+    const int64_t begin = from(row), end = graph.end(row);
+    const int64_t stop = ends ? std::min(guess(row, to_high) + window / 4, end) : end;
+    graph.prefetch(begin, std::min(begin + kAhead, stop), weight);
   };
   for (int64_t k = 0; k < std::min(distance, n); ++k) ask(rows[k]);
-  // where the part begins is looked for in several rows at once: the searches do not wait for one another, nor for what
-  // is sent between them
+  // a part is looked for in several rows at once: the searches do not wait for one another, nor for what is sent
+  // between them
   const int64_t several = std::min(distance, kSeveral);
-  int64_t found[kSeveral];
+  int64_t first_in[kSeveral], last_in[kSeveral];
   for (int64_t k = 0, m = several; k < n; ++k, ++m) {
-    if (inside && m == several) {
+    if (kPart && m == several) {
       m = 0;
       for (int64_t q = k; q < std::min(k + several, n); ++q) {
-        found[q - k] = not_after(targets, graph.begin(rows[q]), graph.end(rows[q]), low, guess(rows[q]));
+        const int64_t row = rows[q], begin = graph.begin(row), end = graph.end(row);
+        first_in[q - k] = starts ? first_from(targets, begin, end, low, guess(row, to_low), window) : begin;
+        last_in[q - k] = ends ? first_from(targets, begin, end, high, guess(row, to_high), window) : end;
       }
     }
-    const int64_t row = rows[k];
-    int64_t last = graph.end(row), j = inside ? found[m] : graph.begin(row);
-    while (inside && j < last && targets[j] < low) ++j;
+    const int64_t row = rows[k], last = kPart ? last_in[m] : graph.end(row);
+    int64_t j = kPart ? first_in[m] : graph.begin(row);
     const T value = s.value == nullptr ? T(1) : s.value[row];
     const T amount = kOne ? value * s.weight[0] : value;
-    auto four = [&] {  // sends the next four, if all their targets are in this part: one question for them
+    auto within = [&](uint32_t post) { return post - low < high - low; };
+    auto amounts = [&](Four<T>& by) __attribute__((always_inline)) {  // of the next four
+      by = Four<T>{amount, amount, amount, amount};
+      if (!kOne) {
+        Four<T> four;
+        read_four(weight + j, four);
+        by = amount * four;
+      }
+    };
+    auto four = [&]() __attribute__((always_inline)) {  // sends them, if all their targets are in this part
       if (!four_within(targets, j, low, high)) return false;
       const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};  // bytes might be in `out`
-      Four<T> by = {amount, amount, amount, amount};
-      if (!kOne) {
-        read_four(weight + j, by);
-        by = amount * by;
-      }
+      Four<T> by;
+      amounts(by);
       for (int q = 0; q < 4; ++q) out[graph.template place<kDelay>(to[q], j + q, 0)] += by[q];
       j += 4;
       return true;
@@ -88,39 +105,55 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     auto one_by_one = [&](int64_t stop) {
       for (; j < stop; ++j) {
         const uint32_t post = targets[j];
-        if (kPart && post >= high) last = stop = j;  // the rest of the row is for other parts
-        if (post - low >= high - low) continue;
-        out[graph.template place<kDelay>(post, j, 0)] += kOne ? amount : amount * weight[j];
+        if (within(post)) out[graph.template place<kDelay>(post, j, 0)] += kOne ? amount : amount * weight[j];
       }
     };
     const int64_t next = k + distance < n ? rows[k + distance] : row;
-    const int64_t ahead = (inside ? guess(next) : graph.begin(next)) - j;
-    if (whole && k + distance < n) ask(next);
-    while (j + line <= last) {
-      const int64_t stop = j + line;
-      if (!whole) graph.prefetch(j + ahead, weight);
-      bool all = true;
+    if (whole) {
+      if (far && k + distance < n) ask(next);
+      while (j + 16 <= last && four() && four() && four() && four()) {
+      }
+    } else {
+      const int64_t ahead = from(next) - j;
+      while (j + line <= last) {
+        const int64_t stop = j + line;
+        graph.prefetch(j + ahead, weight);
+        bool all = true;
 #pragma GCC unroll 8
-      for (int64_t q = 0; all && q < line; q += 4) all = four();
-      if (!all) one_by_one(stop);
+        for (int64_t q = 0; all && q < line; q += 4) all = four();
+        if (!all) one_by_one(stop);
+      }
+      if (j < last) graph.prefetch(j + ahead, weight);
     }
-    if (!whole && j < last) graph.prefetch(j + ahead, weight);
     while (j + 4 <= last && four()) {
     }
-    one_by_one(last);
+    if (j >= last) continue;
+    if (j + 4 > last && j + 4 <= graph.n_syn) {  // fewer than four, of four that can be read
+      const uint32_t to[] = {targets[j], targets[j + 1], targets[j + 2], targets[j + 3]};
+      Four<T> by;
+      amounts(by);
+      T nowhere[4] = {};
+      for (int q = 0; q < 4; ++q) {
+        const bool is = (j + q < last) & within(to[q]);
+        T* const at = is ? out + graph.template place<kDelay>(to[q], j + q, 0) : nowhere + q;
+        *at += by[q];
+      }
+    } else {
+      one_by_one(last);
+    }
   }
 }
 
 template <bool kOne, bool kDelay, int kBytes, typename T>
-void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t distance, int64_t part,
+void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t work, int64_t distance, int64_t part,
                    int64_t n_parts) {
   const int64_t n_post = s.graph.n_post;
   const auto low = static_cast<uint32_t>(n_post * part / n_parts);
   const auto high = static_cast<uint32_t>(n_post * (part + 1) / n_parts);
   if (n_parts == 1) {
-    scatter_rows<kOne, kDelay, false, kBytes>(s, rows, distance, low, high);
+    scatter_rows<kOne, kDelay, false, kBytes>(s, rows, work, distance, low, high);
   } else {
-    scatter_rows<kOne, kDelay, true, kBytes>(s, rows, distance, low, high);
+    scatter_rows<kOne, kDelay, true, kBytes>(s, rows, work, distance, low, high);
   }
 }
 
@@ -132,10 +165,10 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   const int64_t distance = std::min<int64_t>(1 + rows.size() * kAhead / std::max<int64_t>(work, 1), kRowsAhead);
   s.graph.with_targets([&](auto targets) {
     constexpr int kBytes = decltype(targets)::kWidth;
-    if (one && delay) scatter_range<true, true, kBytes>(s, rows, distance, part, n_parts);
-    if (one && !delay) scatter_range<true, false, kBytes>(s, rows, distance, part, n_parts);
-    if (!one && delay) scatter_range<false, true, kBytes>(s, rows, distance, part, n_parts);
-    if (!one && !delay) scatter_range<false, false, kBytes>(s, rows, distance, part, n_parts);
+    if (one && delay) scatter_range<true, true, kBytes>(s, rows, work, distance, part, n_parts);
+    if (one && !delay) scatter_range<true, false, kBytes>(s, rows, work, distance, part, n_parts);
+    if (!one && delay) scatter_range<false, true, kBytes>(s, rows, work, distance, part, n_parts);
+    if (!one && !delay) scatter_range<false, false, kBytes>(s, rows, work, distance, part, n_parts);
   });
 }
 
