@@ -16,7 +16,6 @@ namespace brainsim {
 
 constexpr int64_t kAhead = 512;      // synapses between asking for a row and sending it, if so many are in
 constexpr int64_t kRowsAhead = 8;    // so many rows
-constexpr int64_t kNear = 1 << 21;   // bytes of synapses that are in the cache anyhow
 constexpr int64_t kSeveral = 4;      // rows in which a part is looked for at once
 constexpr int64_t kPartLength = 24;  // synapses of a row for a part of the targets to be worth the way there
 
@@ -60,7 +59,6 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   // rows lie far apart and no hardware foresees the next spike, so they are asked for in advance: short ones at once,
   // of long ones each line while the same line of a row before is sent
   const bool whole = distance > 2;
-  const bool far = graph.n_syn * (kBytes + (kOne ? 0 : sizeof(T)) + (kDelay ? sizeof(*graph.delay) : 0)) > kNear;
   auto ask = [&](int64_t row) __attribute__((always_inline)) {
     const int64_t begin = from(row), end = graph.end(row);
     const int64_t stop = ends ? std::min(guess(row, to_high) + window / 4, end) : end;
@@ -110,7 +108,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     };
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     if (whole) {
-      if (far && k + distance < n) ask(next);
+      if (k + distance < n) ask(next);
       while (j + 16 <= last && four() && four() && four() && four()) {
       }
     } else {
