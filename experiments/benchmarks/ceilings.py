@@ -9,7 +9,6 @@ import ctypes
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -158,7 +158,8 @@ def kernels(n, activity, repeats):
     return records
 
 
-def main(quick):
+def main(quick: bool = False):
+    """Prints a table and, unless quick, writes ceilings.json."""
     assert backend() == "kernels", backend()
     repeats = 3 if quick else 30
     about, console = machine(), Console(width=None if Console().is_terminal else 110)
@@ -181,4 +182,4 @@ def main(quick):
 
 
 if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    typer.run(main)

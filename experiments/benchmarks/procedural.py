@@ -94,7 +94,8 @@ def worker(name, n, p, share, repeats):
     print(json.dumps(run(int(n), float(p), float(share), int(repeats))))
 
 
-def main(quick):
+def main(quick: bool = False):
+    """Prints a table and, unless quick, writes procedural.json."""
     from rich.console import Console
     from rich.table import Table
 
@@ -143,4 +144,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         worker(*sys.argv[1:])
     else:
-        main("--quick" in sys.argv)
+        import typer  # which workers do without
+
+        typer.run(main)

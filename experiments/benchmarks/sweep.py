@@ -159,7 +159,8 @@ def worker(way, folder, steps, batch, threads):
         print(json.dumps({"wall_us": wall * per, "cpu_us": cpu * per}), file=out, flush=True)
 
 
-def main(quick):
+def main(quick: bool = False):
+    """Prints a table and, unless quick, writes sweep.json."""
     from rich.console import Console
     from rich.table import Table
 
@@ -217,4 +218,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         worker(*sys.argv[1:])
     else:
-        main("--quick" in sys.argv)
+        import typer  # which workers do without
+
+        typer.run(main)

@@ -226,7 +226,8 @@ def worker(name, threads, repeats):
     print(json.dumps({"wall_s": wall, "cpu_s": cpu, "loss": loss, "spikes_per_step": rate}))
 
 
-def main(quick):
+def main(quick: bool = False):
+    """Prints a table and, unless quick, writes training.json."""
     from rich.console import Console
     from rich.table import Table
 
@@ -262,4 +263,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         worker(*sys.argv[1:])
     else:
-        main("--quick" in sys.argv)
+        import typer  # which workers do without
+
+        typer.run(main)

@@ -109,7 +109,7 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
     const int64_t next = k + distance < n ? rows[k + distance] : row;
     if (whole) {
       if (k + distance < n) ask(next);
-      while (j + 16 <= last && four() && four() && four() && four()) {
+      while (j + 16 <= last && four() && four() && four() && four()) {  // one question for whether a row has so many
       }
     } else {
       const int64_t ahead = from(next) - j;
