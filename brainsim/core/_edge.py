@@ -261,9 +261,8 @@ class Projection(AbstractEdge):
 class GapJunctions(AbstractEdge):
     """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, delivered as the pair `(G, J)` with `I = J - G v_i`.
 
-    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of
-    step n and
-    the flowing `v_i`: order 1 in dt. Source: Kopell & Ermentrout 2004.
+    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of step
+    n and the flowing `v_i`: order 1 in dt. Source: Kopell & Ermentrout 2004.
 
     **Arguments:** `pre`, `post`, `connect` as in `Projection`; `weight`: conductance (nS), number, distribution or per
     synapse; `delay`: one number (ms). A symmetric coupling needs a symmetric connectivity.

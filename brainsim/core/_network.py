@@ -20,8 +20,7 @@ class Network(eqx.Module):
     """A graph of nodes joined by edges.
 
     Construction checks every name, port, size and sign, and builds connectivity and weights from rules and
-    distributions
-    with `key` folded with each edge's name, so that adding an edge never changes another.
+    distributions with `key` folded with each edge's name, so that adding an edge never changes another.
 
     **Arguments:**
 

@@ -1,8 +1,7 @@
 """Surrogate derivatives of the spike: the Heaviside step forward, a bump backward.
 
 `x` is the unit's guard (mV for most units): positive means a spike. `width` is in the same unit. A surrogate with
-compact
-support has an event-sparse backward pass; the others have a dense one.
+compact support has an event-sparse backward pass; the others have a dense one.
 """
 
 import abc

@@ -36,13 +36,12 @@ class AbstractUnit(Parametrised):
     """Equations of one cell type: a hybrid system that flows between spikes and jumps at them.
 
     `y` (flowing) and `z` (jumping) are dicts of arrays of shape (n,). A spike happens when `guard` is positive at the
-    end of
-    a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
+    end of a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
     Fields are parameters (numbers or arrays of shape (n,)); `static` fields may be anything.
 
     Write `x * (1 / tau)` rather than `x / tau`: it is faster, and a run batched over `tau` then equals the single run
-    bit
-    for bit (XLA turns a division by a scalar into a product with its reciprocal in one and not always in the other).
+    bit for bit (XLA turns a division by a scalar into a product with its reciprocal in one and not always in the
+    other).
 
     !!! Example
         ```python
@@ -123,9 +122,8 @@ class AbstractNoise(eqx.Module):
 class WhiteNoise(AbstractNoise):
     """Additive white noise, `dy_k = f_k dt + sigma_k dW_k`.
 
-    **Arguments:** `sigma`: amplitude by variable name, in the variable's unit per sqrt(ms). For a leaky integrator
-    with time
-    constant `tau`, the stationary standard deviation is `sigma * sqrt(tau / 2)`.
+    **Arguments:** `sigma`: amplitude by variable name, in the variable's unit per sqrt(ms). For a leaky integrator with
+    time constant `tau`, the stationary standard deviation is `sigma * sqrt(tau / 2)`.
     """
 
     additive: ClassVar[bool] = True

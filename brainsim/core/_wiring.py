@@ -108,8 +108,7 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
     """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST; INSTANT is 0.
 
     Warns when `dt` does not divide a delay that was not drawn; raises when a delay is beyond the line. A traced delay
-    beyond
-    the line is held at its end.
+    beyond the line is held at its end.
     """
     if isinstance(delay, _Instant):
         return jnp.asarray(0, jnp.int32)

@@ -156,8 +156,7 @@ class WangBuzsaki(AbstractUnit):
     `alpha_n = 0.01 (v + 34) / (1 - exp(-(v + 34) / 10))`, `beta_n = 0.125 exp(-(v + 44) / 80)`.
     A spike is the upward crossing of `v_th`. The defaults are the article's for 100 um2: 1 pA stands for 1 uA/cm2.
     The field is not linear in v, so `ExponentialEuler` needs small steps (at 0.02 ms its rate is 7 % low at 1 uA/cm2);
-    `diffrax.Heun()` does not.
-    Source: Wang & Buzsaki 1996, doi:10.1523/JNEUROSCI.16-20-06402.1996, eq. 2.1-2.6.
+    `diffrax.Heun()` does not. Source: Wang & Buzsaki 1996, doi:10.1523/JNEUROSCI.16-20-06402.1996, eq. 2.1-2.6.
     """
 
     c_m: Param = 1.0

@@ -39,8 +39,7 @@ class CheckpointedAdjoint(AbstractAdjoint):
     """Keeps the state at the borders of `segments` segments and computes each segment again in the backward pass.
 
     With `segments=None`, about the square root of the number of steps: memory O(sqrt(T)) for at most one more forward
-    pass.
-    Source: Griewank & Walther 2000, one level.
+    pass. Source: Griewank & Walther 2000, one level.
     """
 
     segments: int | None = eqx.field(static=True, default=None)

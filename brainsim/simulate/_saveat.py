@@ -98,9 +98,8 @@ def _units(units: Any) -> tuple | None:
 class Trace(AbstractRecording):
     """A state variable of a node after every `every`-th step, shape (n_samples, n_recorded).
 
-    **Arguments:** `target`: `"P.v"`, `"P.exc.g"`, or a variable of an edge's state; `units`: unit numbers, a slice,
-    or None
-    for all; `every`: in steps.
+    **Arguments:** `target`: `"P.v"`, `"P.exc.g"`, or a variable of an edge's state; `units`: unit numbers, a slice, or
+    None for all; `every`: in steps.
     """
 
     target: str = eqx.field(static=True)

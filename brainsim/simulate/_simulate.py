@@ -44,9 +44,8 @@ def simulate(
     - `solver`: one solver for all nodes, or a dict by node; None and nodes left out get `ExponentialEuler()`.
     - `key`: seeds initial values and noise; needed unless `state` is given.
     - `state`: start from here instead of drawing initial values (plastic weights too: they live in the state).
-    - `inputs`: node -> input: a number or array (n,) for a constant (pA), an array (n_steps, n) with one row per
-      step, or a
-      waveform such as `StepCurrent`.
+    - `inputs`: node -> input: a number or array (n,) for a constant (pA), an array (n_steps, n) with one row per step,
+      or a waveform such as `StepCurrent`.
     - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Rate`.
     - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`, both exact; `TruncatedAdjoint`, `SLTTAdjoint`,
       `EPropAdjoint`, `OTTTAdjoint` leave credit out.

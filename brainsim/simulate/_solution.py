@@ -40,8 +40,7 @@ class Solution(eqx.Module):
 
     `sol["P.v"]` is a recording, `sol.times("P.v")` its times (ms), `sol.spikes("P")` the spike train of a population,
     `sol.rates["P"]` its mean firing rate (Hz), `sol.state` the final state to go on from. `compile_s` and `run_s` are
-    the
-    seconds spent on compilation and on the run itself (-1 inside a transformation).
+    the seconds spent on compilation and on the run itself (-1 inside a transformation).
     """
 
     recordings: dict[str, Any]

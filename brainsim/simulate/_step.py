@@ -119,8 +119,7 @@ def step(
     """One step of `net`: for closed loops, and for an ANN in the loop.
 
     **Arguments:** `state`: from `initial_state` or an earlier step; it knows `dt`. `inputs`: node -> input of this
-    step,
-    shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
+    step, shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
 
     **Returns:** the next state and the events of every node, by all names it goes by.
     """

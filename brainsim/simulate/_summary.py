@@ -62,8 +62,7 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
     and recordings: many in `one call`, or each by `XLA` and why.
 
     Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide,
-    ports
-    that nothing reaches.
+    ports that nothing reaches.
     """
     state = jax.eval_shape(lambda: initial_state(net, dt=dt, key=jax.random.key(0)))
     solvers = checked_solvers(net, solver)

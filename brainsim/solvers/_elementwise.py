@@ -21,10 +21,9 @@ def _jacobian(node, y, z, inp):
 def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
     """Raise a ValueError if the flow of a unit depends on another unit although `node.elementwise` is True.
 
-    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without
-    a sign.
-    Looks at the Jacobian of the vector field at random states. For a variable of several numbers per unit, each of
-    them may depend on itself and on other variables only, as `ExponentialEuler` needs it.
+    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without a
+    sign. Looks at the Jacobian of the vector field at random states. For a variable of several numbers per unit, each
+    of them may depend on itself and on other variables only, as `ExponentialEuler` needs it.
 
     !!! example
         `check_elementwise(Population(MyUnit(), 3))` in the tests of your own unit.

@@ -192,8 +192,7 @@ class AlphaCurr(AbstractReceptor):
 
     One event: `i = w (t / tau) exp(1 - t / tau)`, which peaks at w pA at `t = tau`; charge `w e tau` (fC). Under
     `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau` (order
-    1).
-    Source: Rall 1967; NEST's iaf_psc_alpha.
+    1). Source: Rall 1967; NEST's iaf_psc_alpha.
     """
 
     tau: Param = 2.0
@@ -221,8 +220,7 @@ class AlphaCond(AbstractReceptor):
 
     One event of weight w (nS): `g = w (t / tau) exp(1 - t / tau)`, which peaks at w nS at `t = tau`; integral `w e
     tau`. Under `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt /
-    tau` (order 1).
-    Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
+    tau` (order 1). Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
     """
 
     tau: Param = 2.0
