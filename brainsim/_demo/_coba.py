@@ -205,16 +205,8 @@ def _picture(sol: bs.Solution, c: Settings) -> Figure:
     canvas = Canvas(figsize=(7.4, 6.6), layout="constrained")
     top, middle, bottom = canvas.subplots(3, 1, sharex=True, height_ratios=(3.0, 1.3, 1.9))
     plot.raster(sol, "P", groups=groups, t=span, ax=top, markersize=1.3)
-    top.legend(
-        loc="lower left",
-        bbox_to_anchor=(0.0, 1.0),
-        ncols=2,
-        frameon=False,
-        markerscale=7,
-        borderaxespad=0.2,
-        handletextpad=0.1,
-    )
     plot.rates(sol, "P", groups=groups, bin_ms=5.0, t=span, ax=middle)
+    middle.get_legend().remove()  # the colours are those above
     plot.traces(sol, "P.v", t=span, offset=25.0, threshold=-50.0, ax=bottom)
     bottom.set(ylabel="membrane potential", yticks=[-60.0, -35.0, -10.0], yticklabels=["exc. 1", "exc. 2", "inh."])
     top.set(xlabel="", ylabel="neuron")

@@ -8,3 +8,4 @@ from ._checks import (
     parameter as parameter,
     unknown as unknown,
 )
+from ._text import as_text as as_text

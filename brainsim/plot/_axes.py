@@ -8,6 +8,9 @@ if TYPE_CHECKING:
 COLOURS = ("#1f5a8c", "#c8502d", "#3f7f52", "#8a5aa8", "#b08a1e", "#4a4a4a")
 """Blue, red, green, violet, ochre, grey: told apart by the colour-blind in this order."""
 
+LEGEND_ABOVE = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "ncols": 4, "frameon": False, "borderaxespad": 0.2}
+"""Where a legend hides nothing: above the axes, at the left."""
+
 
 def axes(ax: "Axes | None") -> "Axes":
     """`ax`, or the axes of a new figure."""

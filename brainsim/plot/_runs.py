@@ -7,7 +7,7 @@ import numpy as np
 
 from ..base import unknown
 from ..simulate import Solution
-from ._axes import axes, colour, span, window
+from ._axes import LEGEND_ABOVE, axes, colour, span, window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def raster(
     sol: Solution,
-    node: str,
+    node: str | Sequence[str],
     *,
     units: slice | Sequence[int] | None = None,
     groups: Mapping[str, slice] | None = None,
@@ -28,41 +28,49 @@ def raster(
     **Arguments:**
 
     - `sol`: a solution that recorded `Spikes(node)`.
+    - `node`: a population, or several, e.g. `["E", "I"]`, drawn from the bottom up, each in its colour.
     - `units`: which units, as a slice or numbers; None: all. Units named by number are drawn on rows 0, 1, ...
-    - `groups`: label -> slice of unit numbers, each drawn in its colour, e.g. `{"exc": slice(3200), "inh": slice(3200,
-      None)}`.
+    - `groups`: label -> slice of unit numbers of a single node, each drawn in its colour, e.g.
+      `{"exc": slice(3200), "inh": slice(3200, None)}`.
     - `t`: (start, stop) in ms; None: the whole run.
     - `style`: passed to `Axes.plot`, e.g. `markersize=2`.
 
-    **Returns** the axes; one line object per group holds the points drawn.
+    **Returns** the axes; one line object per population or group holds the points drawn.
     """
     ax = axes(ax)
-    train = sol.spikes(node)
-    size = sol.sizes[node]
     low, high = window(t, *span(sol))
-    chosen = np.arange(size)[units] if units is None or isinstance(units, slice) else np.asarray(units, int)
-    row = np.full(size, -1)
-    row[chosen] = chosen if units is None or isinstance(units, slice) else np.arange(chosen.size)
-    inside = (train.t >= low) & (train.t <= high) & (row[train.i] >= 0)
-    times, ids = train.t[inside], train.i[inside]
-    look: dict[str, Any] = {
-        "marker": ".",
-        "markersize": 2.0,
-        "markeredgewidth": 0.0,
-        "linestyle": "none",
-        "rasterized": True,
-    } | style
-    for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
-        member = np.zeros(size, bool)
-        member[part] = True
-        here = member[ids]
-        own: dict[str, Any] = {"color": colour(k), "label": label}
-        ax.plot(times[here], row[ids[here]], **(own | look))
+    dots: dict[str, Any] = {"marker": ".", "markersize": 2.0, "markeredgewidth": 0.0, "linestyle": "none"}
+    bottom, first = 0, len(ax.lines)
+    for name, each in _labelled("raster", node, groups).items():
+        train, size = sol.spikes(name), sol.sizes[name]
+        by_number = not isinstance(units, slice | None)
+        shown = np.asarray(units, int) if by_number else np.arange(size)[units or slice(None)]
+        row = np.full(size, -1)
+        row[shown] = bottom + (np.arange(shown.size) if by_number else shown)
+        inside = (train.t >= low) & (train.t <= high) & (row[train.i] >= 0)
+        times, ids = train.t[inside], train.i[inside]
+        for label, part in each.items():
+            member = np.zeros(size, bool)
+            member[part] = True
+            here = member[ids]
+            own: dict[str, Any] = {"color": colour(len(ax.lines)), "label": label, "rasterized": True}
+            ax.plot(times[here], row[ids[here]], **(own | dots | style))
+        if row.max(initial=-1) >= 0:
+            ax.set_ylim(ax.get_ylim()[0] if bottom else row[shown].min() - 0.5, row.max() + 0.5)
+        bottom += shown.size if by_number else size
     ax.set(xlim=(low, high), xlabel="time (ms)", ylabel="unit")
-    rows = row[chosen]
-    if rows.size:
-        ax.set_ylim(rows.min() - 0.5, rows.max() + 0.5)
+    if len(ax.lines) - first > 1:
+        ax.legend(markerscale=10 / ax.lines[first].get_markersize(), **LEGEND_ABOVE)
     return ax
+
+
+def _labelled(what: str, node: str | Sequence[str], groups: Mapping[str, slice] | None) -> dict[str, Mapping[str, Any]]:
+    """For every node to draw, its parts by label."""
+    if isinstance(node, str):
+        return {node: groups or {node: slice(None)}}
+    if groups is not None:
+        raise ValueError(f"{what}: groups are parts of one population; got the populations {list(node)}. Name one.")
+    return {name: {name: slice(None)} for name in node}
 
 
 def traces(
@@ -147,7 +155,7 @@ def _binned(sol: Solution, node: str, part: slice, bin_ms: float) -> tuple[np.nd
 
 def rates(
     sol: Solution,
-    node: str,
+    node: str | Sequence[str],
     *,
     groups: Mapping[str, slice] | None = None,
     bin_ms: float = 5.0,
@@ -157,16 +165,21 @@ def rates(
 ) -> "Axes":
     """Population rate (Hz per unit) against time (ms), in bins of `bin_ms` (rounded to whole steps).
 
-    **Arguments:** `sol`: a solution that recorded `Spikes(node)` or `Rate(node)`; `groups`: label -> slice of unit
-    numbers; `t`: (start, stop) in ms; `style`: passed to `Axes.stairs`.
+    **Arguments:** `sol`: a solution that recorded `Spikes(node)` or `Rate(node)`; `node`: a population, or several,
+    each in its colour; `groups`: label -> slice of unit numbers of a single node; `t`: (start, stop) in ms; `style`:
+    passed to `Axes.stairs`.
     """
     ax = axes(ax)
     low, high = window(t, *span(sol))
-    for k, (label, part) in enumerate((groups or {node: slice(None)}).items()):
-        edges, rate = _binned(sol, node, part, bin_ms)
-        first, last = max(np.searchsorted(edges, low, "right") - 1, 0), np.searchsorted(edges, high)
-        style_k = {"color": colour(k), "label": label, "linewidth": 1.0, "baseline": None} | style
-        ax.stairs(rate[first:last], edges[first : last + 1], **style_k)
+    before = len(ax.patches)
+    for name, each in _labelled("rates", node, groups).items():
+        for label, part in each.items():
+            edges, rate = _binned(sol, name, part, bin_ms)
+            first, last = max(np.searchsorted(edges, low, "right") - 1, 0), np.searchsorted(edges, high)
+            own = {"color": colour(len(ax.patches)), "label": label, "linewidth": 1.0, "baseline": None}
+            ax.stairs(rate[first:last], edges[first : last + 1], **(own | style))
     ax.set(xlim=(low, high), xlabel="time (ms)", ylabel="rate (Hz)")
     ax.set_ylim(bottom=0.0)
+    if len(ax.patches) - before > 1:
+        ax.legend(**LEGEND_ABOVE)
     return ax

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype, is_traced, unknown
 from ..core import State
+from ._stats import Stats
 
 NOT_RUN = -1.0
 
@@ -90,14 +91,15 @@ class Solution(eqx.Module):
         }
 
     @property
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Stats:
         """Firing rates (Hz), numbers of events, compile and run time (s): what to print beside any speed."""
-        return {
+        stats = {
             "rate_hz": {k: np.asarray(v).tolist() for k, v in self.rates.items()},
             "n_events": {k: np.asarray(v).tolist() for k, v in self.n_events.items()},
             "compile_s": self.compile_s,
             "run_s": self.run_s,
         }
+        return Stats(stats)
 
 
 class EventSolution(eqx.Module):

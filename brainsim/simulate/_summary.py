@@ -1,7 +1,6 @@
 """What a network holds and needs, before anything is run."""
 
 import dataclasses
-import io
 import math
 import warnings
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..base import is_traced
+from ..base import as_text, is_traced
 from ..core import Network, Source, State, initial_state
 from ..fusion import why_no_scan
 from ..solvers import fusion
@@ -44,14 +43,8 @@ class Summary:
         warned = [f"[yellow]warning:[/] {w}" for w in self.warnings]
         return Group(nodes, *([edges] if self.edges else []), total, f"steps: {self.steps}", *warned)
 
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        console = Console(file=io.StringIO(), width=120, force_jupyter=False)
-        console.print(self)
-        return console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
-
-    __repr__ = __str__
+    __str__ = as_text
+    __repr__ = as_text
 
 
 def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:

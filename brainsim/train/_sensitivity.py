@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from ..base import as_text
 from ._parameters import Space
 from ._residuals import AbstractResiduals
 
@@ -49,6 +50,9 @@ class Sensitivity:
             bound = f"{self.sd[k]:.2g}", f"{100 * self.relative[k]:.2g}"
             table.add_row(label, f"{self.values[k]:.5g}", *bound, tied)
         return table
+
+    __str__ = as_text
+    __repr__ = as_text
 
 
 def fisher_covariance(jacobian: np.ndarray, wanted: int, variance: float) -> np.ndarray:

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.table import Table
 
-from ..base import float_dtype
+from ..base import as_text, float_dtype
 from ..core import Network, State
 from ..simulate import AbstractAdjoint, in_segments
 
@@ -157,6 +157,9 @@ class GradientNorms:
             until = str(self.steps[bad[-1]]) if bad.size else ""
             table.add_row(name, f"{fine[k]:.3g}", str(self.steps[k]), f"{self.growth(name):.4f}", until)
         return table
+
+    __str__ = as_text
+    __repr__ = as_text
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """The norms against the step; matplotlib."""

@@ -57,6 +57,41 @@ def test_raster_of_groups_units_and_times(sol, ax):
     assert [line.get_label() for line in ax.lines] == ["a", "b"]
 
 
+@pytest.fixture(scope="module")
+def pair():
+    cells = {
+        name: bs.Population(bs.LIF(), n, i_e=200.0, init={"v": v}) for name, n, v in (("E", 5, -55.0), ("I", 3, -52.0))
+    }
+    saveat = [bs.Spikes("E", max_rate=1000.0), bs.Spikes("I", max_rate=1000.0)]
+    return bs.simulate(bs.Network(cells), t1=50.0, dt=DT, key=jax.random.key(1), saveat=saveat)
+
+
+def test_raster_of_populations_stacks_them(pair, ax):
+    plot.raster(pair, ["E", "I"], ax=ax)
+    for line, name, bottom in zip(ax.lines, "EI", (0, 5), strict=True):
+        train = pair.spikes(name)
+        assert train.t.size
+        np.testing.assert_array_equal(np.stack(line.get_data()), np.stack([train.t, bottom + train.i]))
+    assert ax.lines[0].get_color() != ax.lines[1].get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["E", "I"]
+    assert ax.get_ylim() == (-0.5, 7.5)
+    plot.raster(pair, ["E", "I"], units=[2], ax=(other := Figure().subplots()))
+    assert [set(line.get_ydata()) for line in other.lines] == [{0}, {1}]
+
+
+def test_rates_of_populations_share_axes_that_show_all(pair, ax):
+    plot.rates(pair, ["E", "I"], bin_ms=10.0, ax=ax)
+    for patch, name, size in zip(ax.patches, "EI", (5, 3), strict=True):
+        np.testing.assert_allclose(patch.get_data()[0].sum() * 0.01 * size, pair.spikes(name).t.size)
+        assert patch.get_data()[0].max() <= ax.get_ylim()[1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["E", "I"]
+
+
+def test_groups_are_parts_of_one_population(pair, ax):
+    with pytest.raises(ValueError, match=r"populations \['E', 'I'\]"):
+        plot.rates(pair, ["E", "I"], groups={"first": slice(1)}, ax=ax)
+
+
 def test_raster_of_units_by_number_stacks_them(sol, ax):
     plot.raster(sol, "P", units=[7, 2], ax=ax)
     train = sol.spikes("P")
