@@ -1,8 +1,10 @@
 """The house itself: a light import, one version, names that explain themselves, nothing left half done."""
 
+import ast
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import pkgutil
 import re
 import subprocess
@@ -86,6 +88,31 @@ def test_public_names_have_docstrings(package):
         if not doc.strip() or doc.startswith(f"{name}("):
             bare.append(name)
     assert bare == [], f"{package} exports names without a docstring of their own: {bare}"
+
+
+def broken(doc: str) -> list[str]:
+    """Inner lines of a paragraph that end long before the next word had to go on another line."""
+    lines, found = doc.splitlines(), []
+    for line, following in itertools.pairwise(lines):
+        text = (
+            bool(line.strip())
+            and re.match(r"\s*(?!\d+\.)[\w(`]", following)
+            and not re.match(r"\s*(```|>>>|\.\.\.|\$|!!!)", line)
+        )
+        if text and len(line.split()) <= 3 and len(line) + len(following.split()[0]) < 70:
+            found.append(line.strip())
+    return found
+
+
+def test_docstrings_have_no_broken_paragraphs():
+    found = []
+    for path in sorted((ROOT / "brainsim").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                prose = re.sub(r"```.*?```|\$\$.*?\$\$", "", ast.get_docstring(node) or "", flags=re.DOTALL)
+                found += [f"{path.relative_to(ROOT)}: {line!r}" for line in broken(prose)]
+    assert found == []
+    assert broken("A population of\nunits.\nAnd more.") == ["A population of", "units."]
 
 
 def test_nothing_is_left_to_do():

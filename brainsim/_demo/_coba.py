@@ -134,7 +134,9 @@ def act(c: Settings, progress: AbstractProgress) -> Act:
         text=(
             "Four thousand integrate-and-fire neurons, four fifths excitatory, drive each other through conductances: "
             "the *COBA* network on which simulators have been compared since Brette et al. (2007). No noise is put "
-            "in; the irregular firing is the network's own.",
+            "in; the irregular firing is the network's own. The *CV* says how irregular: the standard deviation of the "
+            "intervals between a cell's spikes over their mean, 0 for a clock and 1 for a Poisson process; above 1, "
+            "spikes come in bursts with pauses between them.",
             _verdict(c, own_window, same),
         ),
         figures_of_merit={
@@ -202,20 +204,23 @@ def _picture(sol: bs.Solution, c: Settings) -> Figure:
 
     span = (max(c.t1 - 500.0, 0.0), c.t1)
     groups = {"excitatory": slice(None, N_EXC), "inhibitory": slice(N_EXC, None)}
-    canvas = Canvas(figsize=(7.4, 6.6), layout="constrained")
-    top, middle, bottom = canvas.subplots(3, 1, sharex=True, height_ratios=(3.0, 1.3, 1.9))
+    canvas = Canvas(figsize=(7.4, 7.2), layout="constrained")
+    top, middle, *cells = canvas.subplots(5, 1, sharex=True, height_ratios=(3.0, 1.3, 0.8, 0.8, 0.8))
     plot.raster(sol, "P", groups=groups, t=span, ax=top, markersize=1.3)
     plot.rates(sol, "P", groups=groups, bin_ms=5.0, t=span, ax=middle)
     middle.get_legend().remove()  # the colours are those above
-    plot.traces(sol, "P.v", t=span, offset=25.0, threshold=-50.0, ax=bottom)
-    bottom.set(ylabel="membrane potential", yticks=[-60.0, -35.0, -10.0], yticklabels=["exc. 1", "exc. 2", "inh."])
+    for k, (ax, name) in enumerate(zip(cells, ("exc. 1", "exc. 2", "inh."))):
+        plot.traces(sol, "P.v", columns=[k], t=span, threshold=-50.0, ax=ax, color=plot.COLOURS[k // 2])
+        ax.set(xlabel="", ylabel="v (mV)", ylim=(-82.0, -48.0), yticks=[-80.0, -65.0, -50.0])
+        ax.annotate(name, (1.01, 0.5), xycoords="axes fraction", va="center", fontsize=9)
+    cells[-1].set(xlabel="time (ms)")
     top.set(xlabel="", ylabel="neuron")
     middle.set(xlabel="")
     tidy(canvas)
     canvas.align_ylabels()
     caption = (
         "The last half second of the first run. Top: every spike of all 4,000 neurons. Middle: population rates in "
-        "bins of 5 ms. Bottom: membrane potentials of two excitatory neurons and an inhibitory one, labelled at -60 "
-        "mV, 25 mV apart; dotted: the threshold of -50 mV of each."
+        "bins of 5 ms. Bottom: membrane potentials of two excitatory neurons and an inhibitory one; dotted: the "
+        "threshold of -50 mV."
     )
-    return Figure.of(canvas, caption)
+    return Figure.of(canvas, caption, network, run, _picture)

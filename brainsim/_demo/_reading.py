@@ -109,9 +109,8 @@ def _samples(data: Letters, names: tuple[str, ...]) -> Figure:
         ax.set(title=names[k], xlim=(0, 1.28), ylim=(0.3, 12.7), xticks=[0, 1], yticks=[1, 6, 12])
     canvas.axes[0].set(ylabel="sensor", xlabel="time (s)")
     tidy(canvas)
-    return Figure.of(
-        canvas, "What the sensors say: the first held-out recording of each letter. Every mark is an event."
-    )
+    caption = "What the sensors say: the first held-out recording of each letter. Every mark is an event."
+    return Figure.of(canvas, caption, _samples)
 
 
 def _learning(trained: Trained, accuracy: float, baseline: Ridge) -> Figure:
@@ -150,7 +149,7 @@ def _learning(trained: Trained, accuracy: float, baseline: Ridge) -> Figure:
         "samples as they are seen, with events dropped, times shifted and some neurons muted, which is harder than "
         "reading the recordings; the dot is the one look at the held-out set."
     )
-    return Figure.of(canvas, caption)
+    return Figure.of(canvas, caption, _braille.train, _learning)
 
 
 def _inside(trained: Trained, data: Letters, got: Read, names: tuple[str, ...], c: Settings) -> Figure:
@@ -211,4 +210,4 @@ def _inside(trained: Trained, data: Letters, got: Read, names: tuple[str, ...], 
         "whose mean over time is the score; the winner in colour. Right: how often each letter was read as which, on "
         "the held-out recordings."
     )
-    return Figure.of(canvas, caption)
+    return Figure.of(canvas, caption, _braille.network, _braille.simulate, _braille.watch, _inside)

@@ -3,8 +3,10 @@
 import base64
 import dataclasses
 import html
+import inspect
 import io
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -16,27 +18,29 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A picture and what it shows: `image` is SVG text, `caption` plain text."""
+    """A picture and what it shows: `image` is SVG text, `caption` and `code` (what computed and drew it) plain text."""
 
     image: str
     caption: str
+    code: str
 
     @staticmethod
-    def of(canvas: "Canvas", caption: str) -> "Figure":
-        """The figure that matplotlib drew; rasters stay pixels, everything else vectors."""
+    def of(canvas: "Canvas", caption: str, *functions: Callable[..., Any]) -> "Figure":
+        """What matplotlib drew, with the source of the `functions` that made it; rasters stay pixels."""
         from matplotlib import rc_context
 
         buffer = io.StringIO()
         with rc_context({"svg.fonttype": "path", "svg.hashsalt": "brainsim"}):
             canvas.savefig(buffer, format="svg", dpi=200, transparent=True, metadata={"Date": None})
-        return Figure(buffer.getvalue(), caption)
+        return Figure(buffer.getvalue(), caption, "\n\n".join(inspect.getsource(f).rstrip() for f in functions))
 
     def html(self) -> str:
         data = base64.b64encode(self.image.encode()).decode()
         alt = html.escape(self.caption, quote=True)
         caption = html.escape(self.caption)
         image = f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">'
-        return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+        code = f"<details><summary>the code</summary><pre>{html.escape(self.code)}</pre></details>"
+        return f'<figure><div class="wide">{image}</div><figcaption>{caption}</figcaption>{code}</figure>'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -161,8 +161,7 @@ class Projection(AbstractEdge):
     """Synapses from the events of `pre` to a port of `post`.
 
     An event of unit i at step n adds `weight_j` to the port of the post unit of each synapse j of i at the start of
-    step
-    `n + k`, with `k = 1 + round(delay / dt)` (what the same delay means in Brian2 and NEST).
+    step `n + k`, with `k = 1 + round(delay / dt)` (what the same delay means in Brian2 and NEST).
 
     **Arguments:**
 

@@ -1,6 +1,7 @@
 """The main job from end to end, small; its parts; the command line."""
 
 import dataclasses
+import html
 import re
 
 import jax
@@ -79,6 +80,19 @@ def test_the_report_needs_nothing_else(quick):
     assert page.count("<figure>") == 4
     assert page.rstrip().endswith("</html>")
     assert "$" not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_the_report_shows_code_and_its_next_step_runs(quick, tmp_path, monkeypatch):
+    page = quick[0].path.read_text(encoding="utf-8")
+    code = [html.unescape(x) for x in re.findall(r"<details>.*?<pre>(.*?)</pre>", page, flags=re.DOTALL)]
+    assert len(code) == 4
+    assert all("def _" in x for x in code)
+    assert "bs.FixedProbability(0.02)" in code[0]
+    following = re.search(r'<section id="next">.*?<pre>(.*?)</pre>', page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(html.unescape(following[1]), "report", "exec"), space := {})
+    assert 1 < space["sol"].rates["P"] < 100
+    assert (tmp_path / "raster.png").exists()
 
 
 def test_the_quick_run_says_that_it_is_quick_and_compares_nothing(quick):
