@@ -150,14 +150,18 @@ def power(w, x, y):
     kind = x.dtype
     if kind == np.float32:
         x, y = w.cast("fpext", x, np.float64), w.cast("fpext", y, np.float64)
-    out = exp(w, w.mul(y, log(w, w.call("fabs", x))))
-    # a negative base: defined for whole exponents, with the sign of an odd one
+    one, zero, size = w.like(1, x), w.like(0, x), w.call("fabs", x)
+    out = exp(w, w.mul(y, log(w, size)))
+    out = w.select(w.compare("oeq", size, one), one, out)  # also to an infinite power
+    # a negative base: whole exponents, with the sign of an odd one; 0 and infinity have every power
     whole = w.compare("oeq", w.call("floor", y), y)
     half = w.mul(y, w.like(0.5, y))
-    odd = w.compare("une", w.call("floor", half), half)
-    signed = w.select(whole, w.select(odd, w.neg(out), out), w.like(np.nan, x))
-    out = w.select(w.compare("olt", x, w.like(0, x)), signed, out)
-    one = w.like(1, x)
+    odd = w.op("and", whole, w.compare("une", w.call("floor", half), half))
+    usual = w.op("and", w.compare("ogt", size, zero), w.compare("olt", size, w.like(np.inf, x)))
+    defined = w.op("or", whole, w.op("xor", usual, w.like(True, usual)))
+    signed = w.select(defined, w.select(odd, w.neg(out), out), w.like(np.nan, x))
+    bits = w.bits(x)
+    out = w.select(w.compare("slt", bits, w.like(0, bits)), signed, out)
     out = w.select(w.compare("oeq", x, one), one, out)
     out = w.select(w.compare("oeq", y, w.like(0, y)), one, out)
     return w.cast("fptrunc", out, kind) if kind == np.float32 else out

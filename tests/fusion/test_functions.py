@@ -116,6 +116,17 @@ def test_special_values_are_those_of_jax(name):
     np.testing.assert_allclose(out, expected, rtol=1e-6)  # NaN and infinity must stand where they stand in JAX
 
 
+def test_special_powers_are_those_of_ieee():
+    """Every pair of special values, with the sign of zero and infinity; what is between has its own tolerance."""
+    powers = np.asarray([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, np.inf, -np.inf, np.nan], FLOAT)
+    x, y = (a.ravel() for a in np.meshgrid(SPECIAL[:13], powers))
+    with np.errstate(all="ignore"):
+        expected = (x.astype(np.longdouble) ** y).astype(FLOAT)
+    out = run(jax.lax.pow, x, y)
+    np.testing.assert_allclose(out, expected, rtol=1e-6)
+    np.testing.assert_array_equal(np.signbit(out)[~np.isnan(out)], np.signbit(expected)[~np.isnan(out)])
+
+
 def test_extremes_of_two_keep_nan():
     other = SPECIAL[::-1].copy()
     for f in (jnp.maximum, jnp.minimum):
