@@ -17,7 +17,7 @@ spare the kernels the search for values; where the values are others than the ca
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,17 @@ from jax.interpreters import ad, batching, mlir
 from . import _draws, _ffi, _pure
 
 
+class Kernel(Primitive):
+    """A primitive of this package: `when_traced` is called whenever one becomes part of a program."""
+
+    when_traced: ClassVar[list[Callable[[], None]]] = []
+
+    def bind(self, *args: Any, **params: Any) -> Any:
+        for call in self.when_traced:
+            call()
+        return super().bind(*args, **params)
+
+
 class Family(NamedTuple):
     """The three derivatives of one trilinear form."""
 
@@ -37,20 +48,20 @@ class Family(NamedTuple):
     outer: Primitive
 
 
-STORED = Family(*(Primitive(f"brainsim_{name}") for name in Family._fields))
-DRAWN = Family(*(Primitive(f"brainsim_drawn_{name}") for name in Family._fields))
+STORED = Family(*(Kernel(f"brainsim_{name}") for name in Family._fields))
+DRAWN = Family(*(Kernel(f"brainsim_drawn_{name}") for name in Family._fields))
 scatter_p, gather_p, outer_p = STORED
-outer_add_p = Primitive("brainsim_outer_add")  # `outer`, added to its first operand where that lies; see `fusion._scan`
-collect_p = Primitive("brainsim_collect")
+outer_add_p = Kernel("brainsim_outer_add")  # `outer`, added to its first operand where that lies; see `fusion._scan`
+collect_p = Kernel("brainsim_collect")
 collect_p.multiple_results = True
-place_p = Primitive("brainsim_place")
-append_p = Primitive("brainsim_append")
+place_p = Kernel("brainsim_place")
+append_p = Kernel("brainsim_append")
 append_p.multiple_results = True
-room_p = Primitive("brainsim_room")
-tally_p = Primitive("brainsim_tally")
+room_p = Kernel("brainsim_room")
+tally_p = Kernel("brainsim_tally")
 tally_p.multiple_results = True
-bits_p = Primitive("brainsim_bits")
-normals_p = Primitive("brainsim_normals")
+bits_p = Kernel("brainsim_bits")
+normals_p = Kernel("brainsim_normals")
 
 
 def _batch(nb: int, *operands: Any) -> tuple[int, ...]:

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..events import _ffi, collect
-from ..events._primitives import to_front
+from ..events._primitives import Kernel, to_front
 from ._loop import Loop, check_llvm, compile_loop, refusal
 
-fused_p = Primitive("brainsim_fused")
+fused_p = Kernel("brainsim_fused")
 fused_p.multiple_results = True
 
 

@@ -5,11 +5,12 @@ body is written down as a tape (`_tape`), which a C++ loop plays, step after ste
 whole scan stays with XLA.
 
 What JAX makes of a scan, above all its derivatives, are `jax.lax.scan`s again; those whose bodies call kernels are
-played as well, from where they become machine code: the last section.
+played as well, from where they become machine code: the last section. JAX's table of lowerings is changed for that when
+the first kernel is traced, and not by an import; a scan without kernels goes to JAX's own rule, as it came.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun, primitives
 from jax.interpreters import batching, mlir
 
 from ..events import _ffi
-from ..events._primitives import outer_p, to_front
+from ..events._primitives import Kernel, outer_p, to_front
 from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
 from ._rules import scan_sizes
@@ -179,5 +180,11 @@ def _known(jaxpr: Any = None, length: Any = None, reverse: Any = None, **others:
     return None if None in known or jaxpr.effects else known
 
 
-if _rule is not None:  # no longer where it was: costs speed only
-    mlir.register_lowering(primitives.scan_p, _lower_lax, platform="cpu")
+@cache
+def _install() -> None:
+    """Let scans be lowered by `_lower_lax`; where JAX's own rule is no longer found, that costs speed only."""
+    if _rule is not None and not unavailable():
+        mlir.register_lowering(primitives.scan_p, _lower_lax, platform="cpu")
+
+
+Kernel.when_traced.append(_install)
