@@ -293,9 +293,10 @@ def _machine_code(text: str) -> tuple[Any, int]:
 
     target()
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    # constants are addressed relative to the code, so both must lie in one block of memory: `use_lmm`
-    described = llvm.Target.from_default_triple()
-    machine = described.create_target_machine(cpu=cpu, features=features, opt=3, codemodel="small", reloc="pic", jit=True)
+    # constants are addressed relative to the code (`pic`; whole addresses in 32 bits end where memory is higher up), so
+    # both must lie in one block of memory: `use_lmm`
+    how: dict[str, Any] = dict(cpu=cpu, features=features, opt=3, codemodel="small", reloc="pic", jit=True)
+    machine = llvm.Target.from_default_triple().create_target_machine(**how)
     module = llvm.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()

@@ -27,8 +27,9 @@ def scans():
     return jax.jit(lambda c, xs: jax.lax.scan(f, c, xs)).lower(jnp.ones(64), jnp.ones(5)).as_text()
 
 def changed():
-    new = [(name, p) for name, t in tables().items() for p, rule in t.items() if before.get(name, {}).get(p) is not rule]
-    return [f"{name}: {p}" for name, p in new if not p.name.startswith("brainsim_")]
+    rules = [(name, p, rule) for name, t in tables().items() for p, rule in t.items()]
+    new = [f"{name}: {p}" for name, p, rule in rules if before.get(name, {}).get(p) is not rule]
+    return [rule for rule in new if ": brainsim_" not in rule]
 
 before, own, text = tables(), shared(), scans()
 import brainsim as bs
