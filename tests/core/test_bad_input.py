@@ -172,7 +172,7 @@ TABLE = [
     ("a law for a unit", lambda: node(unit=bs.LIF(tau_m=bs.Normal(20.0, 1.0))), TypeError, ["tau_m", "Normal"]),
     # ranges
     ("negative tau", lambda: bs.ExpCond(tau=-5.0), ValueError, ["ExpCond.tau is -5.0", "tau > 0"]),
-    ("rise and decay", lambda: bs.DualExpCond(5.0, 5.0), ValueError, ["DualExpCond", "tau_rise < tau_decay", "Alpha"]),
+    ("rise and decay", lambda: bs.DualExpCond(6.0, 5.0), ValueError, ["DualExpCond", "tau_rise <= tau_decay", "Swap"]),
     ("utilisation", lambda: bs.TsodyksMarkram(U=1.5), ValueError, ["TsodyksMarkram.U is 1.5", "0 < U <= 1"]),
     ("width", lambda: bs.Triangular(0.0), ValueError, ["Triangular.width is 0.0", "width > 0"]),
     # variables
