@@ -238,6 +238,8 @@ class Population(AbstractNode):
             receptor = self.receptors[name]
             dg = arrivals[name] if receptor.channels == 1 else arrivals[name].reshape(receptor.channels, self.size)
             ports[name], unit = receptor.arrive(ports[name], dg, unit)
+        moved = {name: where for name, where in self.unit.held(z).items() if unit[name] is not y["unit"][name]}
+        unit = unit | {name: jnp.where(where, y["unit"][name], unit[name]) for name, where in moved.items()}
         return {"unit": unit, "ports": ports}, z
 
     def current(self, y: Any, inp: Array) -> Float[Array, " n"]:
@@ -255,6 +257,10 @@ class Population(AbstractNode):
         if self.noise is None:
             return None
         noisy = self.noise.diffusion(y["unit"], z)
+        still = {name: where for name, where in self.unit.held(z).items() if name in noisy}
+        noisy = noisy | {
+            name: jnp.where(where, jnp.zeros_like(noisy[name]), noisy[name]) for name, where in still.items()
+        }
         return {
             "unit": {name: noisy.get(name) for name in y["unit"]},
             "ports": {port: dict.fromkeys(g) for port, g in y["ports"].items()},

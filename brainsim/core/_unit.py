@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..base import check_parameter, float_dtype, parameter
 from ._state import Clock
@@ -82,6 +82,13 @@ class AbstractUnit(Parametrised):
     ) -> tuple[dict, dict]:
         """`(y, z)` after the jump; `s` is 1 where the unit spiked. Called every step. Written with products of `s`, the
         reset is differentiable."""
+
+    def held(self, z: dict) -> dict[str, Bool[Array, " n"]]:
+        """Variables that nothing moves in this step and where: neither noise nor what a receptor adds on arrival.
+
+        For a refractory period in which a variable keeps its value; its drift is the affair of `vector_field`.
+        """
+        return {}
 
 
 class AbstractReceptor(Parametrised):

@@ -9,12 +9,12 @@ from ._shared import (
     below,
     filled,
     frozen,
-    held,
     left_over,
     no_refractory,
     not_negative,
     positive,
     reset_to,
+    returned,
     unless,
     upswing,
 )
@@ -72,7 +72,7 @@ class AdEx(AbstractUnit):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)
 
     def reset(self, y, z, s, inp, clock):
-        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
         return {"v": v, "w": y["w"] + s * self.b}, {
             "refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))
         }
@@ -123,7 +123,8 @@ class AdaptiveLIF(AbstractUnit):
     """Leaky integrate-and-fire with adaptive threshold (ALIF): `tau_m dv/dt = e_l - v + I / g_l`, `tau_a da/dt = -a`.
 
     A spike at `v > v_th + a`; then `a = a + beta`, and `v = v_reset`, or, with `reset_by_subtraction`,
-    `v = v - (v_th + a - v_reset)` with the `a` before the spike. In the refractory period v is frozen and a goes on.
+    `v = v - (v_th + a - v_reset)` with the `a` before the spike. In the refractory period v is frozen (neither
+    noise nor a Delta receptor moves it) and a goes on.
     Bellec's and Yin's threshold `v_th + beta' b` with `b(n+1) = rho b(n) + (1 - rho) s(n)`, `rho = exp(-dt / tau_a)`,
     is this one with `a = beta' b` and `beta = beta' (1 - rho)`: here the jump does not depend on dt.
     Source: Bellec et al. 2018 (arXiv:1803.09574), eq. 1-2; Yin et al. 2021, doi:10.1038/s42256-021-00397-w, eq. 1-4.
@@ -163,10 +164,14 @@ class AdaptiveLIF(AbstractUnit):
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - (self.v_th + y["a"]))
 
+    def held(self, z):
+        # a value to keep, where there is none to return to
+        return {"v": z["refractory"] > 0} if self.reset_by_subtraction else {}
+
     def reset(self, y, z, s, inp, clock):
         v, a = y["v"], y["a"]
         if self.reset_by_subtraction:
             v = v - s * (self.v_th + a - self.v_reset)
         else:
-            v = reset_to(held(z["refractory"], v, self.v_reset), s, self.v_reset)
+            v = reset_to(returned(z["refractory"], v, self.v_reset), s, self.v_reset)
         return {"v": v, "a": a + s * self.beta}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}

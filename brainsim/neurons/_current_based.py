@@ -10,12 +10,12 @@ from ._shared import (
     below,
     filled,
     frozen,
-    held,
     left_over,
     no_refractory,
     not_negative,
     positive,
     reset_to,
+    returned,
     unless,
 )
 
@@ -23,7 +23,8 @@ from ._shared import (
 class CubaLIF(AbstractUnit):
     """Current-based LIF: `tau_syn di/dt = -i + w_in I`, `tau_m dv/dt = e_l - v + r i`; at `v > v_th` a spike.
 
-    Then `v = v_reset`, or, with `reset_by_subtraction`, `v = v - (v_th - v_reset)`; v is frozen for `t_ref`, i is not.
+    Then `v = v_reset`, or, with `reset_by_subtraction`, `v = v - (v_th - v_reset)`; v is frozen for `t_ref` (neither
+    noise nor a Delta receptor moves it), i is not.
     The synapse is part of the unit: spikes come in through a receptor that jumps `i`, `bs.Delta(variable="i")`, and an
     event of weight w adds w to i; all else (`i_e`, `inputs`) is I and is filtered by `tau_syn`. NIR's unit impulse of
     weight w adds `w_in w / tau_syn`; Loihi's adds w. A spike that finds the unit at rest gives
@@ -67,12 +68,16 @@ class CubaLIF(AbstractUnit):
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
 
+    def held(self, z):
+        # a value to keep, where there is none to return to
+        return {"v": z["refractory"] > 0} if self.reset_by_subtraction else {}
+
     def reset(self, y, z, s, inp, clock):
         v = y["v"]
         if self.reset_by_subtraction:
             v = v - s * (self.v_th - self.v_reset)
         else:
-            v = reset_to(held(z["refractory"], v, self.v_reset), s, self.v_reset)
+            v = reset_to(returned(z["refractory"], v, self.v_reset), s, self.v_reset)
         return {"v": v, "i": y["i"]}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
 
 

@@ -8,12 +8,12 @@ from ._shared import (
     below,
     filled,
     frozen,
-    held,
     left_over,
     no_refractory,
     not_negative,
     positive,
     reset_to,
+    returned,
     unless,
     upswing,
 )
@@ -56,7 +56,7 @@ class LIF(AbstractUnit):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
 
     def reset(self, y, z, s, inp, clock):
-        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
         return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
 
 
@@ -107,7 +107,7 @@ class QIF(AbstractUnit):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)
 
     def reset(self, y, z, s, inp, clock):
-        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
         return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}
 
 
@@ -155,5 +155,5 @@ class ExponentialIF(AbstractUnit):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)
 
     def reset(self, y, z, s, inp, clock):
-        v = reset_to(held(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
+        v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
         return {"v": v}, {"refractory": left_over(z["refractory"], s, clock.steps(self.t_ref))}

@@ -63,7 +63,7 @@ def unless(silent: Bool[Array, " n"], guard: Float[Array, " n"]) -> Float[Array,
     return jnp.where(silent, jnp.asarray(SILENT, guard.dtype), guard)
 
 
-def held(refractory: Int[Array, " n"], v: Float[Array, " n"], v_reset: Any) -> Float[Array, " n"]:
+def returned(refractory: Int[Array, " n"], v: Float[Array, " n"], v_reset: Any) -> Float[Array, " n"]:
     """`v`, at `v_reset` in the refractory period: what arrived by a jump meanwhile is lost, as in NEST."""
     return jnp.where(refractory > 0, v_reset, v)
 

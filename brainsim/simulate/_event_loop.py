@@ -241,11 +241,11 @@ def _next(cells: dict[str, _Cells], lines: dict[str, _Lines], inputs: dict[str, 
         node, flowed = c.node, flows[name](h)
         cell: Any = node.unit
         rows = {port: row for (to, port), row in arrivals.items() if to == name}
-        flowed, _ = node.arrive(flowed, {}, rows)
+        z = c.z((until[name] > t).astype(jnp.int32))
+        flowed, _ = node.arrive(flowed, z, rows)
         _, unit, crossed = spikes[name]
         fires = picked["spike", name] & crossed
         s = jnp.zeros(node.size, t.dtype).at[unit].set(fires.astype(t.dtype))
-        z = c.z((until[name] > t).astype(jnp.int32))
         clock = Clock.of(name, now.n, 1.0, jax.random.key(0))
         reset, _ = node.unit.reset(flowed["unit"], z, s, node.current(flowed, inp[name]), clock)
         y[name] = {"unit": reset, "ports": flowed["ports"]}
