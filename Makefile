@@ -55,7 +55,7 @@ test: $(VENV)/.dev  ## every check, as CI runs them
 
 # --- The checks, one by one
 
-.PHONY: backend lint types layers sanitize suite core newest experiments slow notebooks wheel-check
+.PHONY: backend lint types layers sanitize suite core newest experiments slow docs wheel-check
 backend: $(VENV)/.dev  ## which event operators are in use; with a compiler it must be the kernels
 	@said=$$($(SAY_BACKEND)); echo "$$said"; \
 	if command -v $${CXX:-c++} >/dev/null && [[ $$said != *': kernels' ]]; then \
@@ -109,27 +109,23 @@ experiments: $(VENV)/.dev  ## the quick run of every experiment
 slow: $(VENV)/.dev  ## the tests of minutes, not part of `make test`
 	$(PYTEST) -n $(WORKERS) -m slow tests
 
-notebooks: $(VENV)/.dev  ## execute every notebook, keeping no output
-	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
-	ls notebooks/*.md | xargs -P $(WORKERS) -I{} sh -c '$(BIN)/jupytext --quiet --to ipynb --execute \
-	  --output "'$$out'/$$(basename {} .md).ipynb" {} && echo "executed {}"'
+docs: $(VENV)/.dev  ## execute every notebook, build the site in build/site; a dead link or unknown name fails
+	@rm -rf docs/notebooks; mkdir -p docs/notebooks
+	@ls notebooks/*.md | xargs -P $(WORKERS) -I{} sh -c 'name=$$(basename {} .md) && \
+	  $(BIN)/jupytext --quiet --to ipynb --execute --output docs/notebooks/$$name.ipynb {} && \
+	  $(BIN)/jupyter-nbconvert --log-level ERROR --to markdown docs/notebooks/$$name.ipynb && rm docs/notebooks/$$name.ipynb && echo "executed {}"'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 wheel-check: $(VENV)/.dev  ## build the wheel with and without a compiler and use both
 	.ci/check-wheel $(BIN)
 
 # --- Work
 
-.PHONY: format docs bench wheel clean
+.PHONY: format bench wheel clean
 format: $(VENV)/.dev  ## let ruff and clang-format put the tree in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(if $(CXX_FILES),$(BIN)/clang-format -i $(CXX_FILES))
-
-docs: $(VENV)/.dev  ## the notebooks as HTML, with their figures, in build/docs
-	@mkdir -p build/docs
-	@for f in notebooks/*.md; do \
-	  $(BIN)/jupytext --quiet --to ipynb --execute --output "build/docs/$$(basename $$f .md).ipynb" "$$f"; done
-	$(BIN)/python -m nbconvert --to html build/docs/*.ipynb
 
 bench: $(VENV)/.dev  ## the benchmarks beside those peers that are installed
 	$(BIN)/python -m experiments.benchmarks
@@ -138,5 +134,5 @@ wheel: $(BIN)/python  ## the wheel, in dist/
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:  ## remove .venv, builds and caches
-	rm -rf $(VENV) build dist brainsim/events/_lib .pytest_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) build dist docs/notebooks brainsim/events/_lib .pytest_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,6 @@ def as_text(self: Any) -> str:
 
     from rich.console import Console  # loaded where something is shown
 
-    console = Console(file=io.StringIO(), width=120, force_jupyter=False)
+    console = Console(file=io.StringIO(), width=120, force_jupyter=False, color_system=None)
     console.print(self)
     return console.file.getvalue().rstrip()  # pyright: ignore[reportAttributeAccessIssue]

@@ -30,11 +30,12 @@ def hardened(net: Network, dt: float) -> Network:
     **Raises:** ValueError where `dt` is not > 0.
 
     !!! Example
-        >>> import brainsim as bs
-        >>> edge = bs.Projection("A", "A", bs.OneToOne(), weight=1.0, delay=bs.LinearDelay(0.76), max_delay=2.0)
-        >>> net = bs.Network({"A": bs.Population(bs.LIF(), 3, {"in": bs.Delta()})}, {"AA": edge})
-        >>> float(bs.hardened(net, dt=0.5).edges["AA"].delay)
-        1.0
+
+            >>> import brainsim as bs
+            >>> edge = bs.Projection("A", "A", bs.OneToOne(), weight=1.0, delay=bs.LinearDelay(0.76), max_delay=2.0)
+            >>> net = bs.Network({"A": bs.Population(bs.LIF(), 3, {"in": bs.Delta()})}, {"AA": edge})
+            >>> float(bs.hardened(net, dt=0.5).edges["AA"].delay)
+            1.0
     """
 
     def hard(edge: Any) -> Any:

@@ -36,10 +36,11 @@ class ELM(eqx.Module):
     - `hidden`: units of the hidden layer; default `2 memory`.
 
     !!! Example
-        >>> import brainsim as bs, jax, jax.numpy as jnp
-        >>> cell = bs.ELM(12, branches=3, memory=5, outputs=2, key=jax.random.key(0))
-        >>> cell(jnp.ones((100, 12))).shape  # one row of outputs a step
-        (100, 2)
+
+            >>> import brainsim as bs, jax, jax.numpy as jnp
+            >>> cell = bs.ELM(12, branches=3, memory=5, outputs=2, key=jax.random.key(0))
+            >>> cell(jnp.ones((100, 12))).shape  # one row of outputs a step
+            (100, 2)
     """
 
     w_s: Float[Array, "branches n"]

@@ -78,14 +78,15 @@ def fit(
     run; FitError when every start has died.
 
     !!! Example
-        >>> import brainsim as bs, jax, jax.numpy as jnp
-        >>> net = bs.Network({"P": bs.Population(bs.LIF(tau_m=20.0, g_l=10.0), 1, i_e=50.0)})
-        >>> def loss(net):
-        ...     sol = bs.simulate(net, t1=20.0, dt=0.5, key=jax.random.key(0), saveat=[bs.Trace("P.v")])
-        ...     return jnp.mean((sol["P.v"][-1] + 58.0) ** 2)
-        >>> fitted = bs.train.fit(net, loss, {"P.unit.tau_m": (5.0, 50.0)}, steps=60, progress=False)
-        >>> bool(fitted.loss < 1e-2)  # mV^2
-        True
+
+            >>> import brainsim as bs, jax, jax.numpy as jnp
+            >>> net = bs.Network({"P": bs.Population(bs.LIF(tau_m=20.0, g_l=10.0), 1, i_e=50.0)})
+            >>> def loss(net):
+            ...     sol = bs.simulate(net, t1=20.0, dt=0.5, key=jax.random.key(0), saveat=[bs.Trace("P.v")])
+            ...     return jnp.mean((sol["P.v"][-1] + 58.0) ** 2)
+            >>> fitted = bs.train.fit(net, loss, {"P.unit.tau_m": (5.0, 50.0)}, steps=60, progress=False)
+            >>> bool(fitted.loss < 1e-2)  # mV^2
+            True
     """
     method = optax.adam(0.05) if method is None else method
     space = Space(net, parameters)

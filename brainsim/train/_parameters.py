@@ -35,10 +35,11 @@ def parameters(model: Any) -> dict[str, Array]:
     `"EE.weight"`, `"P.init_values.v"`.
 
     !!! Example
-        >>> import brainsim as bs
-        >>> net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
-        >>> "P.unit.tau_m" in bs.train.parameters(net)
-        True
+
+            >>> import brainsim as bs
+            >>> net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
+            >>> "P.unit.tau_m" in bs.train.parameters(net)
+            True
     """
     leaves = jax.tree.leaves(model)
     return {name: jnp.asarray(parameter(leaves[k])) for name, k in _places(model).items()}
@@ -48,10 +49,11 @@ def with_parameters(model: Any, values: Mapping[str, Any]) -> Any:
     """`model` with these values, by the names of `parameters`; each has the shape that was there.
 
     !!! Example
-        >>> import brainsim as bs
-        >>> net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
-        >>> float(bs.train.with_parameters(net, {"P.unit.tau_m": 10.0}).nodes["P"].unit.tau_m)
-        10.0
+
+            >>> import brainsim as bs
+            >>> net = bs.Network({"P": bs.Population(bs.LIF(), 1)})
+            >>> float(bs.train.with_parameters(net, {"P.unit.tau_m": 10.0}).nodes["P"].unit.tau_m)
+            10.0
     """
     leaves, tree = jax.tree.flatten(model)
     known = _places(model)

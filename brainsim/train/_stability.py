@@ -184,14 +184,15 @@ def gradient_norms(
     **Raises:** ValueError where `every` does not divide `steps`.
 
     !!! Example
-        >>> import brainsim as bs, jax, jax.numpy as jnp
-        >>> net = bs.Network({"P": bs.Population(bs.LeakyIntegrator(tau_m=10.0), 1)})
-        >>> def loss(adjoint):
-        ...     sol = bs.simulate(net, t1=20.0, dt=0.5, key=jax.random.key(0), saveat=[bs.Trace("P.v")],
-        ...                       adjoint=adjoint)
-        ...     return jnp.sum(sol["P.v"][-1])
-        >>> round(bs.train.gradient_norms(loss, net, steps=40).growth("P"), 4)  # exp(-0.5 / 10): it fades
-        0.9512
+
+            >>> import brainsim as bs, jax, jax.numpy as jnp
+            >>> net = bs.Network({"P": bs.Population(bs.LeakyIntegrator(tau_m=10.0), 1)})
+            >>> def loss(adjoint):
+            ...     sol = bs.simulate(net, t1=20.0, dt=0.5, key=jax.random.key(0), saveat=[bs.Trace("P.v")],
+            ...                       adjoint=adjoint)
+            ...     return jnp.sum(sol["P.v"][-1])
+            >>> round(bs.train.gradient_norms(loss, net, steps=40).growth("P"), 4)  # exp(-0.5 / 10): it fades
+            0.9512
     """
     if every < 1 or steps % every:
         raise ValueError(f"gradient_norms: every = {every} does not divide {steps} steps. Choose one that does.")
