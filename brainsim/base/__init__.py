@@ -8,4 +8,5 @@ from ._checks import (
     parameter as parameter,
     unknown as unknown,
 )
+from ._frozen import Frozen as Frozen, FrozenDict as FrozenDict
 from ._text import as_text as as_text

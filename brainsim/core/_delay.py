@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..base import check_parameter, is_traced, parameter
+from ..base import Frozen, check_parameter, is_traced, parameter
 from ._distributions import AbstractDistribution
 
 
@@ -17,7 +17,7 @@ def _value(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution) else parameter(x)
 
 
-class AbstractDelay(eqx.Module):
+class AbstractDelay(Frozen):
     """A delay `d` (ms) whose events arrive in parts, over a fixed number of steps."""
 
     d: eqx.AbstractVar[Any]

@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
-from brainsim.base import Key, Param, check_parameter, float_dtype, is_traced, parameter
+from brainsim.base import Frozen, Key, Param, check_parameter, float_dtype, is_traced, parameter
 
 Shape = tuple[int, ...]
 
@@ -20,7 +20,7 @@ FAR = 40.0
 """Standard deviations beyond which a normal law has no mass in float64."""
 
 
-class AbstractDistribution(eqx.Module):
+class AbstractDistribution(Frozen):
     """A law that values are drawn from; its parameters are fields of shape () or of the shape that is drawn."""
 
     @abc.abstractmethod

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..base import Key, parameter
+from ..base import Frozen, Key, parameter
 from ..events import Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
@@ -68,7 +68,7 @@ class Deposit(eqx.Module):
         return deposit_all(rows, self.topology, self.weight, self.value, **part, slots=slots, delay=each)
 
 
-class AbstractEdge(eqx.Module):
+class AbstractEdge(Frozen):
     """Reads the views of nodes after their jump and sends deposits to ports.
 
     `resolve` is called once, by `Network`: it checks names and sizes and turns rules into arrays. `at` is called once

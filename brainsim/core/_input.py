@@ -3,13 +3,13 @@
 import abc
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array
 
+from ..base import Frozen
 from ._state import Clock
 
 
-class AbstractInput(eqx.Module):
+class AbstractInput(Frozen):
     """A waveform for `simulate(inputs={"P": ...})`: a current for populations, values for external sources."""
 
     @abc.abstractmethod

@@ -9,14 +9,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..base import Key, float_dtype, unknown
+from ..base import Frozen, FrozenDict, Key, float_dtype, unknown
 from ._edge import AbstractEdge
 from ._node import AbstractNode
 from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash
 
 
-class Network(eqx.Module):
+class Network(Frozen):
     """A graph of nodes joined by edges.
 
     Construction checks every name, port, size and sign, and builds connectivity and weights from rules and
@@ -28,7 +28,8 @@ class Network(eqx.Module):
     - `edges`: name -> `Projection`, `GapJunctions`, ...
     - `key`: needed when connectivity, weights or delays are drawn.
 
-    Parameters are plain leaves: `net.nodes["E"].unit.tau_m`, `net.edges["EE"].weight`; change them with `eqx.tree_at`.
+    Parameters are plain leaves: `net.nodes["E"].unit.tau_m`, `net.edges["EE"].weight`; change them
+    in a copy, with `bs.train.with_parameters` or `eqx.tree_at`. Nothing of a network can be assigned.
     """
 
     nodes: dict[str, AbstractNode]
@@ -72,13 +73,13 @@ class Network(eqx.Module):
             )
         for name in sorted(nodes):
             nodes[name].check(name)
-        self.nodes = {name: nodes[name] for name in sorted(nodes)}
+        self.nodes = FrozenDict({name: nodes[name] for name in sorted(nodes)}, "Network.nodes")
         built = {}
         for name in sorted(edges):
             folded = None if key is None else jax.random.fold_in(key, name_hash(name))
             built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
-        self.edges = built
-        self.parts = {} if parts is None else parts
+        self.edges = FrozenDict(built, "Network.edges")
+        self.parts = FrozenDict({} if parts is None else parts, "Network.parts")
         self.order = _order(self.nodes, built)
 
     # Properties, not methods: equinox goes through every leaf of a module at each call of a method.
@@ -108,7 +109,7 @@ class Network(eqx.Module):
     def at(self, dt: float) -> "Network":
         """The network with the delays of its edges in steps of `dt` (ms)."""
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
-        return eqx.tree_at(lambda net: net.edges, self, edges)
+        return eqx.tree_at(lambda net: net.edges, self, FrozenDict(edges, "Network.edges"))
 
 
 def _fix(member: Any) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..base import Param, check_parameter, float_dtype, parameter, unknown
+from ..base import Frozen, FrozenDict, Param, check_parameter, float_dtype, parameter, unknown
 from ._distributions import AbstractDistribution, draw
 from ._input import AbstractInput
 from ._state import Clock, Events, name_hash
@@ -23,7 +23,7 @@ def _size(owner: str, size: Any) -> int:
     return int(size)
 
 
-class AbstractNode(eqx.Module):
+class AbstractNode(Frozen):
     """A hybrid system of `size` units: `y` flows under `vector_field`, `(y, z)` jumps, events come out.
 
     `ports` gives the width of every port in numbers per step: what edges may deposit into.
@@ -128,7 +128,7 @@ class Population(AbstractNode):
                 )
         self.unit = unit
         self.size = _size("Population", size)
-        self.receptors = dict(receptors)
+        self.receptors = FrozenDict(receptors, "Population.receptors")
         self.i_e = parameter(i_e)
         check_parameter("Population", "i_e", self.i_e)
         if not isinstance(noise, AbstractNoise | None):
@@ -136,7 +136,8 @@ class Population(AbstractNode):
                 f"Population.noise is {noise!r}; expected a noise such as bs.WhiteNoise({{'v': 0.5}}), or None."
             )
         self.noise = noise
-        self.init_values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in init.items()}
+        values = {k: v if isinstance(v, AbstractDistribution) else parameter(v) for k, v in init.items()}
+        self.init_values = FrozenDict(values, "Population.init_values")
         for name, value in self.init_values.items():
             if not isinstance(value, AbstractDistribution):
                 check_parameter("Population", f"init[{name!r}]", value)
@@ -284,7 +285,7 @@ class Population(AbstractNode):
         return where[key]
 
 
-class AbstractProcess(eqx.Module):
+class AbstractProcess(Frozen):
     """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input.
 
     `elementwise`: every field is one number or one per unit, and so is the state; sources of one kind can then be

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from ..base import Param, check_parameter, is_traced, parameter
+from ..base import Frozen, Param, check_parameter, is_traced, parameter
 
 
 @jax.custom_jvp
@@ -27,7 +27,7 @@ def _heaviside_jvp(primals, tangents):
     return _heaviside(x, slope), slope * tangents[0]
 
 
-class AbstractSurrogate(eqx.Module):
+class AbstractSurrogate(Frozen):
     """A spike function `H(x)` whose derivative is replaced by `slope(x)`."""
 
     width: eqx.AbstractVar[Param]

@@ -8,11 +8,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ..base import check_parameter, float_dtype, parameter
+from ..base import Frozen, FrozenDict, check_parameter, float_dtype, parameter
 from ._state import Clock
 
 
-class Parametrised(eqx.Module):
+class Parametrised(Frozen):
     """A module whose non-static fields are parameters (finite floating arrays of shape () or (n,)) or modules.
 
     Numbers given by the user become JAX arrays, so that they can be differentiated and swept without compiling again.
@@ -116,7 +116,7 @@ class AbstractReceptor(Parametrised):
         """`(g, y_unit)` after the weighted sum `dg` of the arriving events."""
 
 
-class AbstractNoise(eqx.Module):
+class AbstractNoise(Frozen):
     """Noise on the flow of a unit: `dy = f dt + diffusion dW`, independent for every variable and unit."""
 
     additive: ClassVar[bool] = False
@@ -139,7 +139,7 @@ class WhiteNoise(AbstractNoise):
     def __init__(self, sigma: dict[str, Any]) -> None:
         if not isinstance(sigma, dict) or not sigma:
             raise TypeError(f"WhiteNoise.sigma is {sigma!r}; expected amplitudes by variable, e.g. {{'v': 0.5}}.")
-        self.sigma = {name: parameter(value) for name, value in sigma.items()}
+        self.sigma = FrozenDict({name: parameter(value) for name, value in sigma.items()}, "WhiteNoise.sigma")
         for name, value in self.sigma.items():
             check_parameter("WhiteNoise", f"sigma[{name!r}]", value)
 
