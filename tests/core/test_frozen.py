@@ -62,20 +62,23 @@ def test_an_assignment_to_a_field_says_what_to_write():
             with pytest.raises(AttributeError) as e:
                 change(owner, field)
             text = str(e.value)
-            assert f"{type(owner).__name__}.{field}" in text and f"eqx.tree_at(lambda x: x.{field}, x, value)" in text
+            assert f"{type(owner).__name__}.{field}" in text
+            assert f"eqx.tree_at(lambda x: x.{field}, x, value)" in text
             assert "train.with_parameters" in text
-    with pytest.raises(AttributeError, match="field 'tau' does not exist. Did you mean 'tau_m'"):
+    with pytest.raises(AttributeError, match=r"field .tau. does not exist\. Did you mean .tau_m."):
         unit.tau = 3.0
 
 
 def test_a_frozen_network_is_the_same_tree():
     net = network()
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(net)]
-    assert ".nodes['P'].unit.tau_m" in paths and ".edges['E'].weight" in paths
+    assert ".nodes['P'].unit.tau_m" in paths
+    assert ".edges['E'].weight" in paths
     changed = eqx.tree_at(lambda n: n.nodes["P"].unit.tau_m, net, 10.0)
     for other in (changed, jax.tree.map(lambda x: x, net), copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
-        with pytest.raises(TypeError, match="does not change|do not change"):
+        with pytest.raises(TypeError, match="do not change"):
             other.nodes["P"] = 3
         assert jax.tree.structure(other) == jax.tree.structure(net)
-    assert float(changed.nodes["P"].unit.tau_m) == 10.0 and float(net.nodes["P"].unit.tau_m) == 20.0
+    assert float(changed.nodes["P"].unit.tau_m) == 10.0
+    assert float(net.nodes["P"].unit.tau_m) == 20.0
     assert np.array_equal(copy.deepcopy(net).edges["E"].weight, net.edges["E"].weight)
