@@ -64,7 +64,7 @@ def _flatten(entries: FrozenDict[Any]) -> tuple[list[Any], tuple[tuple[str, ...]
     return [entries[k] for k in keys], (keys, entries.owner)
 
 
-def _with_keys(entries: FrozenDict[Any]) -> tuple[list[tuple[DictKey, Any]], tuple[tuple[str, ...], str]]:
+def _with_keys(entries: FrozenDict[Any]) -> tuple[list[tuple[Any, Any]], tuple[tuple[str, ...], str]]:
     values, aux = _flatten(entries)
     return [(DictKey(k), value) for k, value in zip(aux[0], values, strict=True)], aux
 
