@@ -150,7 +150,7 @@ def test_places_in_a_row_are_independent():
 @pytest.mark.optimised  # millions of draws: here running is what takes time
 @pytest.mark.parametrize("n, k", [(7, 3), (10, 5), (33, 2), (300, 1)])
 def test_fixed_out_degree_gives_every_subset_the_same_chance(n, k):
-    rows = 150_000
+    rows = 20_000
     csr, _ = degree(SEED, rows, n, k).to_csr()
     np.testing.assert_array_equal(np.diff(csr.indptr), k)
     code = np.asarray(csr.indices).reshape(rows, k) @ n ** np.arange(k, dtype=np.int64)
@@ -162,7 +162,7 @@ def test_fixed_out_degree_gives_every_subset_the_same_chance(n, k):
 
 
 def test_multapses_are_independent_draws():
-    rows, n = 100_000, 9
+    rows, n = 20_000, 9
     csr, _ = degree(SEED, rows, n, 2, multapses=True).to_csr()
     pairs = np.asarray(csr.indices).reshape(rows, 2)
     wanted = np.array([rows / n**2 * (1 if a == b else 2) for a in range(n) for b in range(a, n)])

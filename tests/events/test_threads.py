@@ -115,7 +115,7 @@ STRETCHES += 'assert any(x.dtype == np.int8 for x in jax.tree.leaves(net.edges["
 def test_results_do_not_depend_on_the_number_of_threads(program, says):
     """NPROC is the size of XLA's pool, above the number of cores too."""
     seen = set()
-    for threads in ("1", "2", "5"):
+    for threads in ("1", "2", "5") if "simulate" not in program else ("1", "3"):
         done = subprocess.run(
             [sys.executable, "-c", program], env=os.environ | {"NPROC": threads}, capture_output=True, text=True
         )
