@@ -154,13 +154,13 @@ from .synapses import (
 )
 
 if _CHECKING:
-    from . import train as train
+    from . import lower as lower, train as train
 
 
 def __getattr__(name: str) -> _Any:
-    """`train`, imported when it is first asked for: its optimisers take as long to load as all the rest."""
-    if name == "train":
-        return _import(".train", __name__)
+    """`train` and `lower`, imported when they are first asked for: optimisers take as long to load as all the rest."""
+    if name in ("lower", "train"):
+        return _import(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,0 +1,15 @@
+"""Lowering to neuromorphic chips: integer cells that match an emulator word for word, images that run as networks."""
+
+from ._chip_cell import ChipLIF as ChipLIF, ChipPort as ChipPort
+from ._dialects import (
+    BRIAN2_LOIHI as BRIAN2_LOIHI,
+    DIALECTS as DIALECTS,
+    LAVA as LAVA,
+    LOIHI as LOIHI,
+    NENGO_LOIHI as NENGO_LOIHI,
+    Dialect as Dialect,
+    Rounding as Rounding,
+)
+from ._image import Image as Image
+from ._interval import Bounds as Bounds, bounds as bounds
+from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
