@@ -116,6 +116,7 @@ from .simulate import (
     AbstractRecording as AbstractRecording,
     AbstractSink as AbstractSink,
     CheckpointedAdjoint as CheckpointedAdjoint,
+    Current as Current,
     DirectAdjoint as DirectAdjoint,
     EPropAdjoint as EPropAdjoint,
     Events as Events,

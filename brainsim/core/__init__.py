@@ -58,4 +58,5 @@ from ._unit import (
     AbstractUnit as AbstractUnit,
     WhiteNoise as WhiteNoise,
 )
+from ._units import Units as Units, columns as columns
 from ._wiring import INSTANT as INSTANT, Endpoint as Endpoint, drawn_weight as drawn_weight

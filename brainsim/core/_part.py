@@ -34,9 +34,12 @@ class Part(eqx.Module):
         return len(range(self.start, self.stop, self.step))
 
     def of(self, x: Any) -> Any:
-        """This part of a view, of events, or of a PyTree of arrays whose axis 0 is the unit."""
+        """This part of a view, of events, of a node, or of a PyTree of arrays whose axis 0 is the unit."""
         if isinstance(x, View):
-            return View(self.of(x.y), self.of(x.z), self.of(x.events))
+            inp = x.inp if x.inp is None or not x.inp.ndim else self.of(x.inp)
+            return View(self.of(x.y), self.of(x.z), self.of(x.events), inp)
+        if isinstance(x, AbstractNode):
+            return cut(x, self)
         if isinstance(x, Events):
             return x.of((self.start, self.stop, self.step))
         return jax.tree.map(lambda leaf: leaf[self.units], x)

@@ -94,6 +94,8 @@ class View(eqx.Module):
     y: Any
     z: Any
     events: Events
+    inp: Array | None = None
+    """What `inputs` held for the node in this step, () or (n,)."""
 
 
 class State(eqx.Module):

@@ -16,6 +16,7 @@ from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedF
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
+from ._units import Units
 
 Part: TypeAlias = tuple[int, int, int]
 """Units start, stop, step of a node."""
@@ -34,14 +35,15 @@ INSTANT: Final = _Instant()
 _SLACK = 1e-6
 """Relative error that float32 may leave in a delay."""
 
-_ENDPOINT = re.compile(r"^(?P<node>[A-Za-z_]\w*)(\[(?P<part>[^\]]*)\])?(\.(?P<port>\w+))?$")
+_ENDPOINT = re.compile(r"^(?P<node>[A-Za-z_]\w*)(\[(?P<part>[^\]]*)\])?(\.(?P<port>[\w.]+))?$")
 
 
 class Endpoint(NamedTuple):
-    """A parsed end of an edge: `"P"`, `"P[:3200]"`, `"P.exc"` or `"P[3200:].inh"`."""
+    """A parsed end of an edge: `"P"`, `"P[:3200]"`, `"P[7]"`, `"P.exc"` or `"P[3200:].inh"`; or the target of a
+    recording, whose variable is then the port."""
 
     node: str
-    part: slice
+    part: Units | None
     port: str | None
 
     @staticmethod
@@ -52,31 +54,16 @@ class Endpoint(NamedTuple):
             raise ValueError(
                 f"{where}: {text!r} is not an endpoint; expected 'node', 'node[start:stop]' or 'node.port'."
             )
-        try:
-            numbers = [int(x) if x.strip() else None for x in (match["part"] or ":").split(":")]
-        except ValueError:
-            numbers = []
-        if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] is not None and numbers[2] < 1):
-            raise ValueError(
-                f"{where}: {text!r} has a bad range; expected [start:stop] or [start:stop:step] in unit numbers."
-            )
-        return Endpoint(match["node"], slice(*numbers), match["port"])
+        part = None if match["part"] is None else Units.of(f"{where}: {text!r}", match["part"])
+        return Endpoint(match["node"], part, match["port"])
 
     def units(self, where: str, nodes: dict[str, AbstractNode]) -> range:
         """The unit numbers this end names; errors name `where`."""
         if self.node not in nodes:
             raise ValueError(f"{where}: {unknown('node', self.node, nodes)}")
         size = nodes[self.node].size
-        units = range(size)[self.part]
-        beyond = [b for b in (self.part.start, self.part.stop) if b is not None and abs(b) > size]
-        if beyond or (size and not len(units)):
-            start, stop = ("" if b is None else b for b in (self.part.start, self.part.stop))
-            wrong = "reaches beyond" if beyond else "names no unit of"
-            raise ValueError(
-                f"{where}: {self.node}[{start}:{stop}] {wrong} node {self.node!r}; expected a range within its "
-                f"{size} units. "
-                f"Mend the range or the size."
-            )
+        units = range(size) if self.part is None else self.part.within(where, self.node, size)
+        assert isinstance(units, range)  # text has no other
         return units
 
     def port_of(self, where: str, nodes: dict[str, AbstractNode]) -> str:

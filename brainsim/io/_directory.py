@@ -16,7 +16,7 @@ from ..base import unknown
 from ..core import Network, State
 from ..events import backend
 from ..fusion import unavailable
-from ..simulate import AbstractSink, SpikeTrain, from_arrays, to_arrays
+from ..simulate import AbstractSink, Origin, SpikeTrain, from_arrays, to_arrays, units_of
 
 _KEPT = 2  # checkpoints kept: the last one and the one before
 
@@ -136,6 +136,9 @@ class Directory(AbstractSink):
             "dt": solution.dt,
             "every": solution.every,
             "sizes": solution.sizes,
+            "origins": {
+                key: o if o.units is None else o._replace(units=list(o.units)) for key, o in solution.origins.items()
+            },
         }
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
         write_whole(self.path / f"chunk-{k:06d}.npz", _npz(arrays))
@@ -191,6 +194,20 @@ class StoredRun:
     def every(self) -> dict[str, int]:
         """Steps between the samples of every recording."""
         return self._about(self.chunks[0])["every"] if self.chunks else {}
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """What every recording is of."""
+        if not self.chunks:
+            return {}
+        about = self._about(self.chunks[0])
+        if "origins" not in about:
+            raise ValueError(f"{self.chunks[0]} does not say what its recordings are of: an earlier brainsim wrote it.")
+        return {key: Origin(*origin) for key, origin in about["origins"].items()}
+
+    def units_of(self, key: str) -> np.ndarray:
+        """As `Solution.units_of`."""
+        return units_of(self, key)
 
     def _about(self, path: Path) -> dict[str, Any]:
         with np.load(path) as z:
@@ -251,7 +268,11 @@ def save(path: str | os.PathLike, net: Network, state: State | None = None, **ab
     info = {**about, **provenance()}
     if state is not None:
         arrays |= {f"state{name}": x for name, x in to_arrays(state).items()}
-        info |= {"dt": state.dt, "key": np.asarray(jax.random.key_data(state.key)).tolist(), "n": int(state.n)}
+        info |= {
+            "dt": state.dt,
+            "key": np.asarray(jax.random.key_data(state.key)).tolist(),
+            "n": np.asarray(state.n).tolist(),
+        }
     arrays["about"] = np.frombuffer(json.dumps(info).encode(), np.uint8)
     write_whole(Path(path), _npz(arrays))
 
@@ -272,4 +293,6 @@ def load(path: str | os.PathLike, like: Network) -> tuple[Network, State | None,
     if "dt" not in info:
         return net, None, info
     template = jax.eval_shape(lambda: initial_state(net, dt=info["dt"], key=jax.random.key(0)))
+    batch = np.shape(info["n"])
+    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*batch, *x.shape), x.dtype), template)
     return net, from_arrays(template, part("state"), str(path)), info

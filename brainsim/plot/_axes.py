@@ -38,5 +38,5 @@ def window(t: tuple[float, float] | None, first: float, last: float) -> tuple[fl
 
 def span(sol: Any) -> tuple[float, float]:
     """Start and end of a run (ms)."""
-    start = int(sol.n0) * sol.dt
+    start = sol.first_step * sol.dt
     return start, start + sol.n_steps * sol.dt

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..base import unknown
+from ..core import Units
 from ..simulate import Solution
 from ._axes import LEGEND_ABOVE, axes, colour, span, window
 
@@ -17,7 +18,7 @@ def raster(
     sol: Solution,
     node: str | Sequence[str],
     *,
-    units: slice | Sequence[int] | None = None,
+    units: Any = None,
     groups: Mapping[str, slice] | None = None,
     t: tuple[float, float] | None = None,
     ax: "Axes | None" = None,
@@ -29,7 +30,8 @@ def raster(
 
     - `sol`: a solution that recorded `Spikes(node)`.
     - `node`: a population, or several, e.g. `["E", "I"]`, drawn from the bottom up, each in its colour.
-    - `units`: which units, as a slice or numbers; None: all. Units named by number are drawn on rows 0, 1, ...
+    - `units`: which units: numbers, a slice, a mask or text such as `":10"`; None: all that were recorded. Units given
+      by number or mask are drawn on rows 0, 1, ...
     - `groups`: label -> slice of unit numbers of a single node, each drawn in its colour, e.g.
       `{"exc": slice(3200), "inh": slice(3200, None)}`.
     - `t`: (start, stop) in ms; None: the whole run.
@@ -42,17 +44,19 @@ def raster(
     dots: dict[str, Any] = {"marker": ".", "markersize": 2.0, "markeredgewidth": 0.0, "linestyle": "none"}
     bottom, first = 0, len(ax.lines)
     for name, each in _labelled("raster", node, groups).items():
-        train, size = sol.spikes(name), sol.sizes[name]
-        by_number = not isinstance(units, slice | None)
-        shown = np.asarray(units, int) if by_number else np.arange(size)[units or slice(None)]
+        train, recorded, size = sol.spikes(name), sol.units_of(f"{name}.spikes"), _size(sol, f"{name}.spikes")
+        chosen = Units.of("raster: units", units)
+        by_number = chosen is not None and chosen.span is None
+        shown = recorded if chosen is None else np.asarray(chosen.within("raster: units", name, size), int)
+        missing = np.setdiff1d(shown, recorded)
+        if missing.size:
+            raise ValueError(f"raster: unit {missing[0]} of {name!r} was not recorded. Ask for it in Spikes.")
         row = np.full(size, -1)
         row[shown] = bottom + (np.arange(shown.size) if by_number else shown)
         inside = (train.t >= low) & (train.t <= high) & (row[train.i] >= 0)
         times, ids = train.t[inside], train.i[inside]
         for label, part in each.items():
-            member = np.zeros(size, bool)
-            member[part] = True
-            here = member[ids]
+            here = _member(f"raster: groups[{label!r}]", part, name, size)[ids]
             own: dict[str, Any] = {"color": colour(len(ax.lines)), "label": label, "rasterized": True}
             ax.plot(times[here], row[ids[here]], **(own | dots | style))
         if row.max(initial=-1) >= 0:
@@ -62,6 +66,18 @@ def raster(
     if len(ax.lines) - first > 1:
         ax.legend(markerscale=10 / ax.lines[first].get_markersize(), **LEGEND_ABOVE)
     return ax
+
+
+def _size(sol: Solution, key: str) -> int:
+    """How many units the node of a recording has."""
+    return sol.sizes[sol.origins[key].node]
+
+
+def _member(where: str, part: Any, name: str, size: int) -> np.ndarray:
+    """A mask of the units of `part`."""
+    member, chosen = np.zeros(size, bool), Units.of(where, part)
+    member[slice(None) if chosen is None else list(chosen.within(where, name, size))] = True
+    return member
 
 
 def _labelled(what: str, node: str | Sequence[str], groups: Mapping[str, slice] | None) -> dict[str, Mapping[str, Any]]:
@@ -77,7 +93,7 @@ def traces(
     sol: Solution,
     key: str,
     *,
-    columns: Sequence[int] | slice | None = None,
+    columns: Any = None,
     t: tuple[float, float] | None = None,
     offset: float = 0.0,
     threshold: float | None = None,
@@ -90,7 +106,7 @@ def traces(
     **Arguments:**
 
     - `key`: the recording, e.g. `"P.v"` of `Trace("P.v", units=(0, 1))`.
-    - `columns`: which of the recorded units, counted within the recording; None: all.
+    - `columns`: which of the recorded units, counted within the recording and given as `units` of `raster`; None: all.
     - `t`: (start, stop) in ms; None: the whole run.
     - `offset`: vertical distance between successive lines, in the variable's unit.
     - `threshold`: draws a dotted line there (for each trace, if they are offset).
@@ -103,9 +119,8 @@ def traces(
         raise ValueError(
             f"traces: {key!r} has shape {values.shape}; expected (n_samples, n). Take one run of the batch first."
         )
-    shown = values[
-        :, columns if isinstance(columns, slice) else list(range(values.shape[1]) if columns is None else columns)
-    ]
+    chosen = Units.of("traces: columns", columns)
+    shown = values if chosen is None else values[:, list(chosen.within("traces: columns", key, values.shape[1]))]
     times = sol.times(key)
     low, high = window(t, *span(sol))
     inside = (times >= low) & (times <= high)
@@ -127,30 +142,31 @@ def _binned(sol: Solution, node: str, part: slice, bin_ms: float) -> tuple[np.nd
     """Edges of the bins (ms) and the mean rate per unit in each (Hz)."""
     start, stop = span(sol)
     per = max(1, round(bin_ms / sol.dt))
+    listed, counted = f"{node}.spikes", f"{node}.rate"
+    if listed not in sol.recordings and counted in sol.recordings:
+        per = max(1, round(per / sol.every[counted])) * sol.every[counted]
     n = sol.n_steps // per
     if n < 1:
         raise ValueError(f"rates: bin_ms = {bin_ms:g} is longer than the run, {stop - start:g} ms. Take shorter bins.")
     edges = start + np.arange(n + 1) * per * sol.dt
     seconds = per * sol.dt * 1e-3
-    size = len(range(sol.sizes[node])[part])
-    if f"{node}.spikes" in sol.recordings:
+    if listed in sol.recordings:
         train = sol.spikes(node)
-        member = np.zeros(sol.sizes[node], bool)
-        member[part] = True
+        member = _member("rates: groups", part, node, _size(sol, listed))
+        size = np.count_nonzero(member[sol.units_of(listed)])
         # A spike time is the end of its step: step k ends at (k + 1) dt and belongs to bin k // per.
         step = np.rint((train.t - start) / sol.dt).astype(int) - 1
         use = member[train.i] & (step < n * per)
         count = np.bincount(step[use] // per, minlength=n)
         return edges, count / (max(size, 1) * seconds)
-    activity = f"{node}.activity"
-    if activity not in sol.recordings or sol.every[activity] != 1 or part != slice(None):
-        known = [k.rpartition(".")[0] for k in sol.recordings if k.endswith((".spikes", ".activity"))]
+    if counted not in sol.recordings or part != slice(None):
+        known = [k.rpartition(".")[0] for k in sol.recordings if sol.origins[k].kind in ("Spikes", "Rate")]
         raise ValueError(
-            f"rates: {unknown('recording of spikes', node, known)} Record Spikes({node!r}), or Rate({node!r}) of "
-            f"every step for whole populations."
+            f"rates: {unknown('recording of spikes', node, known)} Record Spikes({node!r}), or Rate({node!r}) for "
+            "whole populations."
         )
-    values = np.asarray(sol[activity])[: n * per].reshape(n, per)
-    return edges, values.sum(1) / seconds
+    together = per // sol.every[counted]
+    return edges, np.asarray(sol[counted])[: n * together].reshape(n, together).mean(1)
 
 
 def rates(
@@ -163,7 +179,8 @@ def rates(
     ax: "Axes | None" = None,
     **style: Any,
 ) -> "Axes":
-    """Population rate (Hz per unit) against time (ms), in bins of `bin_ms` (rounded to whole steps).
+    """Population rate (Hz per unit) against time (ms), in bins of `bin_ms` (rounded to whole steps, or to
+    windows of the `Rate`).
 
     **Arguments:** `sol`: a solution that recorded `Spikes(node)` or `Rate(node)`; `node`: a population, or several,
     each in its colour; `groups`: label -> slice of unit numbers of a single node; `t`: (start, stop) in ms; `style`:

@@ -5,6 +5,7 @@ from ._adjoint import (
     CheckpointedAdjoint as CheckpointedAdjoint,
     DirectAdjoint as DirectAdjoint,
     TruncatedAdjoint as TruncatedAdjoint,
+    in_one as in_one,
     in_segments as in_segments,
 )
 from ._cache import compilation_cache as compilation_cache
@@ -14,17 +15,22 @@ from ._online import AbstractOnlineAdjoint as AbstractOnlineAdjoint
 from ._online_rules import EPropAdjoint as EPropAdjoint, OTTTAdjoint as OTTTAdjoint, SLTTAdjoint as SLTTAdjoint
 from ._saveat import (
     AbstractRecording as AbstractRecording,
+    Current as Current,
     Events as Events,
+    Origin as Origin,
     Rate as Rate,
     Spikes as Spikes,
     Trace as Trace,
 )
 from ._simulate import simulate as simulate
 from ._solution import (
+    ONE_OF_A_BATCH as ONE_OF_A_BATCH,
     EventSolution as EventSolution,
     SimulationError as SimulationError,
     Solution as Solution,
     SpikeTrain as SpikeTrain,
+    is_batch as is_batch,
+    units_of as units_of,
 )
 from ._step import step as step
 from ._stream import AbstractSink as AbstractSink, stream as stream

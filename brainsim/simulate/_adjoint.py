@@ -12,27 +12,31 @@ import jax.numpy as jnp
 from ._segment import Step, segment
 
 Segment = Callable[[Any, Any, int], tuple[Any, Any]]
-"""`segment(carry, xs, length) -> (carry, ys)`: `length` blocks of steps, differentiable, as one `jax.lax.scan`."""
+"""`segment(carry, xs, length) -> (carry, ys)`: `length` steps, differentiable, as one `jax.lax.scan`."""
+
+Thin = Callable[[Any, Any, Any, int], tuple[Any, Any]]
+"""`thin(kept, ys, first, length) -> (kept, ys)` after the `length` steps from step `first` on: moves what is thinned
+out of their rows `ys` into `kept`, which no segment sees, and returns the rows that are stacked."""
 
 
 class AbstractAdjoint(eqx.Module):
-    """Runs `length` blocks of steps, in as many segments as it likes; differs in what the backward pass keeps, and in
-    what it leaves out."""
+    """Runs `length` steps, in as many segments as it likes; differs in what the backward pass keeps, and in what it
+    leaves out."""
 
     @abc.abstractmethod
-    def scan(self, segment: Segment, carry: Any, xs: Any, length: int, report: Callable, block: int) -> tuple[Any, Any]:
-        """`(carry, ys)`; between segments, `carry = report(carry, number of blocks done)`, each of `block` steps."""
+    def scan(self, segment: Segment, carry: Any, kept: Any, xs: Any, length: int, thin: Thin) -> tuple[Any, Any, Any]:
+        """`(carry, kept, ys)`, with `kept` and the stacked `ys` by `thin` after every segment."""
 
-    def stretch(self, step: Step, params: Any, carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
-        """A segment: `length` times `block` times `step`, with its derivative; the exact one here."""
-        return segment(step, params, carry, xs, length, block)
+    def stretch(self, step: Step, params: Any, carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+        """A segment: `length` times `step`, with its derivative; the exact one here."""
+        return segment(step, params, carry, xs, length)
 
 
 class DirectAdjoint(AbstractAdjoint):
     """Keeps the intermediate values of every step: memory grows with the number of steps. Fastest for short runs."""
 
-    def scan(self, segment, carry, xs, length, report, block):
-        return segment(carry, xs, length)
+    def scan(self, segment, carry, kept, xs, length, thin):
+        return in_one(segment, carry, kept, xs, length, thin)
 
 
 class CheckpointedAdjoint(AbstractAdjoint):
@@ -50,8 +54,8 @@ class CheckpointedAdjoint(AbstractAdjoint):
                 f"CheckpointedAdjoint.segments is {self.segments!r}; expected a whole number >= 1 or None."
             )
 
-    def scan(self, segment, carry, xs, length, report, block):
-        return in_segments(segment, carry, xs, length, report, segment_length(length, self.segments))
+    def scan(self, segment, carry, kept, xs, length, thin):
+        return in_segments(segment, carry, kept, xs, length, thin, segment_length(length, self.segments))
 
 
 class TruncatedAdjoint(AbstractAdjoint):
@@ -59,8 +63,6 @@ class TruncatedAdjoint(AbstractAdjoint):
 
     No gradient reaches further back than its own window. Every window is computed again in the backward pass.
     Source: Williams & Peng 1990, doi:10.1162/neco.1990.2.4.490.
-
-    **Arguments:** `steps`: where all recordings skip steps, a multiple of what their `every` have in common.
     """
 
     steps: int = eqx.field(static=True)
@@ -69,13 +71,7 @@ class TruncatedAdjoint(AbstractAdjoint):
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"TruncatedAdjoint.steps is {self.steps!r}; expected a whole number >= 1.")
 
-    def scan(self, segment, carry, xs, length, report, block):
-        if self.steps % block:
-            raise ValueError(
-                f"TruncatedAdjoint.steps is {self.steps}, but recordings are taken every {block} steps; expected a "
-                f"multiple of {block}. Change steps, or `every` of a recording."
-            )
-
+    def scan(self, segment, carry, kept, xs, length, thin):
         def constant(carry, k):
             """The state of window k > 0; the first begins with the initial state."""
 
@@ -84,36 +80,45 @@ class TruncatedAdjoint(AbstractAdjoint):
 
             return jax.tree.map(one, carry)
 
-        return in_segments(segment, carry, xs, length, report, self.steps // block, constant)
+        return in_segments(segment, carry, kept, xs, length, thin, self.steps, constant)
+
+
+def in_one(
+    segment: Segment, carry: Any, kept: Any, xs: Any, length: int, thin: Thin, first: Any = 0
+) -> tuple[Any, Any, Any]:
+    """One segment from step `first` on."""
+    carry, ys = segment(carry, xs, length)
+    return carry, *thin(kept, ys, jnp.asarray(first, jnp.int32), length)
 
 
 def in_segments(
     segment: Segment,
     carry: Any,
+    kept: Any,
     xs: Any,
     length: int,
-    report: Callable,
+    thin: Thin,
     per: int,
     before: Callable[[Any, Any], Any] = lambda carry, k: carry,
-) -> tuple[Any, Any]:
-    """Checkpointed segments of `per` blocks, and one of those that remain; `before(carry, k)` begins the k-th."""
+) -> tuple[Any, Any, Any]:
+    """Checkpointed segments of `per` steps, and one of those that remain; `before(carry, k)` begins the k-th."""
     per = min(per, length)
     whole = (length // per) * per
-    kept = jax.checkpoint(lambda carry, xs: segment(carry, xs, per), prevent_cse=False)
+    again = jax.checkpoint(lambda carry, xs, per: segment(carry, xs, per), prevent_cse=False, static_argnums=2)
 
-    def outer(carry, k_xs):
-        k, xs = k_xs
-        carry, ys = kept(before(carry, k), xs)
-        return report(carry, (k + 1) * per), ys
+    def outer(carry_kept, k_xs):
+        (carry, kept), (k, xs) = carry_kept, k_xs
+        carry, kept, ys = in_one(again, before(carry, k), kept, xs, per, thin, k * per)
+        return (carry, kept), ys
 
     head = jax.tree.map(lambda x: x[:whole].reshape(whole // per, per, *x.shape[1:]), xs)
-    carry, ys = jax.lax.scan(outer, carry, (jnp.arange(whole // per), head))
+    (carry, kept), ys = jax.lax.scan(outer, (carry, kept), (jnp.arange(whole // per, dtype=jnp.int32), head))
     ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
     if whole < length:
-        rest = jax.tree.map(lambda x: x[whole:], xs)
-        carry, rest = segment(before(carry, jnp.asarray(whole // per)), rest, length - whole)
+        rest, k = jax.tree.map(lambda x: x[whole:], xs), jnp.asarray(whole // per, jnp.int32)
+        carry, kept, rest = in_one(segment, before(carry, k), kept, rest, length - whole, thin, whole)
         ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, rest)
-    return carry, ys
+    return carry, kept, ys
 
 
 def segment_length(length: int, segments: int | None) -> int:

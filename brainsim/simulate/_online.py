@@ -23,8 +23,8 @@ from .. import fusion
 from ..core import Clock, Events, Network, Population, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
 from ..solvers import update
-from ._adjoint import AbstractAdjoint
-from ._segment import Step, blocked
+from ._adjoint import AbstractAdjoint, in_one
+from ._segment import Step
 
 Leaves = list[Float[Array, " n"]]
 Arriving = dict[int, tuple[str, "Synapses", Float[Array, "rows n_pre"]]]
@@ -118,11 +118,11 @@ class AbstractOnlineAdjoint(AbstractAdjoint):
         """None, or in which steps there is a derivative, (n_steps,)."""
         return None
 
-    def scan(self, segment, carry, xs, length, report, block):
-        return segment(carry, xs, length)
+    def scan(self, segment, carry, kept, xs, length, thin):
+        return in_one(segment, carry, kept, xs, length, thin)
 
-    def stretch(self, step, params, carry, xs, length, block):
-        return _gathered(self, step, params, carry, xs, length, block)
+    def stretch(self, step, params, carry, xs, length):
+        return _gathered(self, step, params, carry, xs, length)
 
 
 def smooth_part(tree: Any) -> Any:
@@ -133,7 +133,7 @@ def _zeros(tree: Any) -> Any:
     return jax.tree.map(jnp.zeros_like, tree)
 
 
-def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length: int, block: int):
+def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length: int):
     """The run and its derivative by `rule`."""
     arrays, static = eqx.partition((params, carry, xs, rule), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
@@ -146,7 +146,7 @@ def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length
         params, carry, xs, _ = whole(leaves)
 
         def steps(carry, x):
-            carry, (ys, _) = blocked(step, block)(params, carry, x, {})
+            carry, (ys, _) = step(params, carry, x, {})
             return carry, ys
 
         return fusion.scan(steps, carry, xs, length)
@@ -173,7 +173,7 @@ def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length
             is_leaf=lambda x: isinstance(x, SymbolicZero),
         )
         wanted = [p and eqx.is_inexact_array(x) for p, x in zip(perturbed, leaves, strict=True)]
-        return tuple(_Sweep(step, whole, tree, leaves, wanted, length, block).gathered(bars))
+        return tuple(_Sweep(step, whole, tree, leaves, wanted, length).gathered(bars))
 
     run.defvjp(forward, backward, symbolic_zeros=True)
     return run(*leaves)
@@ -182,14 +182,14 @@ def _gathered(rule: AbstractOnlineAdjoint, step: Step, params, carry, xs, length
 class _Sweep:
     """The pass forward in time that gathers the derivatives of the wanted leaves; leaves go by their numbers."""
 
-    def __init__(self, step: Step, whole, tree, leaves, wanted: list[bool], length: int, block: int) -> None:
+    def __init__(self, step: Step, whole, tree, leaves, wanted: list[bool], n_steps: int) -> None:
         self.step, self.whole, self.leaves, self.wanted = step, whole, leaves, wanted
-        self.block, self.n_steps = block, length * block
+        self.n_steps = n_steps
         params, begun, xs, self.rule = whole(leaves)
         self.net, (self.state, *_) = params[0], begun
         (self.numbered, _), carry, rows, _ = jax.tree.unflatten(tree, range(len(leaves)))
         self.in_carry, self.in_xs = jax.tree.leaves(carry), jax.tree.leaves(rows)
-        first = jax.tree.map(lambda x: x[0, 0] if block > 1 else x[0], xs)
+        first = jax.tree.map(lambda x: x[0], xs)
         self.sent = jax.eval_shape(lambda: step(params, begun, first, {})[1][1])
         populations = [name for name, node in self.net.nodes.items() if isinstance(node, Population)]
         weights, self.routes = self._weights()
@@ -231,9 +231,8 @@ class _Sweep:
     def gathered(self, bars) -> list[Any]:
         """The derivatives by all leaves, None where not wanted, from those by what comes out of the run."""
         leaves, n_steps = self.leaves, self.n_steps
-        carry_bar, (samples_bar, _, late_bar) = bars
-        each = (lambda x: x.reshape(n_steps, *x.shape[2:])) if self.block > 1 else (lambda x: x)
-        xs = {k: each(leaves[k]) for k in self.in_xs}
+        carry_bar, (samples_bar, _) = bars
+        xs = {k: leaves[k] for k in self.in_xs}
         past = {}
         for name in {edge for by in self.routes.values() for _, _, edge in by.values()}:
             (node, port), value = self.net.edges[name].writes, self.sent[name].value
@@ -251,13 +250,9 @@ class _Sweep:
             t, row, sample_bar, chosen = x
 
             def with_derivatives():
-                last, of_block = t == n_steps - 1, jnp.mod(t, self.block) == self.block - 1
-                bar = (
-                    jax.tree.map(lambda x: jnp.where(last, x, jnp.zeros_like(x)), carry_bar),
-                    sample_bar,
-                    jax.tree.map(lambda x: jnp.where(of_block, x[t // self.block], jnp.zeros_like(x[0])), late_bar),
-                )
-                return self.learnt(now, row, bar)
+                last = t == n_steps - 1
+                at_end = jax.tree.map(lambda x: jnp.where(last, x, jnp.zeros_like(x)), carry_bar)
+                return self.learnt(now, row, (at_end, sample_bar))
 
             if which is None:
                 now, added, by_row = with_derivatives()
@@ -270,8 +265,8 @@ class _Sweep:
 
         begin = ([leaves[k] for k in self.in_carry], past, kept)
         steps = jnp.arange(n_steps, dtype=jnp.int32)
-        (_, sums), by_rows = jax.lax.scan(body, (begin, sums), (steps, xs, jax.tree.map(each, samples_bar), which))
-        found = sums | {k: x.reshape(leaves[k].shape) for k, x in by_rows.items()}
+        (_, sums), by_rows = jax.lax.scan(body, (begin, sums), (steps, xs, samples_bar, which))
+        found = sums | by_rows
         return [found.get(k) for k in range(len(leaves))]
 
     def _here(self, carry: list[Array], row: dict[int, Array]) -> list[Any]:
@@ -303,8 +298,8 @@ class _Sweep:
                 given[k] = x
             params, carry, row, _ = self.whole(given)
             seen = {}
-            carry, ((samples, _, late), sent) = self.step(params, carry, row, probes, update=_tapped(taps, seen))
-            return smooth_part((carry, samples, late)), (jax.tree.leaves(carry), seen, sent)
+            carry, ((samples, _), sent) = self.step(params, carry, row, probes, update=_tapped(taps, seen))
+            return smooth_part((carry, samples)), (jax.tree.leaves(carry), seen, sent)
 
         moving = {k: self.leaves[k] for k in self.inside}
         rows = {k: row[k] for k in self.in_xs if self.wanted[k]}

@@ -12,8 +12,8 @@ from jaxtyping import Array, Int
 
 from ..base import is_traced
 from ..core import Network, State
-from ._saveat import Spikes
-from ._solution import Solution, SpikeList
+from ._saveat import Origin, Spikes
+from ._solution import Solution, SpikeList, overflow
 
 
 def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
@@ -48,12 +48,16 @@ def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) 
     Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
     """
     n_events, flags = _by_member(net, sol.n_events), _by_member(net, sol.flags)
-    recordings, every = dict(sol.recordings), dict(sol.every)
+    recordings, every, origins = dict(sol.recordings), dict(sol.every), dict(sol.origins)
     for whole, each in capacities.items():
         every |= {f"{m}.spikes": every[f"{whole}.spikes"] for m in each}
-        del every[f"{whole}.spikes"]
-        recordings |= _split(net, recordings.pop(f"{whole}.spikes"), each, n_events)
-    return dataclasses.replace(sol, recordings=recordings, n_events=n_events, flags=flags, every=every)
+        origins |= {f"{m}.spikes": Origin("Spikes", m) for m in each}
+        del every[f"{whole}.spikes"], origins[f"{whole}.spikes"]
+        lists = _split(net, recordings.pop(f"{whole}.spikes"), each, n_events)
+        recordings |= lists
+        del flags[f"{whole}.spikes"]
+        flags |= {key: overflow(listed, sol.n0) for key, listed in lists.items()}
+    return dataclasses.replace(sol, recordings=recordings, n_events=n_events, flags=flags, every=every, origins=origins)
 
 
 def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
@@ -65,24 +69,25 @@ def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_lists(
-    net: Network, recordings: Sequence[Any], n_steps: int, dt: float
-) -> tuple[tuple[Any, ...], dict[str, dict[str, int]]]:
+    net: Network, recordings: Sequence[Any], rooms: dict[str, int]
+) -> tuple[tuple[Any, ...], dict[str, int], dict[str, dict[str, int]]]:
     """The recordings with one list of spikes for a packed node, all of whose members are asked for, in place of theirs.
 
-    Returns them, and for each such node the capacities of the lists of its members, which `by_name` makes: a step pays
-    for every list.
+    Returns them, the lengths of their lists (as in `rooms`), and for each such node the lengths of the lists of its
+    members, which `by_name` makes: a step pays for every list.
     """
-    asked = {r.node: r for r in recordings if isinstance(r, Spikes)}
-    capacities = {
-        whole: {m: asked[m].capacity(net, n_steps, dt) for m in members}
+    asked = {r.node: r for r in recordings if isinstance(r, Spikes) and r.name is None and r.origin(net).units is None}
+    lengths = {
+        whole: {m: rooms[asked[m].key] for m in members}
         for whole, members in net.members.items()
-        if whole not in asked and asked.keys() >= set(members) and net.sizes[whole]
+        if f"{whole}.spikes" not in rooms and asked.keys() >= set(members) and net.sizes[whole]
     }
-    within = {m for each in capacities.values() for m in each}
-    rest = [r for r in recordings if not (isinstance(r, Spikes) and r.node in within)]
-    for whole, each in capacities.items():  # a rate for which the list holds as much as theirs together
-        rest.append(Spikes(whole, (sum(each.values()) + 1) / (net.sizes[whole] * n_steps * dt * 1e-3)))
-    return tuple(rest), capacities
+    within = {asked[m].key for each in lengths.values() for m in each}
+    rest = [r for r in recordings if r.key not in within]
+    whole = [Spikes(name) for name in lengths]
+    room = {key: n for key, n in rooms.items() if key not in within}
+    room |= {r.key: sum(lengths[r.node].values()) + 1 for r in whole}
+    return (*rest, *whole), room, lengths
 
 
 def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events: dict[str, Array]) -> dict[str, Any]:
@@ -107,13 +112,18 @@ def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events
     table = table.reshape(len(members), n_steps).astype(xp.int32)
     totals = table.sum(1, dtype=xp.int32)
     start = xp.cumsum(totals, dtype=xp.int32) - totals
-    sorted_ids = xp.concatenate([ids[order], xp.zeros(max(capacities.values()), xp.int32)])
+    ids = ids[order]
     lists: dict[str, Any] = {}
     for k, (m, room) in enumerate(capacities.items()):
-        own = xp.arange(room, dtype=xp.int32)
-        # the last member may have more spikes than its list has room for: `sorted_ids` reaches beyond its end
-        mine = sorted_ids[xp.minimum(start[k] + own, sorted_ids.shape[0] - 1)] - int(first[k])
-        mine: Any = xp.where(own < totals[k], mine, 0).astype(xp.int32)
+        mine: Any
+        if xp is np:
+            mine = np.zeros(room, np.int32)  # memory is taken only as far as it is written
+            own = ids[start[k] : start[k] + min(totals[k], room)] - first[k]
+            mine[: own.size] = own
+        else:
+            own = xp.arange(room, dtype=xp.int32)
+            mine = ids.at[start[k] + own].get(mode="fill", fill_value=0) - int(first[k])
+            mine = xp.where(own < totals[k], mine, 0).astype(xp.int32)
         missed = xp.asarray(n_events[m]) - totals[k]
         last = xp.arange(n_steps) == n_steps - 1
         lists[f"{m}.spikes"] = SpikeList(mine, (table[k] + xp.where(last, missed, 0)).astype(xp.int32))

@@ -1,19 +1,20 @@
-"""The compiled run: one scan over blocks of steps, with the recordings."""
+"""The compiled run: scans over segments of steps, with the recordings."""
 
-import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-from ..core import AbstractInput, Network, Parts, State
+from ..base import float_dtype
+from ..core import AbstractInput, Events, Network, Parts, State, View
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
-from ._solution import Solution, SpikeList
+from ._solution import Solution, SpikeList, overflow
 from ._step import step_core
 
 
@@ -24,73 +25,93 @@ def run(
     inputs: dict[str, Any],
     solvers,
     recordings,
+    rooms: dict[str, int],
     n_steps: int,
     adjoint: AbstractAdjoint,
     meter,
 ):
-    """`n_steps` steps of `net`, whose delays are in ms still. Everything but arrays is static."""
+    """`n_steps` steps of `net`, whose delays are in ms still; `rooms` are the lengths of the lists of spikes, by key.
+    Everything but arrays is static."""
     net = net.at(state.dt)
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
     lists = [r for r in recordings if isinstance(r, Spikes)]
     sampled = [r for r in recordings if isinstance(r, AbstractRecording)]
-    # Recordings of every step are outputs of the inner scan, the others of the outer one, whose blocks they all divide.
-    block = math.gcd(*(r.every for r in sampled if r.every > 1)) or 1
-    each = [r for r in sampled if r.every == 1]
     rare = [r for r in sampled if r.every > 1]
-
     members, sizes = net.members, dict(net.sizes)
 
     def take(which, net, views, state):
-        nodes = net.nodes | {m: net.nodes[name] for name in members for m in members[name]}
-        return {r.key: r.sample(views, nodes, Parts(state.edges, net.parts)) for r in which}
+        nodes, edges = Parts(net.nodes, net.parts), Parts(state.edges, net.parts)
+        return {r.key: r.sample(views, nodes, edges) for r in which}
 
     def step(params, carry, row, probes, update=update):
-        net, (lasting, solvers, lists, each, rare) = params
+        net, (lasting, solvers, lists, sampled) = params
         state, counts, spikes = carry
         state, views, new, sent = step_core(net, state, lasting | row, solvers, probes, update)
         counts = {name: count + new[name] for name, count in counts.items()}
         now = {}
         for r in lists:
             ids, used = spikes[r.key]
-            events = views[r.node].events
-            spikes = spikes | {r.key: append(ids, used, events.value, events.words)}
+            origin = r.origin(net)
+            events = views[origin.node].events
+            words = events.words if origin.units is None else None
+            spikes = spikes | {r.key: append(ids, used, r.of(events.value, net), words)}
             now[r.key] = spikes[r.key][1] - used
-        ys = (take(each, net, views, state), now, take(rare, net, views, state))
-        return (state, counts, spikes), (ys, sent)
+        return (state, counts, spikes), ((take(sampled, net, views, state), now), sent)
 
     def part(carry, xs, length):
-        inner, meter_state = carry
-        inner, ys = adjoint.stretch(step, (net, (lasting, solvers, lists, each, rare)), inner, xs, length, block)
-        return (inner, meter_state), ys
+        return adjoint.stretch(step, (net, (lasting, solvers, lists, sampled)), carry, xs, length)
 
-    def report(carry, done):
-        inner, meter_state = carry
-        return inner, meter.step(meter_state, done / n_blocks)
+    def thin(kept, ys, first, length):
+        (windows, meter_state), (samples, now) = kept, ys
+        windows = {r.key: _thinned(windows[r.key], samples[r.key], first, r) for r in rare}
+        samples = {key: x for key, x in samples.items() if key not in windows}
+        return (windows, meter.step(meter_state, (first + length) / n_steps)), (samples, now)
 
-    n_blocks = n_steps // block
     counts = {name: jnp.zeros((sizes[name],) if name in members else (), jnp.int32) for name in net.nodes}
-    spikes = {r.key: _empty(r, net, n_steps, state.dt) for r in lists}
-    xs = jax.tree.map(lambda x: x.reshape(n_blocks, block, *x.shape[1:]) if block > 1 else x, per_step)
-    carry = ((state, counts, spikes), meter.init())
-    carry, (samples, now, late) = adjoint.scan(part, carry, xs, n_blocks, report, block)
-    (final, counts, spikes), meter_state = carry
+    spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
+    shapes = jax.eval_shape(lambda: take(rare, net, _views(net, state), state))
+    windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
+    final = adjoint.scan(part, (state, counts, spikes), (windows, meter.init()), per_step, n_steps, thin)
+    (last, counts, spikes), (windows, meter_state), (samples, now) = final
     meter.close(meter_state)
 
-    recorded: dict[str, Any] = {}
-    if block > 1:
-        samples, now = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), (samples, now))
-    recorded |= samples
-    for r in rare:
-        skip = r.every // block
-        recorded[r.key] = late[r.key][skip - 1 :: skip]
+    recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], net, state.dt) for r in sampled}
+    flags = flagged(net, last)
     for r in lists:
-        recorded[r.key] = SpikeList(spikes[r.key][0], now[r.key])
+        numbers, ids = r.origin(net).units, spikes[r.key][0]
+        if isinstance(numbers, range):
+            ids = ids * numbers.step + numbers.start
+        elif numbers is not None:
+            ids = jnp.asarray(numbers, jnp.int32)[ids]
+        recorded[r.key] = SpikeList(ids, now[r.key])
+        flags[r.key] = overflow(recorded[r.key], state.n)
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
-    return Solution(
-        recorded, final, counted(net, counts), flagged(net, final), state.n, every, sizes, n_steps, state.dt
-    )
+    origins = {r.key: r.origin(net) for r in recordings}
+    return Solution(recorded, last, counted(net, counts), flags, state.n, every, sizes, origins, n_steps, state.dt)
 
 
-def _empty(r: Spikes, net: Network, n_steps: int, dt: float):
-    return room(r.capacity(net, n_steps, dt)), jnp.asarray(0, jnp.int32)
+def _views(net: Network, state: State) -> Parts[View]:
+    """Views like those of a step."""
+    views = {}
+    for name, node in state.nodes.items():
+        value = jnp.zeros(net.nodes[name].size, float_dtype())
+        views[name] = View(node.y, node.z, Events(value), jnp.zeros((), value.dtype))
+    return Parts(views, net.parts)
+
+
+def _windows(sample: jax.ShapeDtypeStruct, n: int) -> Array:
+    return jnp.zeros((n, *sample.shape), sample.dtype)
+
+
+def _thinned(windows: Array, rows: Array, first: Int[Array, ""], r: AbstractRecording) -> Array:
+    """`windows` with the rows of the steps from `first` on: added up over windows, or those at their ends."""
+    length = rows.shape[0]
+    if r.summed:
+        window = (first + jnp.arange(length, dtype=jnp.int32)) // r.every
+        # one row after the other on a CPU, so that a sum is the same however a run is divided
+        return windows.at[window].add(rows, indices_are_sorted=True, mode="promise_in_bounds")
+    ends = r.every - 1 - first % r.every + r.every * jnp.arange(-(-length // r.every), dtype=jnp.int32)
+    window = jnp.where(ends < length, (first + ends) // r.every, windows.shape[0])
+    found = rows[jnp.minimum(ends, length - 1)]
+    return windows.at[window].set(found, indices_are_sorted=True, unique_indices=True, mode="drop")

@@ -23,25 +23,12 @@ from .. import fusion
 from ..core import Network
 
 Step = Callable[..., tuple[Any, tuple[Any, Any]]]
-"""`step((net, others), carry, row, probes) -> (carry, ((samples, counts, late), sent))` with `carry[0]` the `State`, as
-`step_core` has it, to which a keyword `update` is handed on. Of `late` only the last of a block is kept."""
+"""`step((net, others), carry, row, probes) -> (carry, ((samples, counts), sent))` with `carry[0]` the `State`, as
+`step_core` has it, to which a keyword `update` is handed on."""
 
 
-def blocked(step: Step, block: int) -> Step:
-    """`block` times `step` as one."""
-    if block == 1:
-        return step
-
-    def steps(params, carry, rows, probes):
-        carry, (ys, sent) = jax.lax.scan(lambda c, x: step(params, c, *x), carry, (rows, probes), length=block)
-        samples, counts, late = ys
-        return carry, ((samples, counts, jax.tree.map(lambda x: x[-1], late)), sent)
-
-    return steps
-
-
-def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int, block: int) -> tuple[Any, Any]:
-    """`(carry, ys)` of `length` times `block` times `step`, as `jax.lax.scan` would have it.
+def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+    """`(carry, ys)` of `length` times `step`, as `jax.lax.scan` would have it.
 
     Every array the step uses is in `params`, `carry` or `xs`.
     """
@@ -50,12 +37,9 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
     numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
     weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.deferred}
 
-    def one(*args):
+    def body(*args):
         carry, (ys, sent) = step(*args)
         return carry, (ys, {name: sent[name] for name in weights})
-
-    body = blocked(one, block)
-    n_steps, shape = length * block, (length, block) if block > 1 else (length,)
 
     def whole(leaves):
         return eqx.combine(jax.tree.unflatten(tree, leaves), static)
@@ -70,17 +54,16 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         (net, _), (state, *_), _ = whole(leaves)
         total = {}
         for name, numbers in weights.items():
-            events = jax.tree.map(lambda x: x.reshape(n_steps, -1), sent[name])
-            for k, d in zip(numbers, net.edges[name].deposits(events), strict=True):
+            for k, d in zip(numbers, net.edges[name].deposits(sent[name]), strict=True):
                 if k in held:
                     depth, width = state.inbox[d.node][d.port].shape
-                    before = total.get((d.node, d.port), jnp.zeros((n_steps + depth, width), d.value.dtype))
+                    before = total.get((d.node, d.port), jnp.zeros((length + depth, width), d.value.dtype))
                     total[d.node, d.port] = d.add_all(before)
         # split, whose transpose is one copy: that of two slices is a sum of padded arrays
-        halves = {to: jax.lax.split(x, (n_steps, x.shape[0] - n_steps)) for to, x in total.items()}
-        within = {to: x.reshape(*shape, -1) for to, (x, _) in halves.items()}
-        # row j of what is left arrives at step n + steps + j, for which the ring has row (n + steps + j) mod depth
-        after = {to: jnp.roll(x, (state.n + n_steps) % x.shape[0], 0) for to, (_, x) in halves.items()}
+        halves = {to: jax.lax.split(x, (length, x.shape[0] - length)) for to, x in total.items()}
+        within = {to: x for to, (x, _) in halves.items()}
+        # row j of what is left arrives at step n + length + j, for which the ring has row (n + length + j) mod depth
+        after = {to: jnp.roll(x, (state.n + length) % x.shape[0], 0) for to, (_, x) in halves.items()}
         return within, after
 
     played: list[bool] = []
@@ -102,7 +85,7 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         ports = sorted({numbered.edges[name].writes for name, numbers in weights.items() if held.intersection(numbers)})
         state = whole(leaves)[1][0]
         rings = [state.inbox[node][port] for node, port in ports]
-        within = {to: jnp.zeros((*shape, ring.shape[1]), ring.dtype) for to, ring in zip(ports, rings, strict=True)}
+        within = {to: jnp.zeros((length, ring.shape[1]), ring.dtype) for to, ring in zip(ports, rings, strict=True)}
         after = {to: jnp.zeros_like(ring) for to, ring in zip(ports, rings, strict=True)}
         depends: list[bool] = []
 

@@ -14,7 +14,7 @@ from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
 from ._parts import by_name, whole_lists
 from ._run import run
-from ._saveat import Spikes
+from ._saveat import room_for
 from ._solution import SimulationError, Solution, flag_message
 from ._step import with_input_states
 from ._timing import Watch
@@ -46,7 +46,7 @@ def simulate(
     - `state`: start from here instead of drawing initial values (plastic weights too: they live in the state).
     - `inputs`: node -> input: a number or array (n,) for a constant (pA), an array (n_steps, n) with one row per step,
       or a waveform such as `StepCurrent`.
-    - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Rate`.
+    - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Current`, `Rate`.
     - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`, both exact; `TruncatedAdjoint`, `SLTTAdjoint`,
       `EPropAdjoint`, `OTTTAdjoint` leave credit out.
     - `progress_meter`: e.g. `diffrax.TqdmProgressMeter()`.
@@ -75,14 +75,16 @@ def simulate(
     adjoint = CheckpointedAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter
     with Watch() as watch:
-        taken, merged = whole_lists(net, recordings, n_steps, dt)
-        sol = by_name(net, run(net, state, given, solvers, taken, n_steps, adjoint, meter), merged)
+        rooms = room_for(
+            net, recordings, n_steps, dt, growing=not any(map(is_traced, jax.tree.leaves((net, state, given))))
+        )
+        taken, taken_rooms, merged = whole_lists(net, recordings, rooms)
+        sol = by_name(net, run(net, state, given, solvers, taken, taken_rooms, n_steps, adjoint, meter), merged)
         if any(is_traced(x) for x in jax.tree.leaves(sol)):
             return sol
         jax.block_until_ready(sol)
     sol = dataclasses.replace(sol, compile_s=watch.compile_s, run_s=watch.run_s)
-    capacities = {r.node: r.capacity(net, n_steps, dt) for r in recordings if isinstance(r, Spikes)}
-    message = flag_message(sol, capacities)
+    message = flag_message(sol)
     if throw and message is not None:
         raise SimulationError(message, sol)
     return sol

@@ -8,7 +8,8 @@ from ..base import as_text
 class Stats(dict[str, Any]):
     """Firing rates (Hz), numbers of events, compile and run time (s) of a run: a dict that prints as a table.
 
-    Keys: `rate_hz` and `n_events`, each by node; `compile_s` and `run_s`, -1 where they were not measured.
+    Keys: `rate_hz` and `n_events`, each by node; `flags`, what went wrong, by node or list of spikes; `compile_s` and
+    `run_s`, -1 where they were not measured.
     """
 
     def __rich__(self) -> Any:
@@ -22,7 +23,8 @@ class Stats(dict[str, Any]):
         for node, rate in self["rate_hz"].items():
             rates, events = _all(rate), _all(self["n_events"][node])
             table.add_row(node, _span(rates, "{:.2f}"), _span(events, "{:,}"))
-        return Group(table, timed) if self["run_s"] >= 0 else table
+        wrong = [f"[red]{name} {what}[/]" for name, what in self["flags"].items()]
+        return Group(table, *wrong, *([timed] if self["run_s"] >= 0 else []))
 
     __str__ = as_text
     __repr__ = as_text

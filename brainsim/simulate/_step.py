@@ -93,7 +93,7 @@ def step_core(
             counts[name] = (new.events.value != 0).astype(jnp.int32)
         flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
         flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
-        nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events)
+        nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events, inp)
         for edge_name, edge in instant.items():
             if set(edge.reads.values()) <= set(views) and name in edge.reads.values():
                 send(edge_name)

@@ -85,19 +85,13 @@ class _Windows(AbstractAdjoint):
     most: Float[Array, ""]
     every: int = eqx.field(static=True)
 
-    def scan(self, segment, carry, xs, length, report, block):
-        if self.every % block:
-            raise ValueError(
-                f"every is {self.every}, but recordings are taken every {block} steps; expected a multiple of {block}. "
-                "Change every, or that of a recording."
-            )
-
+    def scan(self, segment, carry, kept, xs, length, thin):
         def tapped(carry, k):
             if self.probes is not None:
                 return _tapped(carry, {name: p[k] for name, p in self.probes.items()}, self.most)
             return _tapped(carry, None, self.most)
 
-        return in_segments(segment, carry, xs, length, report, self.every // block, tapped)
+        return in_segments(segment, carry, kept, xs, length, thin, self.every, tapped)
 
 
 class ClippedAdjoint(AbstractAdjoint):
@@ -106,8 +100,7 @@ class ClippedAdjoint(AbstractAdjoint):
     The run is computed again window by window, as with `CheckpointedAdjoint`. What is cut keeps its direction; what is
     not finite is dropped. For reverse mode only.
 
-    **Arguments:** `every`: steps, a multiple of what recordings that skip steps have in common; `max_norm`: in the unit
-    of loss per unit of state.
+    **Arguments:** `every`: in steps; `max_norm`: in the unit of loss per unit of state.
 
     !!! Example
         `simulate(net, ..., adjoint=bs.train.ClippedAdjoint(every=20, max_norm=1.0))`
@@ -122,9 +115,9 @@ class ClippedAdjoint(AbstractAdjoint):
         if not self.max_norm > 0:
             raise ValueError(f"ClippedAdjoint.max_norm is {self.max_norm!r}; expected a number > 0.")
 
-    def scan(self, segment, carry, xs, length, report, block):
+    def scan(self, segment, carry, kept, xs, length, thin):
         most = jnp.asarray(self.max_norm, float_dtype())
-        return _Windows(None, most, self.every).scan(segment, carry, xs, length, report, block)
+        return _Windows(None, most, self.every).scan(segment, carry, kept, xs, length, thin)
 
 
 class GradientNorms:

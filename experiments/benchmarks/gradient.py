@@ -120,7 +120,7 @@ def program(net, way, steps, adjoint):
         net = eqx.combine(weights, rest)
         how = dict(dt=networks.DT_MS, state=state, adjoint=adjoint, saveat=[bs.Rate("P")])
         sol = bs.simulate(net, t0=0.0, t1=steps * networks.DT_MS, **how)  # a traced state does not tell its time
-        return jnp.mean(sol["P.activity"])
+        return jnp.mean(sol["P.rate"]) * networks.DT_MS * 1e-3  # spikes a unit and step
 
     which = jax.tree.map(lambda _: False, net)
     which = eqx.tree_at(lambda m: [getattr(e, "edge", e).weight for e in m.edges.values()], which, [True, True])

@@ -66,7 +66,7 @@ def brainsim_ways(graphs, v0, steps, batch):
 
     def run(arrays):
         how = dict(t1=steps * DT, dt=DT, solver=diffrax.Euler(), key=jax.random.key(0), saveat=[bs.Rate("P")])
-        return jnp.mean(bs.simulate(eqx.combine(arrays, static), **how)["P.activity"])
+        return jnp.mean(bs.simulate(eqx.combine(arrays, static), **how)["P.rate"]) * DT * 1e-3
 
     made = [built(*item) for item in zip(indices, weight, v0, strict=True)]
     static, items = made[0][1], [arrays for arrays, _ in made]

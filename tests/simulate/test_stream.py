@@ -42,7 +42,7 @@ def check(path, state, whole):
     run = bs.StoredRun(path)
     assert same(state, whole.state)
     assert np.array_equal(run["P.v"], whole["P.v"])
-    assert np.array_equal(run["P.activity"], whole["P.activity"])
+    assert np.array_equal(run["P.rate"], whole["P.rate"])
     assert np.array_equal(run.times("P.v"), whole.times("P.v"))
     assert all(np.array_equal(a, b) for a, b in zip(run.spikes("P"), whole.spikes("P"), strict=True))
     assert run.rates["P"] == pytest.approx(float(whole.rates["P"]), rel=1e-6)
