@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -118,8 +118,9 @@ class Spikes(eqx.Module):
     def origin(self, net: Network) -> Origin:
         """The node, and the numbers of the units in ascending order."""
         found = _of_node("Spikes", net, self.node, self.units)
-        ascending = isinstance(found.units, range | None) and (found.units is None or found.units.step > 0)
-        return found if ascending else found._replace(units=tuple(sorted({*found.units})))
+        if found.units is None or (isinstance(found.units, range) and found.units.step > 0):
+            return found
+        return found._replace(units=tuple(sorted({*found.units})))
 
     def capacity(self, net: Network, n_steps: int, dt: float, room: int = 0) -> int:
         """Entries of the list for `n_steps` steps; without a `max_rate` at least `room`, if there can be so many."""
@@ -286,7 +287,7 @@ class Current(AbstractRecording):
 
     def sample(self, views, nodes, edges):
         name, chosen, port = _choice("Current", self.target, self.units)
-        view, node = views[name], nodes[name]
+        view, node = views[name], cast(Population, nodes[name])
         if port:
             x = node.receptors[port].current(view.y["ports"][port], view.y["unit"]["v"])
         else:

@@ -38,7 +38,7 @@ class SpikeList(eqx.Module):
 
 def overflow(listed: SpikeList, n0: Int[Array, ""]) -> tuple[Array, Array]:
     """The flag of a list of a run from step `n0` on: the first step for whose spikes it has no room."""
-    xp = jnp if is_traced(listed.counts) or is_traced(n0) else np
+    xp: Any = jnp if is_traced(listed.counts) or is_traced(n0) else np
     # read at its first crossing, before a sum of int32 can wrap
     beyond = xp.cumsum(xp.asarray(listed.counts), dtype=xp.int32) > listed.ids.shape[0]
     bad = beyond.any()
