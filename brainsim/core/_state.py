@@ -94,7 +94,7 @@ class View(eqx.Module):
     y: Any
     z: Any
     events: Events
-    inp: Array | None = None
+    inp: Any = None
     """What `inputs` held for the node in this step, () or (n,)."""
 
 
