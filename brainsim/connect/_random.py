@@ -1,6 +1,6 @@
 """Random graphs without geometry."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class FixedProbability(AbstractRule):
     20
     """
 
+    random: ClassVar[bool] = True
     p: float
     autapses: bool = True
 
@@ -53,6 +54,7 @@ class FixedInDegree(AbstractRule):
     40000
     """
 
+    random: ClassVar[bool] = True
     k: int
     autapses: bool = True
     multapses: bool = False
@@ -88,6 +90,7 @@ class FixedOutDegree(AbstractRule):
     100
     """
 
+    random: ClassVar[bool] = True
     k: int
     autapses: bool = True
     multapses: bool = False
@@ -158,6 +161,7 @@ class FixedTotalNumber(AbstractRule):
     10000
     """
 
+    random: ClassVar[bool] = True
     n: int
     autapses: bool = True
     multapses: bool = False

@@ -1,6 +1,6 @@
 """Graphs with a fixed pattern, and the small world between order and chance."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -98,6 +98,7 @@ class SmallWorld(AbstractRule):
     [[1, 3], [0, 2], [1, 3], [0, 2]]
     """
 
+    random: ClassVar[bool] = True
     k: int
     p: float
 

@@ -3,7 +3,7 @@
 import abc
 import math
 import operator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -32,7 +32,12 @@ class Built(NamedTuple):
 
 
 class AbstractRule(eqx.Module):
-    """A connection rule: who sends to whom, drawn on the host from a key. The same key gives the same graph."""
+    """A connection rule: who sends to whom, drawn on the host from a key. The same key gives the same graph.
+
+    `random`: whether the two directions of a pair are drawn apart.
+    """
+
+    random: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, n_pre: int, n_post: int, *, same: Same, key: Key | None) -> Built:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +42,7 @@ class DistanceDependent(AbstractRule):
     1600
     """
 
+    random: ClassVar[bool] = True
     kernel: AbstractKernel
     positions_pre: Float[np.ndarray, "n_pre dims"]
     positions_post: Float[np.ndarray, "n_post dims"]

@@ -17,9 +17,9 @@ from ._edge import (
     AbstractEdge as AbstractEdge,
     AbstractShortTerm as AbstractShortTerm,
     Deposit as Deposit,
-    GapJunctions as GapJunctions,
     Projection as Projection,
 )
+from ._gap import GapJunctions as GapJunctions
 from ._hardened import hardened as hardened, listed as listed
 from ._input import AbstractInput as AbstractInput
 from ._join import JOIN as JOIN, Joined as Joined, Place as Place, side_by_side as side_by_side

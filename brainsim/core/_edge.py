@@ -13,10 +13,10 @@ from ..base import Frozen, Key, parameter
 from ..events import Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
-from ._node import AbstractNode, Population
+from ._node import AbstractNode
 from ._state import Clock, Events, View, ring_slot
 from ._unit import Parametrised
-from ._wiring import Endpoint, Part, _Instant, delay_steps, drawn_weight, ring_depth, wire
+from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire
 
 
 class Deposit(eqx.Module):
@@ -171,7 +171,8 @@ class Projection(AbstractEdge):
       `FixedFanin` its rows, a CSR.
     - `weight`: number, distribution or one value per synapse (nS for conductance receptors, pA for current ones, mV for
       delta); under `bs.Procedural` a number, `bs.Uniform` or `bs.Normal`, whose parameters stay fields.
-      Per-synapse arrays given with a rule made from arrays are in the order of those arrays.
+      Per-synapse arrays given with a rule made from arrays are in the order of those arrays, and the fields keep it:
+      what is read back, and what `tree_at` or `train.with_parameters` put in, is in the order of the list.
     - `delay`: ms; number, distribution, array per synapse or per pre unit (shape (n_pre,); read as per synapse where
       a CSR has just n_pre synapses), `INSTANT`, or, to learn delays, `bs.LinearDelay(...)` or `bs.GaussianDelay(...)`;
       `bs.hardened` rounds what was learnt. Per synapse of a `Dense`, a convolution over time: one matrix product for
@@ -188,6 +189,7 @@ class Projection(AbstractEdge):
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
     short_term: Any = eqx.field(kw_only=True, default=None)
     parts: Any = eqx.field(kw_only=True, default=None)  # (weight, steps) of each part of an event, set by `at`
+    order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its place in the user's list; None: the same
     route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
     @property
@@ -214,7 +216,15 @@ class Projection(AbstractEdge):
             self.short_term.check(where, out.connect.n_pre)
         return out
 
+    def by_synapse(self, where: str) -> "Projection":
+        """The edge with its weights and delays in the order of the synapses of its topology."""
+        own = {
+            name: by_synapse(where, name, getattr(self, name), self.connect, self.order) for name in ("weight", "delay")
+        }
+        return dataclasses.replace(self, order=None, **own)
+
     def at(self, where, dt):
+        self = self.by_synapse(where)
         line = self.depth(dt) - 1
         if isinstance(self.delay, AbstractDelay):
             parts = spread(self.delay, self.weight, dt, self.max_delay or 0.0, line)
@@ -255,68 +265,3 @@ class Projection(AbstractEdge):
             value, z = self.short_term.release(z, own.value, clock)
             events = Events(value, own.support)
         return z, self.deposits(events)
-
-
-class GapJunctions(AbstractEdge):
-    """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, delivered as the pair `(G, J)` with `I = J - G v_i`.
-
-    The port of `post` must be a `bs.GapPort()`. The current of step n + k uses the potentials `v_j` at the end of step
-    n and the flowing `v_i`: order 1 in dt. Source: Kopell & Ermentrout 2004.
-
-    **Arguments:** `pre`, `post`, `connect` as in `Projection`; `weight`: conductance (nS), number, distribution or per
-    synapse; `delay`: one number (ms). A symmetric coupling needs a symmetric connectivity.
-    """
-
-    pre: str = eqx.field(static=True)
-    post: str = eqx.field(static=True)
-    connect: Any
-    weight: Any = eqx.field(kw_only=True, converter=_value)
-    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
-    max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
-    steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
-    total: Any = eqx.field(kw_only=True, default=None)  # Float[Array], set by `at`
-    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
-
-    @property
-    def reads(self):
-        return {"pre": Endpoint.parse("edge", self.pre).node}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
-        if isinstance(self.delay, _Instant | AbstractDelay | AbstractDistribution) or jnp.ndim(self.delay):
-            raise ValueError(f"{where}.delay is {self.delay!r}; expected one number >= 0 (ms) for gap junctions.")
-        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
-        source = nodes[Endpoint.parse(where, self.pre).node]
-        if not isinstance(source, Population) or "v" not in source.variables:
-            raise ValueError(
-                f"{where}.pre is {self.pre!r}; expected a population whose unit has a membrane potential 'v'."
-            )
-        if out.route.units_post != (0, nodes[out.route.post].size, 1):
-            raise ValueError(
-                f"{where}.post is {self.post!r}; expected a whole population: choose units by the connectivity."
-            )
-        return out
-
-    def at(self, where, dt):
-        total = propagate(self.connect, self.weight, jnp.ones(self.connect.n_pre, self.weight.dtype))
-        return dataclasses.replace(self, steps=delay_steps(where, self.delay, dt, self.max_delay), total=total)
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
-
-    def init(self, clock):
-        return {}
-
-    def send(self, z, views, clock):
-        v = views["pre"].y["unit"]["v"][slice(*self.route.units_pre or (None,))]
-        drive = propagate(self.connect, self.weight, v)
-        return z, [Deposit(self.route.post, self.route.port, jnp.concatenate([self.total, drive]), self.steps)]

@@ -11,7 +11,8 @@ import numpy as np
 from ..base import is_traced
 from ..events import CSR, Dense, DrawnRows
 from ._delay import AbstractDelay
-from ._edge import GapJunctions, Projection
+from ._edge import Projection
+from ._gap import GapJunctions
 from ._wiring import Route, weight_shape
 
 
@@ -120,12 +121,12 @@ def _merged(members: list[_Edge], places: Places) -> Any:
     """The members as one edge over all pre units; its plasticity is that of the first."""
     first = members[0].edge
     before, after = places[first.reads["pre"]], places[first.route.post]
-    edges = [e.edge for e in members]
+    edges = [e.edge.by_synapse(f"edge {e.name!r}") for e in members]
     connect, order = _stacked(
         [e.connect for e in edges], [e.pre for e in members], [e.post for e in members], before.size, after.size
     )
     sizes = [int(np.prod(weight_shape(e.connect))) for e in edges]
-    changes: dict[str, Any] = {"weight": side_by_side([e.weight for e in edges], sizes, order)}
+    changes: dict[str, Any] = {"order": None, "weight": side_by_side([e.weight for e in edges], sizes, order)}
     if not first.instant:
         changes |= {"delay": side_by_side([e.delay for e in edges], sizes, order)}
         changes |= {"max_delay": max(e.max_delay for e in edges)}

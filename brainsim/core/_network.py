@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..base import Frozen, FrozenDict, Key, float_dtype, unknown
 from ._edge import AbstractEdge
+from ._gap import coupled
 from ._node import AbstractNode
 from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash
@@ -109,7 +110,8 @@ class Network(Frozen):
     def at(self, dt: float) -> "Network":
         """The network with the delays of its edges in steps of `dt` (ms)."""
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
-        return eqx.tree_at(lambda net: net.edges, self, FrozenDict(edges, "Network.edges"))
+        edges = FrozenDict(coupled(self.nodes, edges, dt), "Network.edges")
+        return eqx.tree_at(lambda net: net.edges, self, edges)
 
 
 def _fix(member: Any) -> str:

@@ -152,6 +152,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         topology = _drawn(where, edge, topology, channels)
     shape = weight_shape(topology)
     listed = (edge.connect.n_post, edge.connect.k) if isinstance(edge.connect, FixedFanin) else shape
+    order = None if order is None or np.array_equal(order, np.arange(order.size)) else order.astype(np.int32)
     weight = edge.weight
     if not isinstance(topology, DrawnRows) or topology.law == "one":
         weight = _values(where, "weight", weight, shape, listed, order, keys[1])
@@ -166,6 +167,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     if not isinstance(delay, _Instant):
         if not isinstance(delay, AbstractDistribution) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
             delay = _per_pre(where, topology, delay)
+            delay = delay if order is None else delay[np.argsort(order)]
         else:
             delay = _values(where, "delay", delay, shape, listed, order, keys[2])
         max_delay = _max_delay(where, delay, edge.max_delay)
@@ -183,7 +185,23 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
     route = Route(part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)
-    return {"connect": topology, "weight": weight, "delay": delay, "max_delay": max_delay, "route": route}
+    fields = {"connect": topology, "weight": weight, "delay": delay, "max_delay": max_delay, "route": route}
+    return fields | {"order": None if order is None else jnp.asarray(order)}
+
+
+def by_synapse(where: str, field: str, x: Any, topology: Any, order: Any) -> Any:
+    """The values `x` of an edge, in the order of the user's list, in that of the synapses of `topology`."""
+    if isinstance(x, AbstractDelay):
+        return eqx.tree_at(lambda a: a.d, x, by_synapse(where, f"{field}.d", x.d, topology, order))
+    if isinstance(x, _Instant | AbstractDistribution) or jnp.ndim(x) == 0:
+        return x
+    shape = weight_shape(topology)
+    if jnp.shape(x) not in (shape, (math.prod(shape),)):
+        raise ValueError(
+            f"{where}.{field} has shape {jnp.shape(x)}; expected () or {shape}, one value per synapse of this "
+            f"connectivity, which is built: values put in later have the shape of the field. Mend the array given."
+        )
+    return x.reshape(shape) if order is None else x.reshape(-1)[order]
 
 
 def _twins(pre: range, post: range) -> Any:
@@ -262,14 +280,15 @@ def _topology(where, edge, n_pre, n_post, same, key):
 
 
 def _values(where, field, x, shape, listed, order, key):
-    """A number, array in the caller's order or distribution as a number or an array in synapse order.
+    """A number, or one value per synapse in the order of the user's list.
 
-    `listed`: another shape in which the caller may give one value per synapse.
+    What a distribution gives is drawn in the order of the synapses. `listed`: another shape that the user may give.
     """
     if isinstance(x, AbstractDistribution):
         if key is None:
             raise ValueError(f"{where}.{field} is drawn from {x}; give Network(..., key=jax.random.key(0)).")
-        return draw(x, key, shape)
+        drawn = draw(x, key, shape)
+        return drawn if order is None else drawn[np.argsort(order)]
     check_parameter(where, field, x)
     if jnp.shape(x) in (listed, (math.prod(shape),)):
         x = x.reshape(shape)
@@ -278,7 +297,7 @@ def _values(where, field, x, shape, listed, order, key):
             f"{where}.{field} has shape {jnp.shape(x)}; expected () or {shape}, one value per synapse of this "
             f"connectivity. Pass a number, a distribution or an array of that shape."
         )
-    return x[order] if order is not None and jnp.ndim(x) else x
+    return x
 
 
 def _per_pre(where, topology, delay):

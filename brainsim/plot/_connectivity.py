@@ -20,6 +20,7 @@ def _synapses(edge: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int
     route = getattr(edge, "route", None)
     if route is None or getattr(edge, "connect", None) is None:
         raise TypeError(f"expected an edge of a network, such as net.edges['E']; got {type(edge).__name__}.")
+    edge = edge.by_synapse("edge")
     graph = edge.connect
     if isinstance(graph, DrawnRows):
         graph, drawn = graph.to_csr(drawn_weight(edge.weight))

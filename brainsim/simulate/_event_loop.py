@@ -76,6 +76,7 @@ def discrete(node: Population, refractory: Any) -> dict[str, Array]:
 
 def _lines(edge: Projection, width: int) -> _Lines:
     """The delay lines of an edge whose ports are `width` wide: one a pre unit where there is one delay."""
+    edge = edge.by_synapse("edge")
     delay: Any = jnp.zeros((), float_dtype()) if edge.instant else edge.delay
     if isinstance(delay, AbstractDelay):  # beyond the line it counts as at its end, with the derivative there
         delay = delay.d + jax.lax.stop_gradient(jnp.clip(delay.d, 0.0, edge.max_delay) - delay.d)

@@ -69,8 +69,7 @@ def simulate(
         state = initial_state(net, dt=dt, key=key)
     elif not math.isclose(state.dt, dt):
         raise ValueError(f"simulate: the state counts in steps of {state.dt} ms, not of dt = {dt} ms. Use the same dt.")
-    for name, edge in net.edges.items():
-        edge.at(f"edge {name!r}", dt)  # warns, outside the compiled run, of delays that dt does not divide
+    net.at(dt)  # warns, outside the compiled run, of delays that dt does not divide and the like
     state = with_input_states(net, state, given)
     adjoint = CheckpointedAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter

@@ -88,10 +88,10 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
                 "bytes": _size(_bytes(edge)),
             }
         )
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            edge.at(f"edge {name!r}", dt)
-        warned += [str(w.message) for w in caught]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        net.at(dt)
+    warned += [str(w.message) for w in caught]
     return Summary(nodes, edges, _bytes(state), _bytes(net), warned, _steps(net, state, solvers))
 
 

@@ -310,24 +310,23 @@ class NMDA(AbstractReceptor):
 
 
 class GapPort(AbstractReceptor):
-    """Port of `bs.GapJunctions`: receives `(G, J)` every step and drives `I = J - G v`.
+    """Port of `bs.GapJunctions`: receives `G = sum_j g_ij` (nS) and `J = sum_j g_ij v_j` (pA) every step and drives
+    `i = J - G v`, with v at the start of the step.
 
-    `G = sum_j g_ij` (nS) and `J = sum_j g_ij v_j` (pA), so `I = sum_j g_ij (v_j - v)`. Each arrival replaces the
-    last; the coupling begins with the first arrival, one step plus the delay after the start. `-G v` stays in the
-    vector field, where an exponential or implicit solver keeps it stable. Source: Kopell & Ermentrout 2004,
-    doi:10.1073/pnas.0406343101.
+    Each arrival replaces the last; the coupling begins with the first arrival, one step plus the delay after the start.
+    The variables are `g` (nS) and the current `i` (pA). Source: Kopell & Ermentrout 2004, doi:10.1073/pnas.0406343101.
     """
 
     channels: ClassVar[int] = 2
 
     def init(self, n):
-        return {"g": _zeros(n), "j": _zeros(n)}
+        return {"g": _zeros(n), "i": _zeros(n)}
 
     def current(self, g, v):
-        return g["j"] - g["g"] * v
+        return g["i"]
 
     def vector_field(self, g):
-        return {"g": jnp.zeros_like(g["g"]), "j": jnp.zeros_like(g["j"])}
+        return {"g": jnp.zeros_like(g["g"]), "i": jnp.zeros_like(g["i"])}
 
     def arrive(self, g, dg, y_unit):
-        return {"g": dg[0], "j": dg[1]}, y_unit
+        return {"g": dg[0], "i": dg[1] - dg[0] * y_unit["v"]}, y_unit

@@ -48,7 +48,7 @@ def case():
     net = bs.Network(nodes, edges(), key=jax.random.key(1))
     # a delay changed after construction, within its line
     net = eqx.tree_at(lambda net: net.edges["long_line"].delay, net, jnp.asarray(1.0))
-    traces = [bs.Trace(f"{name}.v") for name in targets] + [bs.Trace("Coupled.gap.g"), bs.Trace("Coupled.gap.j")]
+    traces = [bs.Trace(f"{name}.v") for name in targets] + [bs.Trace("Coupled.gap.g"), bs.Trace("Coupled.gap.i")]
     return net, run(net, N_STEPS, traces)
 
 
@@ -134,12 +134,12 @@ def test_instant_events_arrive_in_the_step_they_are_emitted_in(case):
 
 
 def test_a_delayed_gap_junction(case):
-    """The port holds the potentials of k = 5 steps ago; before the first arrival there is no coupling."""
+    """The port holds the potentials of k = 5 steps ago (its own are 0); before the first arrival it holds none."""
     _, sol = case
-    g, j, n, k = np.asarray(sol["Coupled.gap.g"]), np.asarray(sol["Coupled.gap.j"]), np.arange(N_STEPS), 5
+    g, i, n, k = np.asarray(sol["Coupled.gap.g"]), np.asarray(sol["Coupled.gap.i"]), np.arange(N_STEPS), 5
     np.testing.assert_array_equal(g, np.where(n < k, 0.0, 3.0)[:, None] * np.ones(2))
     v_then = np.asarray([5.0, 7.0]) + DT * (n - k + 1)[:, None]
-    np.testing.assert_allclose(j, np.where((n < k)[:, None], 0.0, 3.0 * v_then), rtol=1e-5)
+    np.testing.assert_allclose(i, np.where((n < k)[:, None], 0.0, 3.0 * v_then), rtol=1e-5)
 
 
 def test_an_instant_chain_passes_three_layers_in_one_step():

@@ -151,7 +151,8 @@ def test_currents_and_reversal():
     np.testing.assert_allclose(bs.AlphaCurr().current({"i": 5 * one, "x": one}, v), [5.0, 5.0, 5.0])
     opened = {"decay": 3 * one, "rise": one}
     np.testing.assert_allclose(bs.DualExpCond(e_rev=-70.0).current(opened, v), [20.0, -20.0, -140.0])
-    np.testing.assert_allclose(bs.GapPort().current({"g": 2 * one, "j": -100 * one}, v), [60.0, 20.0, -100.0])
+    gap, _ = bs.GapPort().arrive({}, jnp.stack([2 * one, -100 * one]), {"v": v})
+    np.testing.assert_allclose(bs.GapPort().current(gap, zero), [60.0, 20.0, -100.0])  # with v at the arrival
     np.testing.assert_allclose(bs.Delta().current({}, v), zero)
 
 
