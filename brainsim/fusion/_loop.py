@@ -129,22 +129,22 @@ def _mangled(base: str, lanes: int) -> str:
     return f"v{lanes}{ {'float': 'f32', 'double': 'f64'}.get(base, base) }"
 
 
-def _memory(dtype: Any) -> str:
+def memory_type(dtype: Any) -> str:
     """The type of one number in memory: a bool is a byte there."""
     base = base_type(dtype)
     return "i8" if base == "i1" else base
 
 
-def _pointer(w: Writer, array: str, k: int) -> str:
+def pointer(w: Writer, array: str, k: int) -> str:
     """Entry `k` of an array of pointers."""
     at = w.write(f"getelementptr ptr, ptr %{array}, i64 {k}", 0)
     return w.write(f"load ptr, ptr {at}", 0)
 
 
-def _scalar(w: Writer, array: str, k: int, dtype: Any) -> Value:
+def scalar(w: Writer, array: str, k: int, dtype: Any) -> Value:
     """What entry `k` of an array of pointers points to."""
-    kind = _memory(dtype)
-    ref = w.write(f"load {kind}, ptr {_pointer(w, array, k)}", 0)
+    kind = memory_type(dtype)
+    ref = w.write(f"load {kind}, ptr {pointer(w, array, k)}", 0)
     ref = w.write(f"icmp ne i8 {ref}, 0", 0) if kind == "i8" else ref
     return Value(ref, np.dtype(dtype), 0)
 
@@ -160,10 +160,10 @@ class _Block:
         for aval in (*ins[loop.n_scalars :], *outs):
             check_shape(aval, (loop.n,), "a state or operand")
         self.vectors = ins[loop.n_scalars :]
-        self.scalars = [_scalar(w, "scalars", k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
+        self.scalars = [scalar(w, "scalars", k, aval.dtype) for k, aval in enumerate(ins[: loop.n_scalars])]
         self.consts = [constant_of(w, c, loop.n) for c in loop.jaxpr.consts]
-        self.sources = [_pointer(w, "in", k) for k in range(len(self.vectors))]
-        self.sinks = [_pointer(w, "out", k) for k in range(len(outs) - loop.silent)]
+        self.sources = [pointer(w, "in", k) for k in range(len(self.vectors))]
+        self.sinks = [pointer(w, "out", k) for k in range(len(outs) - loop.silent)]
         self.mask_type = f"<{w.lanes} x i1>"
         self.bad_dtype = np.result_type(np.float32, *(outs[k].dtype for k in loop.watched))
         self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
@@ -206,7 +206,7 @@ class _Block:
         return [values[k] for k in range(n)]
 
     def _load(self, pointer: str, dtype: Any, mask: str) -> Value:
-        w, kind, align = self.w, _memory(dtype), np.dtype(dtype).itemsize
+        w, kind, align = self.w, memory_type(dtype), np.dtype(dtype).itemsize
         at, vector = w.write(f"getelementptr {kind}, ptr {pointer}, i64 %i", w.lanes), f"<{w.lanes} x {kind}>"
         if mask:
             name = f"@llvm.masked.load.{_mangled(kind, w.lanes)}.p0"
@@ -219,7 +219,7 @@ class _Block:
         return Value(ref, np.dtype(dtype), w.lanes)
 
     def _store(self, pointer: str, value: Value, mask: str) -> None:
-        w, kind, align = self.w, _memory(value.dtype), value.dtype.itemsize
+        w, kind, align = self.w, memory_type(value.dtype), value.dtype.itemsize
         at, vector = w.write(f"getelementptr {kind}, ptr {pointer}, i64 %i", w.lanes), f"<{w.lanes} x {kind}>"
         ref = w.write(f"zext {value.type} {value.ref} to {vector}", w.lanes) if kind == "i8" else value.ref
         if mask:
@@ -238,11 +238,11 @@ _lock = threading.Lock()
 def scalar_code(jaxpr: Any) -> str:
     """The text of a program of scalars: a function of an array of pointers, to its operands and then to its results."""
     w = Writer(0, target()[1])
-    args = [_scalar(w, "cells", k, v.aval.dtype) for k, v in enumerate(jaxpr.invars)]
+    args = [scalar(w, "cells", k, v.aval.dtype) for k, v in enumerate(jaxpr.invars)]
     outs = [w.computed(v) for v in translate(w, jaxpr, [], args, -1)]
     for k, v in enumerate(outs, len(args)):
         ref = w.write(f"zext i1 {v.ref} to i8", 0) if v.dtype == np.bool_ else v.ref
-        w.head.append(f"  store {_memory(v.dtype)} {ref}, ptr {_pointer(w, 'cells', k)}")
+        w.head.append(f"  store {memory_type(v.dtype)} {ref}, ptr {pointer(w, 'cells', k)}")
     return f"""{_lines(sorted(w.declared))}
 
 define void @kernel(ptr %cells) {{
@@ -287,6 +287,14 @@ def check_text(text: str) -> None:
     llvm.parse_assembly(text).verify()
 
 
+_BY_TABLE = """
+!llvm.module.flags = !{!0}
+!0 = !{i32 7, !"RtLibUseGOT", i32 1}
+"""
+"""Functions of the C library that LLVM puts in, `memset` for a loop, are called by a table of addresses: what a direct
+call to far away needs is no part of the block of memory, and writing it aborts the process."""
+
+
 def _machine_code(text: str) -> tuple[Any, int]:
     """The engine that owns the compiled kernel, and its address."""
     import llvmlite.binding as llvm
@@ -297,7 +305,7 @@ def _machine_code(text: str) -> tuple[Any, int]:
     # both must lie in one block of memory: `use_lmm`
     how: dict[str, Any] = dict(cpu=cpu, features=features, opt=3, codemodel="small", reloc="pic", jit=True)
     machine = llvm.Target.from_default_triple().create_target_machine(**how)
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text + _BY_TABLE)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)

@@ -114,16 +114,59 @@ def _clamp(w, p, low, x, high):
 
 def _div(w, p, a, b):
     if not a.floating:
-        raise Unsupported("a division of integers")
+        return _divided(w, "div", a, b)
     if a.lanes and not b.lanes:  # one division for all units
         return w.mul(a, w.div(w.like(1, b), b))
     return w.div(a, b)
 
 
 def _rem(w, p, a, b):
-    if a.floating or not b.constant:
-        raise Unsupported("a remainder by anything but a whole constant")
-    return w.op("urem" if a.dtype.name in UNSIGNED else "srem", a, b)
+    return w.library("fmod", a, b) if a.floating else _divided(w, "rem", a, b)
+
+
+def _divided(w, name, a, b):
+    """A quotient or remainder of integers; by 0 it is all ones or `a`, and the least number over -1 is itself."""
+    signed = a.dtype.name not in UNSIGNED
+    name, one, zero = ("s" if signed else "u") + name, w.like(1, a), w.like(0, a)
+    if b.constant is not None and b.constant > 0:
+        return w.op(name, a, b)
+    nothing, away = w.compare("eq", b, zero), w.compare("eq", b, zero)
+    if signed:
+        least = w.compare("eq", a, w.like(np.iinfo(a.dtype).min, a))
+        away = w.op("or", away, w.op("and", least, w.compare("eq", b, w.like(-1, b))))
+    out = w.op(name, a, w.select(away, one, b))
+    if name.endswith("div"):
+        return w.select(nothing, w.like(-1 if signed else np.iinfo(a.dtype).max, a), out)
+    return w.select(nothing, a, out)
+
+
+def _shift(name: str):
+    def rule(w, p, a, b):
+        bits = 8 * a.dtype.itemsize
+        inside = w.compare("ult", b, w.like(bits, b))
+        most = w.like(bits - 1, b)
+        out = w.op(name, a, w.select(inside, b, most))
+        return out if name == "ashr" else w.select(inside, out, w.like(0, a))
+
+    return rule
+
+
+def _in_order(predicate: str):
+    """The order of all numbers: -NaN, -infinity, ..., -0, 0, ..., infinity, NaN."""
+
+    def rule(w, p, a, b):
+        def rank(x):
+            bits = w.bits(x)
+            flipped = w.op("lshr", w.op("ashr", bits, w.like(8 * x.dtype.itemsize - 1, bits)), w.like(1, bits))
+            return w.op("xor", bits, flipped)
+
+        return w.compare(predicate, rank(a), rank(b))
+
+    return rule
+
+
+def _library(name: str):
+    return lambda w, p, *args: w.library(name, *map(w.computed, args))
 
 
 def _pow(w, p, x, y):
@@ -166,6 +209,12 @@ RULES = {
     "or": _logical("or"),
     "xor": _logical("xor"),
     "not": _not,
+    "shift_left": _shift("shl"),
+    "shift_right_logical": _shift("lshr"),
+    "shift_right_arithmetic": _shift("ashr"),
+    "population_count": lambda w, p, a: w.call("ctpop", a),
+    "lt_to": _in_order("slt"),
+    "le_to": _in_order("sle"),
     "select_n": _select_n,
     "convert_element_type": _convert,
     "integer_pow": _integer_pow,
@@ -186,12 +235,22 @@ RULES = {
     "stop_gradient": _same,
     "optimization_barrier": _same,
 } | {name: _function(name) for name in MATH if name != "pow"}
+RULES |= {
+    name: _library(name) for name in ("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "erf", "erfc", "cbrt")
+}
+RULES |= {name: _library(name) for name in ("asinh", "acosh", "atanh")}
 
 
 INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
 INLINED |= {"custom_vjp_call": "call_jaxpr", "remat2": "jaxpr", "checkpoint": "jaxpr"}
-_UNROLLED = 16  # turns of a loop that are written out: those of a few substeps
+UNROLLED = 16  # turns of a loop that are written out: those of a few substeps
 _SHAPE_ONLY = ("broadcast_in_dim", "reshape", "squeeze", "expand_dims")
+
+
+def unit_by_unit(eqn: Any) -> bool:
+    """Whether an equation on values of one shape is one that `translate` may know."""
+    short = eqn.primitive.name == "scan" and eqn.params.get("length", UNROLLED + 1) <= UNROLLED
+    return short or eqn.primitive.name in RULES or eqn.primitive.name in (*_SHAPE_ONLY, *INLINED)
 
 
 def check_shape(aval: Any, shape: tuple[int, ...], what: str) -> None:
@@ -229,7 +288,7 @@ def translate(w: Writer, jaxpr: Any, consts: list[Value], args: list[Value], n: 
                 raise Unsupported("a loop of unknown form")
             n_consts, n_carry = sizes
             consts_, outs = [[w.computed(v) for v in some] for some in (values[:n_consts], values[n_consts:])]
-            if len(outs) != n_carry or len(eqn.outvars) != n_carry or p["length"] > _UNROLLED:
+            if len(outs) != n_carry or len(eqn.outvars) != n_carry or p["length"] > UNROLLED:
                 raise Unsupported(f"a loop of {p['length']} turns")
             for _ in range(p["length"]):
                 inner = [constant_of(w, c, n) for c in p["jaxpr"].consts]

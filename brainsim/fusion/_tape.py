@@ -19,6 +19,8 @@ from ..events._targets import count, entries
 from ._body import Body, is_key, spikes
 from ._fused import fused_p, why_not
 from ._loop import Loop, check_text, compile_loop, compile_text, refusal as loop_refusal, scalar_code
+from ._memory import UPDATES, memory_code
+from ._rules import unit_by_unit
 from ._writer import Unsupported
 
 KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p)
@@ -82,14 +84,15 @@ def _splat(eqn: Any) -> bool:
 
 
 class Item(NamedTuple):
-    """What is done at once: one kernel (`length` None), or arithmetic on scalars (()) or on arrays of a length."""
+    """What is done at once: arithmetic on scalars (()) or on arrays of a length, one kernel (None), or one program over
+    arrays in memory ("memory")."""
 
-    length: tuple[int, ...] | None
+    length: tuple[int, ...] | str | None
     eqns: list[Any]
 
 
 def _length(eqn: Any) -> tuple[int, ...] | str | None:
-    """The length of the item that an equation belongs to; "rows" for `collect`, None for other kernels."""
+    """The length of the item that an equation belongs to; "rows" for `collect`."""
     if eqn.primitive is collect_p:
         return "rows"
     if eqn.primitive in KERNELS or (
@@ -97,10 +100,14 @@ def _length(eqn: Any) -> tuple[int, ...] | str | None:
     ):
         return None
     avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
+    if any(map(is_key, avals)):
+        raise Unsupported(f"the operation '{eqn.primitive.name}' on keys")
     shapes = {a.shape for a in avals} - {()}
-    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or any(map(is_key, avals)):
-        raise Unsupported(f"the operation '{eqn.primitive.name}' on arrays")
-    return shapes.pop() if shapes else ()
+    made = {v.aval.shape for v in eqn.outvars}
+    if made != (shapes or {()}) or not unit_by_unit(eqn):
+        return "memory"
+    (shape,) = made
+    return shape if len(shape) < 2 else "memory"
 
 
 def _schedule(jaxpr: Any) -> list[Item]:
@@ -127,10 +134,11 @@ def _schedule(jaxpr: Any) -> list[Item]:
     while left:
         lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
         # rows are read before what lies there is changed
-        for length in ((), *lengths, "rows", None):
+        for length in ((), *lengths, "rows", "memory", None):
             if taken := take(length):
+                one_by_one = None if length == "rows" else length
                 whole = isinstance(length, tuple)
-                items += [Item(length, taken)] if whole else [Item(None, [eqn]) for eqn in taken]
+                items += [Item(length, taken)] if whole else [Item(one_by_one, [eqn]) for eqn in taken]
     return items
 
 
@@ -172,12 +180,12 @@ class _Assembler:
         kernels |= {bits_p: self._noise, normals_p: self._noise}
         kernels |= {gather_p: self._gather, collect_p: self._collect, place_p: self._place}
         for i, (length, eqns) in enumerate(self.items):
-            if length is None:
-                for eqn in eqns:
-                    if not _same_memory(eqn) and eqn.outvars[0].aval.size:
-                        kernels.get(eqn.primitive, self._fold)(eqn, i)
-            else:
+            if isinstance(length, tuple):
                 self._arithmetic(length, eqns, i)
+                continue
+            for eqn in eqns:
+                if not (_same_memory(eqn) or eqn.outvars[0] in self.splats) and eqn.outvars[0].aval.size:
+                    (self._memory if length else kernels.get(eqn.primitive, self._fold))(eqn, i)
         self._finish()
         places, end = [], 0
         for size in self.scratch:
@@ -310,6 +318,27 @@ class _Assembler:
         ends = [self._room(4 * -(-length[0] // 32)), self._room(4), self._room(4)]
         self.work += length[0]
         self._write(UNITS, [*reads, *writes, *ends], numbers, partial(compile_loop, loop))
+
+    def _memory(self, eqn: Any, i: int) -> None:
+        """A program of one equation over arrays in memory."""
+        ins = [*dict.fromkeys(v for v in eqn.invars if not isinstance(v, Literal))]
+        jaxpr = self.jaxpr.replace(
+            constvars=[],
+            invars=ins,
+            outvars=eqn.outvars,
+            eqns=[eqn],
+            debug_info=self.jaxpr.debug_info.with_unknown_names(),
+        )
+        changed = eqn.primitive.name in UPDATES and eqn.invars[0] in ins
+        text, size = memory_code(jaxpr, changed)
+        check_text(text)
+        if changed:
+            first = self._take(eqn.invars[0], eqn.outvars[0], i, True, eqn.invars[1:])
+            reads, writes = [first if v is eqn.invars[0] else self._read(v) for v in ins], [first]
+        else:
+            reads, writes = [*map(self._read, ins)], [*map(self._new, eqn.outvars)]
+        self.work += max(v.aval.size for v in eqn.outvars)
+        self._write(SCALARS, [*reads, *writes, self._room(max(size, 1))], [], partial(compile_text, text))
 
     def _fold(self, eqn: Any, i: int) -> None:
         self._write(FOLD, [self._new(eqn.outvars[0]), *map(self._read, eqn.invars)], [8])

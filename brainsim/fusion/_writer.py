@@ -1,5 +1,6 @@
 """Instructions of LLVM, one for all lanes of a vector or for a scalar: what the rules of a program are written in."""
 
+import ctypes
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,11 @@ def base_type(dtype: Any) -> str:
         return _LLVM_TYPES[np.dtype(dtype).name]
     except (KeyError, TypeError):
         raise Unsupported(f"values of type {dtype}") from None
+
+
+def _in_process(name: str) -> bool:
+    """Whether machine code finds a function: calling one that is not there aborts the process."""
+    return hasattr(ctypes.CDLL(None), name)
 
 
 class Value(NamedTuple):
@@ -153,6 +159,24 @@ class Writer:
         self.declared.add(f"declare {out.type} {name}({', '.join(a.type for a in args)})")
         text = f"call {out.type} {name}({', '.join(f'{a.type} {a.ref}' for a in args)})"
         return out._replace(ref=self.write(text, out.lanes))
+
+    def library(self, name: str, *args: Value) -> Value:
+        """A function of the C library, lane by lane."""
+        args = tuple(self.level(*args))
+        kind, lanes = args[0].dtype, args[0].lanes
+        name, base = name + ("f" if kind == np.float32 else ""), base_type(kind)
+        if not _in_process(name):
+            raise Unsupported(f"the function '{name}', which is not in this process")
+        self.declared.add(f"declare {base} @{name}({', '.join(base for _ in args)}) nonlazybind")  # by a table
+        if not lanes:
+            text = f"call {base} @{name}({', '.join(f'{base} {a.ref}' for a in args)})"
+            return Value(self.write(text, 0), kind, 0)
+        out = "poison"
+        for k in range(lanes):
+            one = [self.write(f"extractelement {a.type} {a.ref}, i64 {k}", lanes) for a in args]
+            y = self.write(f"call {base} @{name}({', '.join(f'{base} {x}' for x in one)})", lanes)
+            out = self.write(f"insertelement {args[0].type} {out}, {base} {y}, i64 {k}", lanes)
+        return Value(out, kind, lanes)
 
     # --- arithmetic that the rules below and `_vector_math` are written in ---
 
