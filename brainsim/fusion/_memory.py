@@ -132,8 +132,10 @@ class _Memory:
         return a if b == 0 else b if a == 0 else self.w.op("add", self.index(a), self.index(b))
 
     def mul(self, a: Index, b: int) -> Index:
-        if isinstance(a, int) or b == 0:
-            return 0 if b == 0 else a * b  # pyright: ignore[reportOperatorIssue]
+        if b == 0:
+            return 0
+        if isinstance(a, int):
+            return int.__mul__(a, b)
         return a if b == 1 else self.w.op("mul", a, self.index(b))
 
     def clamp(self, a: Value, most: int) -> Value:
@@ -200,13 +202,14 @@ class _Memory:
 
         def read(v: Any) -> Any:
             if isinstance(v, Literal):
-                return self.w.constant(np.asarray(v.val).item(), v.aval.dtype)
+                aval: Any = v.aval
+                return self.w.constant(np.asarray(v.val).item(), aval.dtype)
             x = known[v]
             return x._replace(own=x.own and uses[v] == 1) if isinstance(x, Array) else x
 
         for eqn in jaxpr.eqns:
             name, ins = eqn.primitive.name, [read(v) for v in eqn.invars]
-            room = [self._room(v, places) if self._needs_room(name, v) else None for v in eqn.outvars]
+            room: list[Any] = [self._room(v, places) if self._needs_room(name, v) else None for v in eqn.outvars]
             if name in INLINED:
                 inner, own = _opened(eqn.params[INLINED[name]], self.w)
                 outs = self.translate(inner, own, ins, {})
