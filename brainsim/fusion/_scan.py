@@ -9,7 +9,9 @@ played as well, from where they become machine code: the last section. JAX's tab
 the first kernel is traced, and not by an import; a scan without kernels goes to JAX's own rule, as it came.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, lru_cache, partial
 from typing import Any
 
@@ -31,21 +33,47 @@ scan_p = Primitive("brainsim_scan")
 scan_p.multiple_results = True
 
 
+_said: ContextVar[list[str] | None] = ContextVar("said", default=None)
+
+
+@contextmanager
+def observed() -> Iterator[list[str]]:
+    """Of every `scan` that is traced meanwhile in this context: empty where it is one call, else the reason why not."""
+    said: list[str] = []
+    token = _said.set(said)
+    try:
+        yield said
+    finally:
+        _said.reset(token)
+
+
+def observing() -> bool:
+    """Whether this is within `observed`: what has been traced before must then be traced again."""
+    return _said.get() is not None
+
+
+def _say(reason: str) -> str:
+    if (said := _said.get()) is not None:
+        said.append(reason)
+    return reason
+
+
 def scan(
     f: Callable, init: Any, xs: Any, length: int, tell: Callable[[bool], None] = lambda played: None
 ) -> tuple[Any, Any]:
     """`jax.lax.scan(f, init, xs, length)`. `tell` is told whether it is one call: a `vmap` then has every result on its
     first axis, where `lax.scan` has what is stacked on the second."""
-    if unavailable():
+    if _say(unavailable()):
         return lax.scan(f, init, xs, length)
     closed, carry, ys = _traced(f, init, xs)
     flat, tree = jax.tree.flatten(init)
     n = len(flat)
     if carry != tree or [v.aval for v in closed.jaxpr.outvars[:n]] != closed.in_avals[:n]:
+        _say("the carry changes its type")
         return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
     operands = [*closed.consts, *flat, *jax.tree.leaves(xs)]
     step = prepared(closed, n)
-    played = not refusal(step.body)
+    played = not _say(refusal(step.body))
     tell(played)
     if not played:
         call = jaxpr_as_fun(closed)
@@ -59,13 +87,6 @@ def scan(
         outs = _play(*operands, step=step, length=length, reverse=False)
         final, rows = outs[:n], outs[n:]
     return jax.tree.unflatten(tree, final), jax.tree.unflatten(ys, rows)
-
-
-def why_no_scan(f: Callable, init: Any, xs: Any) -> str:
-    """Empty where `scan` of these (arrays or their shapes) is one call, else the reason why not."""
-    if unavailable():
-        return unavailable()
-    return refusal(prepared(_traced(f, init, xs)[0], len(jax.tree.leaves(init))).body)
 
 
 def _traced(f: Callable, init: Any, xs: Any) -> tuple[ClosedJaxpr, Any, Any]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .. import fusion
 from ..base import float_dtype
 from ..core import AbstractInput, Events, Network, Parts, State, View
 from ..events import append, room
@@ -18,8 +19,7 @@ from ._solution import Solution, SpikeList, overflow
 from ._step import step_core
 
 
-@eqx.filter_jit
-def run(
+def _run(
     net: Network,
     state: State,
     inputs: dict[str, Any],
@@ -29,7 +29,7 @@ def run(
     n_steps: int,
     adjoint: AbstractAdjoint,
     meter,
-):
+) -> Solution:
     """`n_steps` steps of `net`, whose delays are in ms still; `rooms` are the lengths of the lists of spikes, by key.
     Everything but arrays is static."""
     net = net.at(state.dt)
@@ -89,6 +89,14 @@ def run(
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
     origins = {r.key: r.origin(net) for r in recordings}
     return Solution(recorded, last, counted(net, counts), flags, state.n, every, sizes, origins, n_steps, state.dt)
+
+
+_compiled = eqx.filter_jit(_run)
+
+
+def run(*args: Any) -> Solution:
+    """A run, compiled once for the same network, recordings and kinds of input; see `_run`."""
+    return _run(*args) if fusion.observing() else _compiled(*args)
 
 
 def _views(net: Network, state: State) -> Parts[View]:

@@ -3,17 +3,18 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from ..base import as_text, is_traced
-from ..core import Network, Source, State, initial_state
-from ..fusion import why_no_scan
+from ..core import AbstractInput, Network, Source, initial_state
+from ..fusion import observed
 from ..solvers import fusion
 from ._checks import checked_solvers
-from ._step import step_core
+from ._simulate import simulate
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
 
@@ -47,12 +48,19 @@ class Summary:
     __repr__ = as_text
 
 
-def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
+def summary(
+    net: Network,
+    *,
+    dt: float = 0.1,
+    solver: Any = None,
+    inputs: dict[str, Any] | None = None,
+    saveat: Sequence[Any] = (),
+) -> Summary:
     """Units, synapses, bytes and doubtful choices of `net` at step `dt` (ms); allocates nothing.
 
     The column `step` says how a node is advanced with `solver` (as in `simulate`): `fused`, in one pass of machine code
-    made from its equations, or `XLA` and why. The line `steps` says how they follow one another in a run without inputs
-    and recordings: many in `one call`, or each by `XLA` and why.
+    made from its equations, or `XLA` and why. The line `steps` says how they follow one another in a run with these
+    `inputs` and recordings (`saveat`), as in `simulate`: many in `one call`, or each by `XLA` and why.
 
     Warned of: time constants (parameters called `tau...`) shorter than two steps, delays that `dt` does not divide,
     ports that nothing reaches.
@@ -92,16 +100,21 @@ def summary(net: Network, *, dt: float = 0.1, solver: Any = None) -> Summary:
         warnings.simplefilter("always")
         net.at(dt)
     warned += [str(w.message) for w in caught]
-    return Summary(nodes, edges, _bytes(state), _bytes(net), warned, _steps(net, state, solvers))
+    return Summary(nodes, edges, _bytes(state), _bytes(net), warned, _steps(net, dt, solver, inputs or {}, saveat))
 
 
-def _steps(net: Network, state: State, solvers: Any) -> str:
-    def step(state, _):
-        return step_core(net.at(state.dt), state, {}, solvers)[0], None
+def _steps(net: Network, dt: float, solver: Any, inputs: dict[str, Any], saveat: Sequence[Any]) -> str:
+    """How `simulate` would run it: traced, not run."""
+    rows = [x.shape[0] for x in inputs.values() if not isinstance(x, AbstractInput) and np.ndim(x) == 2]
+    n_steps = rows[0] if rows else 2 * math.lcm(*(getattr(r, "every", 1) for r in saveat))
 
-    with warnings.catch_warnings():
+    def whole(key):
+        return simulate(net, t1=n_steps * dt, dt=dt, solver=solver, key=key, inputs=inputs, saveat=saveat).state.n
+
+    with warnings.catch_warnings(), observed() as reasons:
         warnings.simplefilter("ignore")  # they are among those of the edges
-        reason = why_no_scan(step, state, None)
+        jax.eval_shape(whole, jax.eval_shape(lambda: jax.random.key(0)))
+    reason = next(filter(None, reasons), "")
     return f"XLA ({reason})" if reason else "one call"
 
 

@@ -205,13 +205,13 @@ def run_of(source, **kw):
 
 @pytest.mark.optimised
 def test_waveforms_and_recordings_are_played(monkeypatch):
-    """Tables, sines, recorded spikes and a few units: one call, with XLA's values."""
+    """Tables, sines, recorded spikes, a few units and every tenth step: one call, with XLA's values."""
     table = np.random.default_rng(1).normal(0.0, 100.0, (30, N))
     wave = (
         bs.StepCurrent([50.0, 0.0, 80.0], [2.0, 7.0, 9.0]) + bs.Sine(40.0, 100.0) + bs.Sampled(table, 1.0, linear=True)
     )
     ids, times = np.random.default_rng(2).integers(0, 50, 200), np.random.default_rng(3).uniform(0.2, 29.0, 200)
-    saveat = [bs.Trace("E.v", units=[1, 5, 30]), bs.Trace("E.exc.g", units=slice(0, 9, 2)), bs.Rate("S")]
+    saveat = [bs.Trace("E.v", units=[1, 5, 30], every=10), bs.Trace("E.exc.g", units=slice(0, 9, 2)), bs.Rate("S")]
     said, asked = [], _scan.refusal
     monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])
     kw = dict(inputs={"E": wave}, saveat=[*saveat, bs.Spikes("S", 500.0)])
