@@ -1,4 +1,4 @@
-"""The command line `brainsim`: demo, info, bench."""
+"""The command line `brainsim`: demo, info, bench, targets."""
 
 import os
 import platform
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column, Table
 
 from . import _demo
+from .base import unknown
 
 app = typer.Typer(
     name="brainsim",
@@ -24,6 +25,10 @@ app = typer.Typer(
     "BRAINSIM_KERNELS=off for the pure-JAX event operators, BRAINSIM_FUSION=off for units without machine code of "
     "their own, JAX_ENABLE_X64=1 for double precision.",
 )
+
+
+_WIDE = 110
+"""Columns of the tables of `targets`."""
 
 
 class _Bars(_demo.AbstractProgress):
@@ -146,6 +151,41 @@ def bench(
         )
         table.add_row(name, *cells)
     console.print(table)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="One of them: loihi1, loihi2, spinnaker2.")] = None,
+) -> None:
+    """Print what is known of the chips that networks are lowered to.
+
+    Every figure has its unit, its source and a grade: verified, read in code, second-hand or unverified.
+    """
+    from .lower import TARGETS  # loaded where it is needed
+
+    if name is not None and name not in TARGETS:
+        typer.echo(f"brainsim targets: {unknown('target', name, TARGETS)}", err=True)
+        raise typer.Exit(1)
+    console = Console(width=max(Console().width, _WIDE), highlight=False)
+    sources: dict[str, int] = {}
+    for target in [TARGETS[name]] if name else TARGETS.values():
+        console.print(f"[bold]{target.name}[/bold]  {target.about}")
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("", "value", "unit", "grade", "source"):
+            table.add_column(column, justify="right" if column == "value" else "left", no_wrap=True)
+        groups = {"limits": target.limits, "widths": target.widths, "grid": target.grid}
+        groups |= {f"energy, {table}": facts for table, facts in target.energy.items()}
+        for group, facts in groups.items():
+            for k, (what, fact) in enumerate(facts.items()):
+                if k == 0:
+                    table.add_row(f"[underline]{group}[/underline]")
+                value = f"{fact.value:,.10g}"
+                number = sources.setdefault(fact.source, len(sources) + 1)
+                table.add_row(f"  {what}", value, fact.unit, fact.grade.value, str(number))
+        console.print(table)
+        console.print()
+    for source, number in sources.items():
+        typer.echo(f"{number:2} {source}")
 
 
 if __name__ == "__main__":

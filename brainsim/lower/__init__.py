@@ -13,3 +13,12 @@ from ._dialects import (
 from ._image import Image as Image
 from ._interval import Bounds as Bounds, bounds as bounds
 from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
+from ._targets import (
+    LOIHI1 as LOIHI1,
+    LOIHI2 as LOIHI2,
+    SPINNAKER2 as SPINNAKER2,
+    TARGETS as TARGETS,
+    Fact as Fact,
+    Grade as Grade,
+    Target as Target,
+)

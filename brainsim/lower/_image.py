@@ -102,14 +102,19 @@ class Image(eqx.Module):
         edges = {}
         for name, s in synapses.items():
             _check_ends(name, s, cells, sizes)
-            words, shifted = s.words(name, dialect), s.shifts_sum(dialect)
-            port = name if shifted else PORT
-            ports[s.post][port] = ChipPort(s.exponent if shifted else 0, None if shifted else dialect.q_bits)
-            reach = 64 * words * 2.0**s.exponent if shifted else words
-            np.add.at(sums[s.post], (np.where(words < 0, 1, 0), s.targets), reach)
-            if shifted:  # a floor goes down by less than one
-                sums[s.post][1] -= 64
-            edges[name] = _projection(s, words, sizes, port)
+            words = s.words(name, dialect)
+            if not s.shifts_sum(dialect):
+                ports[s.post][PORT] = ChipPort(bits=dialect.q_bits)
+                np.add.at(sums[s.post], (np.where(words < 0, 1, 0), s.targets), words)
+                edges[name] = _projection(s, words, slice(None), sizes, PORT)
+                continue
+            for delay in np.unique(s.delay):  # what arrives after different delays is shifted apart
+                port, some = f"{name}_{delay}", s.delay == delay
+                ports[s.post][port] = ChipPort(shift=s.exponent)
+                reach = 64 * words[some] * 2.0**s.exponent
+                np.add.at(sums[s.post], (np.where(reach < 0, 1, 0), s.targets[some]), reach)
+                sums[s.post][1] -= 64  # a floor goes down by less than one
+                edges[port] = _projection(s, words, some, sizes, port)
         proved = {name: bounds(group, dialect, *sums[name]) for name, group in cells.items()}
         nodes: dict[str, AbstractNode] = {k: Source(process=External(), size=n) for k, n in inputs.items()}
         for name, group in cells.items():
@@ -227,12 +232,15 @@ def _check_ends(name: str, s: Synapses, cells: Mapping[str, Cells], sizes: Mappi
             )
 
 
-def _projection(s: Synapses, words: Int[np.ndarray, " n_syn"], sizes: Mapping[str, int], port: str) -> Projection:
-    topology, order = CSR.from_coo(s.sources, s.targets, sizes[s.pre], sizes[s.post])
-    delay = s.delay[order]
+def _projection(
+    s: Synapses, words: Int[np.ndarray, " n_syn"], some: Any, sizes: Mapping[str, int], port: str
+) -> Projection:
+    """The projection of the synapses `some` to `port`."""
+    topology, order = CSR.from_coo(s.sources[some], s.targets[some], sizes[s.pre], sizes[s.post])
+    delay = s.delay[some][order]
     same = delay.size == 0 or bool(np.all(delay == delay[0]))
     delay = (float(delay[0]) if delay.size else 0.0) if same else delay.astype(np.float64)
-    return Projection(s.pre, f"{s.post}.{port}", topology, weight=words[order].astype(np.float64), delay=delay)
+    return Projection(s.pre, f"{s.post}.{port}", topology, weight=words[some][order].astype(np.float64), delay=delay)
 
 
 def _unit(cells: Cells, dialect: Dialect, checked: bool) -> ChipLIF:

@@ -1,6 +1,7 @@
 """What the registers and the synaptic memory of a chip hold: tables of integers."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -177,9 +178,11 @@ class Synapses:
         if self.shifts_sum(dialect):
             return grid
         try:
-            words = dialect.exponent(grid * 2.0**self.exponent) * 64
+            rounded = dialect.exponent(grid * 2.0**self.exponent)
         except ValueError as e:
             raise ValueError(f"synapses {name!r}: mantissa 2^{self.exponent} = {e}. Raise the exponent.") from None
+        largest = (255 // self.step) * self.step  # what is rounded stays within the grid
+        words = np.minimum(rounded, math.floor(largest * 2.0**self.exponent)) * 64
         limit = dialect.weight_limit
         return words if limit is None else np.clip(words, -limit, limit)
 

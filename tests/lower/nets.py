@@ -57,10 +57,11 @@ def words(dialect, cells, synapses, inputs, x):
     for t in range(steps):
         q = np.zeros(n, np.int64)
         for name, s in synapses.items():
-            arrived, w, before = np.zeros(n, np.int64), s.words(name, dialect), t - 1 - s.delay
-            on = before >= 0
-            np.add.at(arrived, s.targets[on], w[on] * sent[s.pre][before[on], s.sources[on]])
-            q += (arrived >> -s.exponent) * 64 if s.shifts_sum(dialect) else arrived
+            w = s.words(name, dialect)
+            for d in np.unique(s.delay[s.delay < t]):
+                arrived, on = np.zeros(n, np.int64), s.delay == d
+                np.add.at(arrived, s.targets[on], w[on] * sent[s.pre][t - 1 - d, s.sources[on]])
+                q += (arrived >> -s.exponent) * 64 if s.shifts_sum(dialect) else arrived
         if dialect.q_bits is not None:
             half = 1 << (dialect.q_bits - 1)
             q = (q + half) % (2 * half) - half
