@@ -9,4 +9,5 @@ from ._checks import (
     unknown as unknown,
 )
 from ._frozen import Frozen as Frozen, FrozenDict as FrozenDict
+from ._steps import to_steps as to_steps, warn_off_grid as warn_off_grid
 from ._text import as_text as as_text

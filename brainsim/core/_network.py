@@ -108,7 +108,10 @@ class Network(Frozen):
         return part.whole, slice(part.start, part.stop)
 
     def at(self, dt: float) -> "Network":
-        """The network with the delays of its edges in steps of `dt` (ms)."""
+        """The network with the delays of its edges in steps of `dt` (ms); warns of durations that `dt` does not
+        divide."""
+        for name, node in self.nodes.items():
+            node.check_step(name, dt)
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
         edges = FrozenDict(coupled(self.nodes, edges, dt), "Network.edges")
         return eqx.tree_at(lambda net: net.edges, self, edges)

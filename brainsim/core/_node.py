@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..base import Frozen, FrozenDict, Param, check_parameter, float_dtype, parameter, unknown
+from ..base import Frozen, FrozenDict, Param, check_parameter, float_dtype, parameter, unknown, warn_off_grid
 from ._distributions import AbstractDistribution, draw
 from ._input import AbstractInput
 from ._state import Clock, Events, name_hash
@@ -44,6 +44,10 @@ class AbstractNode(Frozen):
     @abc.abstractmethod
     def check(self, name: str) -> None:
         """Raise on parameters that do not fit the size; `name` is the node's name in the network."""
+
+    def check_step(self, name: str, dt: float) -> None:
+        """Warn of parameters that do not suit the step `dt` (ms) of a run."""
+        del name, dt
 
     @abc.abstractmethod
     def init(self, clock: Clock) -> tuple[Any, Any]:
@@ -215,6 +219,11 @@ class Population(AbstractNode):
                     "value per "
                     f"unit. Pass a number or an array of the population's size."
                 )
+
+    def check_step(self, name: str, dt: float) -> None:
+        for field in self.unit.in_steps:
+            if hasattr(self.unit, field):
+                warn_off_grid(f"Population {name!r}", f"a {field}", getattr(self.unit, field), dt)
 
     def init(self, clock: Clock) -> tuple[Any, Any]:
         unit, z = self.unit.init(self.size, clock)

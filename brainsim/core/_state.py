@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from ..base import Key, float_dtype
+from ..base import Key, float_dtype, to_steps
 
 
 def name_hash(name: str) -> int:
@@ -51,8 +51,8 @@ class Clock(eqx.Module):
         return self.n.astype(self.dt.dtype) * self.dt
 
     def steps(self, duration: Array) -> Int[Array, "..."]:
-        """A duration in ms as a whole number of steps, rounded to the nearest."""
-        return jnp.round(duration / self.dt).astype(jnp.int32)
+        """A duration in ms as a whole number of steps, to the nearest, halves upward, as delays are."""
+        return to_steps(duration, self.dt)
 
 
 class Events(eqx.Module):

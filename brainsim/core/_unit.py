@@ -63,6 +63,9 @@ class AbstractUnit(Parametrised):
     """
 
     elementwise: ClassVar[bool] = True
+    in_steps: ClassVar[tuple[str, ...]] = ("t_ref",)
+    """Parameters, where the unit has them, that are durations counted in steps (`clock.steps`): a run warns of those
+    that its step does not divide."""
 
     @abc.abstractmethod
     def init(self, n: int, clock: Clock) -> tuple[dict, dict]:

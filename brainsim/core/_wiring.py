@@ -2,7 +2,6 @@
 
 import math
 import re
-import warnings
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from ..base import Key, check_parameter, is_traced, parameter, unknown
+from ..base import Key, check_parameter, is_traced, parameter, to_steps, unknown, warn_off_grid
 from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
@@ -101,25 +100,11 @@ def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, w
         return jnp.asarray(0, jnp.int32)
     depth = ring_depth(max_delay, dt)
     if is_traced(delay):
-        return jnp.clip(1 + jnp.floor(delay / dt + 0.5).astype(jnp.int32), 1, depth)
+        return jnp.clip(1 + to_steps(delay, dt), 1, depth)
     check_delays(where, delay, max_delay)
-    delay = np.asarray(
-        delay
-    )  # NumPy, as a network of many edges asks often: an operation of JAX costs 100 times as much
-    k = np.floor(delay / delay.dtype.type(dt) + delay.dtype.type(0.5)).astype(np.int32)
-    if warn and delay.size:
-        given, rounded = delay.astype(np.float64).ravel(), k.ravel()
-        off = np.abs(given / dt - rounded)
-        worst = int(np.argmax(off))
-        # float32 keeps 7 digits of a delay
-        if off[worst] > 1e-3 + 1e-6 * rounded[worst]:
-            warnings.warn(
-                f"{where}: a delay of {given[worst]:g} ms is not a whole number of steps of dt = {dt:g} ms; it is "
-                "rounded to "
-                f"{rounded[worst] * dt:g} ms. Give delays that dt divides, or a smaller dt.",
-                stacklevel=2,
-            )
-    return jnp.asarray(np.clip(1 + k, 1, depth))
+    if warn:
+        warn_off_grid(where, "a delay", delay, dt)
+    return jnp.asarray(np.clip(1 + to_steps(np.asarray(delay), dt), 1, depth))
 
 
 def ring_depth(max_delay: float | None, dt: float) -> int:
