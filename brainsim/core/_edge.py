@@ -152,6 +152,12 @@ class AbstractShortTerm(Parametrised):
     ) -> tuple[Array, dict[str, Array]]:
         """`(released, z)` at the end of this step, in which the units emitted `value`; called every step."""
 
+    def release_many(
+        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock
+    ) -> tuple[Array, dict[str, Array]]:
+        """As `release`, of units that may emit several events in one step, one right after the other: `value` is k."""
+        return self.release(z, value, clock)
+
 
 def _value(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
@@ -262,6 +268,7 @@ class Projection(AbstractEdge):
         events, _ = views["pre"].events.rows(self.route.units_pre)
         if self.short_term is not None:
             own = views["pre"].events.of(self.route.units_pre)
-            value, z = self.short_term.release(z, own.value, clock)
+            release = self.short_term.release if own.single else self.short_term.release_many
+            value, z = release(z, own.value, clock)
             events = Events(value, own.support)
         return z, self.deposits(events)

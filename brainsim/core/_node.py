@@ -280,7 +280,7 @@ class Population(AbstractNode):
         unit = y["unit"]
         guard = self.unit.guard(unit, z)
         s = self.surrogate(guard)
-        events = Events(s, self.surrogate.support(guard))
+        events = Events(s, self.surrogate.support(guard), single=True)
         s = jax.lax.stop_gradient(s) if self.detach_reset else s
         unit, z = self.unit.reset(unit, z, s, self.current(y, inp), clock)
         return {"unit": unit, "ports": y["ports"]}, z, events
@@ -298,10 +298,11 @@ class AbstractProcess(Frozen):
     """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input.
 
     `elementwise`: every field is one number or one per unit, and so is the state; sources of one kind can then be
-    packed.
+    packed. `single`: no unit emits more than one event in a step.
     """
 
     elementwise: ClassVar[bool] = False
+    single: ClassVar[bool] = False
 
     @abc.abstractmethod
     def check(self, name: str, size: int) -> None:
@@ -313,7 +314,8 @@ class AbstractProcess(Frozen):
 
     @abc.abstractmethod
     def emit(self, z: dict, inp: Float[Array, " n"], clock: Clock) -> tuple[Float[Array, " n"], dict]:
-        """Values emitted at the end of this step (0/1 or graded) and the next `z`; `inp` is the node's input."""
+        """Values emitted at the end of this step, as `Events.value` has them, and the next `z`; `inp` is the node's
+        input."""
 
 
 class Source(AbstractNode):
@@ -357,7 +359,7 @@ class Source(AbstractNode):
 
     def jump(self, y, z, inp, clock):
         value, z = self.process.emit(z, jnp.broadcast_to(inp, (self.size,)).astype(float_dtype()), clock)
-        return y, z, Events(value)
+        return y, z, Events(value, single=type(self.process).single)
 
     def find(self, y, z, variable):
         if variable not in z:

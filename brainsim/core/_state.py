@@ -58,21 +58,24 @@ class Clock(eqx.Module):
 class Events(eqx.Module):
     """What a node emits in one step.
 
-    `value` is 0/1 for spikes or a real number for graded units; `support` marks the units whose surrogate derivative is
-    non-zero (None: all of them), so that the backward pass visits only rows with support or value; `words` are the
-    units with a value packed, bit k of word w for unit 32 w + k, where the node has them.
+    `value` is 0 for silence, 1 for a spike, a whole number k above 1 (up to 2^24) for k spikes of the unit, any other
+    number for one graded event. `support` marks the units whose surrogate derivative is non-zero (None: all of them),
+    so that the backward pass visits only rows with support or value; `words` are the units with a value packed, bit k
+    of word w for unit 32 w + k, where the node has them. `single`: no unit ever has more than one event in a step.
     """
 
     value: Float[Array, " n"]
     support: Bool[Array, " n"] | None = None
     words: UInt32[Array, " n_words"] | None = None
+    single: bool = eqx.field(static=True, default=False)
 
     def of(self, units: tuple[int, int, int] | None) -> "Events":
         """The events of the units start, stop, step (None: of all)."""
         if units is None:
             return self
         part = slice(*units)
-        return Events(self.value[part], None if self.support is None else self.support[part])
+        support = None if self.support is None else self.support[part]
+        return Events(self.value[part], support, single=self.single)
 
     def rows(self, units: tuple[int, int, int] | None) -> tuple["Events", int]:
         """Events whose unit `first + i` is unit i of `of(units)`, and `first`: a copy only where units have gaps."""

@@ -22,5 +22,6 @@ from ._ops import (
 )
 from ._pages import LARGE as LARGE, on_huge_pages as on_huge_pages
 from ._procedural import DrawnRows as DrawnRows
+from ._pure import multiplicity as multiplicity
 from ._random import seed_of as seed_of
 from ._targets import Rows as Rows

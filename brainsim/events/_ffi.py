@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 5
+VERSION = 6
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = (

@@ -125,8 +125,12 @@ def append(
     count: Int32[Array, ""],
     value: Float[Array, " n"],
     words: UInt32[Array, " n_words"] | None = None,
+    *,
+    many: bool = False,
 ) -> tuple[Int32[Array, " cap"], Int32[Array, ""]]:
     """Append the indices of the non-zero entries of `value` to a list, in place.
+
+    With `many`, an entry k that is a whole number above 1 stands for k events: its index is appended k times.
 
     `buffer` (cap,) holds the list, `count` () its length, `words` the events packed as in `deposit`. The count runs
     past the capacity when the list overflows, the buffer never does. Returns the new pair. Not differentiable: raises
@@ -140,19 +144,24 @@ def append(
         raise ValueError(f"append: value has shape {value.shape}; expected (n,).")
     if not jnp.issubdtype(value.dtype, jnp.floating):
         value = value.astype(jnp.float32)
-    buffer, count = append_p.bind(buffer, count, value, _words("append", words, value.shape))
+    buffer, count = append_p.bind(buffer, count, value, _words("append", words, value.shape), many=many)
     return buffer, count
 
 
-def tally(value: Float[Array, " n"], others: Sequence[Float[Array, "..."]]) -> tuple[Int32[Array, ""], Bool[Array, ""]]:
+def tally(
+    value: Float[Array, " n"], others: Sequence[Float[Array, "..."]], *, many: bool = False
+) -> tuple[Int32[Array, ""], Bool[Array, ""]]:
     """Number of non-zero entries of `value`, and whether anything in `others` is NaN or infinite. Has no derivative.
+
+    With `many`, an entry k that is a whole number above 1 counts k times.
 
     One operation, because XLA's reductions of mid-size arrays cost more than the update of a neuron.
     """
     value, others = lax.stop_gradient((value, list(others)))
 
     one_type = all(x.dtype == value.dtype for x in others)
-    counted, bad = tally_p.bind(value, *others, rank=0) if one_type else _pure.tally(value, *others, rank=0)
+    count = tally_p.bind if one_type else _pure.tally
+    counted, bad = count(value, *others, rank=0, many=many)
     return counted, bad > 0
 
 

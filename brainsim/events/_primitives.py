@@ -140,8 +140,8 @@ def _(inbox, row, slot):
 
 
 @append_p.def_abstract_eval
-def _(buffer, count, value, words):
-    del value, words
+def _(buffer, count, value, words, *, many):
+    del value, words, many
     return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
 
 
@@ -151,8 +151,8 @@ def _(*, n):
 
 
 @tally_p.def_abstract_eval
-def _(value, *others, rank):
-    del others
+def _(value, *others, rank, many):
+    del others, many
     return (ShapedArray(value.shape[:rank], np.dtype(np.int32)),) * 2
 
 
@@ -222,7 +222,7 @@ def _place_jvp(primals, tangents):
     return place_p.bind(*primals), place_p.bind(*map(ad.instantiate_zeros, tangents[:2]), slot)
 
 
-def _append_jvp(primals, tangents):
+def _append_jvp(primals, tangents, **params):
     raise TypeError("compact spike recording is not differentiable; record Events(...) instead")
 
 
@@ -340,14 +340,14 @@ def _place_batch(operands, dims):
     return place_p.bind(_fill(inbox, size), _fill(row, size), slot), 0
 
 
-def _append_batch(operands, dims):
+def _append_batch(operands, dims, *, many):
     (buffer, count, *rest), size = to_front(operands, dims)
-    return append_p.bind(_fill(buffer, size), _fill(count, size), *rest), (0, 0)
+    return append_p.bind(_fill(buffer, size), _fill(count, size), *rest, many=many), (0, 0)
 
 
-def _tally_batch(operands, dims, *, rank):
+def _tally_batch(operands, dims, *, rank, many):
     front, size = to_front(operands, dims)
-    return tally_p.bind(*(_fill(x, size) for x in front), rank=rank + 1), (0, 0)
+    return tally_p.bind(*(_fill(x, size) for x in front), rank=rank + 1, many=many), (0, 0)
 
 
 def _noise_batch(primitive, operands, dims, *, rank, **params):
@@ -441,8 +441,8 @@ _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
 place_p.def_impl(lambda *operands: _jitted(place_p)(*operands))
 mlir.register_lowering(place_p, mlir.lower_fun(_pure.place, multiple_results=False))
-_register(append_p, "append", _pure.append, alias={0: 0, 1: 1})
+_register(append_p, "append", _pure.append, attributes=lambda many: {"many": many}, alias={0: 0, 1: 1})
 _register(room_p, "room", _pure.room, attributes=lambda n: {})
-_register(tally_p, "tally", _pure.tally, attributes=lambda rank: {})
+_register(tally_p, "tally", _pure.tally, attributes=lambda rank, many: {"many": many})
 _register(bits_p, "bits", _pure.bits, attributes=lambda n, rank: {})
 _register(normals_p, "normals", _pure.normals, attributes=lambda n, dtype, rank: {})

@@ -157,30 +157,48 @@ def room(*, n: int):
     return jnp.zeros(n, jnp.int32)
 
 
-def append(buffer, count, value, words):
-    """Write the indices of the non-zero entries of `value` at buffer[count:]; what does not fit is counted only."""
+def multiplicity(value):
+    """How many events a value stands for: k for a whole number k from 2 to 2^24, 1 for all others but 0."""
+    many = (value > 1) & (value <= 2**24) & (value == jnp.floor(value))
+    return jnp.where(many, jnp.where(many, value, 1).astype(jnp.int32), (value != 0).astype(jnp.int32))
+
+
+def append(buffer, count, value, words, *, many: bool = False):
+    """Write the indices of the non-zero entries of `value` at buffer[count:], or, with `many`, as often as
+    `multiplicity` says; what does not fit is counted only."""
     del words
 
     def one(buffer, count, value):
-        hit = value != 0
-        rank = jnp.cumsum(hit.astype(jnp.int32))
+        times = multiplicity(value) if many else (value != 0).astype(jnp.int32)
+        end = jnp.cumsum(times, dtype=jnp.int32)  # of the events of every entry, among those of this step
         room = jnp.int32(2**31 - 1) - count
-        at = jnp.where(hit & (rank <= room) & (count >= 0), count + rank - 1, buffer.shape[0])
-        buffer = buffer.at[at].set(jnp.arange(value.shape[0], dtype=jnp.int32), mode="drop")
-        return buffer, count + jnp.minimum(jnp.sum(hit, dtype=jnp.int32), room)
+        entry = jnp.arange(value.shape[0], dtype=jnp.int32)
+
+        def write(carry):
+            k, buffer = carry
+            place = end - times + k
+            at = jnp.where((k < times) & (place < room) & (count >= 0), count + place, buffer.shape[0])
+            return k + 1, buffer.at[at].set(entry, mode="drop")
+
+        carry = write((jnp.int32(0), buffer))
+        if many:
+            carry = lax.while_loop(lambda carry: carry[0] < jnp.max(times, initial=0), write, carry)
+        return carry[1], count + jnp.minimum(jnp.sum(times, dtype=jnp.int32), room)
 
     return _each(count.ndim, one)(buffer, count, value)
 
 
-def tally(value, *others, rank: int):
-    """How many entries of `value` are not zero, and 1 if anything in `others` is NaN or infinite, else 0."""
+def tally(value, *others, rank: int, many: bool):
+    """How many entries of `value` are not zero, or, with `many`, the sum of their multiplicities; and 1 if anything in
+    `others` is NaN or infinite, else 0."""
 
     def of(x, what, combine):
         return combine(what(x), axis=tuple(range(rank, x.ndim)))
 
     bad = [of(x, lambda x: ~jnp.isfinite(x), jnp.any) for x in others]
     bad = sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(value.shape[:rank], jnp.int32))
-    return of(value, lambda x: (x != 0).astype(jnp.int32), jnp.sum).astype(jnp.int32), jnp.minimum(bad, 1)
+    times = multiplicity if many else lambda x: (x != 0).astype(jnp.int32)
+    return of(value, times, jnp.sum).astype(jnp.int32), jnp.minimum(bad, 1)
 
 
 def bits(seed, *, n: int, rank: int):

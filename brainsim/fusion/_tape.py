@@ -439,7 +439,8 @@ class _Assembler:
             raise Unsupported(f"events of type {kind}")
         rest = [self._read(value), self._read(words)]
         lists = [self._take(v, out, i, True) for v, out in zip((buffer, count), eqn.outvars, strict=True)]
-        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, self._words(words)]
+        many = eqn.params["many"] and value not in self.silent
+        numbers = [kind.itemsize, buffer.aval.size, value.aval.size, self._words(words), int(many)]
         self._write(APPEND, [*lists, *rest], numbers)
 
     def _tally(self, eqn: Any, i: int) -> None:
@@ -447,7 +448,7 @@ class _Assembler:
         if eqn.params["rank"] or kind not in (np.float32, np.float64):
             raise Unsupported(f"a batch, or events of type {kind}")
         cells = [*map(self._read, eqn.invars), *map(self._new, eqn.outvars)]
-        self._write(TALLY, cells, [kind.itemsize, *(v.aval.size for v in eqn.invars)])
+        self._write(TALLY, cells, [kind.itemsize, int(eqn.params["many"]), *(v.aval.size for v in eqn.invars)])
 
     def _out(self, k: int) -> int:
         """The cell of row out k."""

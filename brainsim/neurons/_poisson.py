@@ -72,6 +72,7 @@ class Poisson(AbstractProcess):
     """
 
     elementwise: ClassVar[bool] = True
+    single: ClassVar[bool] = True
     rate: Any = eqx.field(converter=_parameter, default=0.0)
 
     def __check_init__(self) -> None:

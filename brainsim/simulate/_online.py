@@ -344,7 +344,8 @@ def _tapped(taps: dict[str, tuple[Leaves, Array]], seen: dict[str, tuple]) -> An
         by_state, by_event = taps[clock.name]
         smooth = jax.tree.unflatten(tree, [x + tap for x, tap in zip(held, by_state, strict=True)])
         y, z = eqx.combine(smooth, rest)
-        events = Events(new.events.value + by_event, new.events.support, new.events.words)
+        events = new.events
+        events = Events(events.value + by_event, events.support, events.words, events.single)
         return new._replace(y=y, z=z, events=events)
 
     return step

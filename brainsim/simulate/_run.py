@@ -55,7 +55,7 @@ def _run(
             origin = r.origin(net)
             events = views[origin.node].events
             words = events.words if origin.units is None else None
-            spikes = spikes | {r.key: append(ids, used, r.of(events.value, net), words)}
+            spikes = spikes | {r.key: append(ids, used, r.of(events.value, net), words, many=not events.single)}
             now[r.key] = spikes[r.key][1] - used
         return (state, counts, spikes), ((take(sampled, net, views, state), now), sent)
 

@@ -86,8 +86,8 @@ _MEAN_RATE = 100.0  # Hz
 
 
 class Spikes(eqx.Module):
-    """All spikes of a population as index lists: 4 bytes a spike and 4 a step. Not differentiable; use `Events` for
-    that.
+    """All spikes of a population as index lists: 4 bytes a spike and 4 a step; a unit that emits k in a step is listed
+    k times. Not differentiable; use `Events` for that.
 
     A list has a fixed length. One that has no room for all spikes keeps the first, sets `sol.flags["P.spikes"]` and
     raises `SimulationError` (not with `throw=False`); `sol.spikes("P")` of it raises.
@@ -126,7 +126,7 @@ class Spikes(eqx.Module):
         """Entries of the list for `n_steps` steps; without a `max_rate` at least `room`, if there can be so many."""
         size = _size(self.origin(net), net)
         rate, room = (_MEAN_RATE, room) if self.max_rate is None else (self.max_rate, 0)
-        return int(min(size * n_steps, max(size, 256, size * n_steps * dt * 1e-3 * rate, room)))
+        return int(min(max(size * n_steps, 256), max(size, 256, size * n_steps * dt * 1e-3 * rate, room)))
 
     def of(self, value: Float[Array, " n"], net: Network) -> Float[Array, " n_chosen"]:
         """The values of the chosen units."""

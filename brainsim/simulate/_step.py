@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..base import float_dtype
 from ..core import AbstractInput, Clock, Events, Network, NodeState, Parts, State, View, ring_slot
-from ..events import collect, place
+from ..events import collect, multiplicity, place
 from ..solvers import Update, update
 from ._checks import checked_inputs, checked_solvers
 
@@ -90,7 +90,8 @@ def step_core(
         new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
         inbox[name], counts[name] = new.rings, new.count
         if name in members:  # events of every unit, summed over each member when the run is over
-            counts[name] = (new.events.value != 0).astype(jnp.int32)
+            value = new.events.value
+            counts[name] = (value != 0).astype(jnp.int32) if new.events.single else multiplicity(value)
         flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
         flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
         nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events, inp)

@@ -91,13 +91,15 @@ def update(
     slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
     plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
     if isinstance(plan, Plan):
-        return Update(*plan.run(y, z, rings, slots, inp, dw, clock), jnp.asarray(False))
+        new = Update(*plan.run(y, z, rings, slots, inp, dw, clock), jnp.asarray(False))
+        single = new.events.single  # the kernel counts units
+        return new if single else new._replace(count=tally(new.events.value, (), many=True)[0])
     arrivals, left = {}, {}
     for port, ring in rings.items():
         arrivals[port], left[port] = collect(ring, slots[port])
     y, z = node.arrive(y, z, arrivals)
     y, z, events, failed = advance(node, solver, y, z, inp, clock, dw)
-    count, bad = tally(events.value, jax.tree.leaves(y))
+    count, bad = tally(events.value, jax.tree.leaves(y), many=not events.single)
     return Update(y, z, left, events, count, bad, failed)
 
 

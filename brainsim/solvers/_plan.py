@@ -22,6 +22,7 @@ class Plan(NamedTuple):
 
     program: Program
     support: bool  # whether the surrogate has one: the last output but one
+    single: bool  # as `Events` has it
     params: Any  # the arrays of node and solver
     scalars: tuple[int, ...]  # places among the leaves of the arguments
     vectors: tuple[int, ...]
@@ -38,7 +39,7 @@ class Plan(NamedTuple):
         y, z = jax.tree.unflatten(self.tree, [outs[i] if i >= 0 else leaves[~i] for i in self.outputs])
         support = outs[-2] if self.support else None
         after = rings | dict(zip(self.ports, left, strict=True))
-        return y, z, after, Events(outs[-1], support, words), count, bad
+        return y, z, after, Events(outs[-1], support, words, self.single), count, bad
 
 
 def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, dw) -> Plan | str:
@@ -63,8 +64,10 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
         y, z = node.arrive(y, z, dict(zip(ports, rows, strict=True)))
         # a solver that can fail has a loop, which no kernel has
         y, z, events, _ = advance(node, solver, y, z, inp, Clock(n, dt, key, clock.name), dw)
+        single.append(events.single)
         return (y, z), events.support, events.value
 
+    single: list[bool] = []
     args = (params, y, z, inp, dw, clock.n, clock.dt)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     rows = [jax.ShapeDtypeStruct((n,), rings[port].dtype) for port in ports]
@@ -93,9 +96,8 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     program = Program(closed.replace(jaxpr=jaxpr), n, len(scalars), len(ports), (*alias, *(-1,) * beside), watched)
     outputs = tuple(~i if i < n_args else computed.index(k) for k, i in enumerate(kept))
     how = why_not(program)
-    return how or Plan(
-        program, support is not None, params, scalars, vectors, ports, outputs, jax.tree.structure(state)
-    )
+    tree = jax.tree.structure(state)
+    return how or Plan(program, support is not None, single[-1], params, scalars, vectors, ports, outputs, tree)
 
 
 def _only(closed: ClosedJaxpr, outputs: list[int]) -> tuple[Any, tuple[int, ...]]:

@@ -315,12 +315,13 @@ void gather_step(const Instruction& does, Element& e, Team& team) {
          x[5] != 0);
 }
 
-// cells: list, length, value, words. numbers: bytes of a float, room, units, which `Words`.
+// cells: list, length, value, words. numbers: bytes of a float, room, units, which `Words`, whether a value may stand
+// for several events.
 template <typename T>
 void append_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   int32_t *list = e.at<int32_t>(c[0]), *length = e.at<int32_t>(c[1]);
-  if (!x[3]) return append_active(Active<T>{e.at<T>(c[2]), nullptr, 0}, x[2], list, x[1], length);
+  if (!x[3] || x[4]) return append_active(Active<T>{e.at<T>(c[2]), nullptr, 0}, x[2], list, x[1], length, x[4] != 0);
   const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[2], x[3]);
   const int64_t have = *length, n = units.size();
   const int64_t room = have < 0 ? 0 : std::clamp<int64_t>(x[1] - have, 0, n);
@@ -328,15 +329,15 @@ void append_step(const Instruction& does, Element& e) {
   *length = static_cast<int32_t>(std::min<int64_t>(have + n, std::numeric_limits<int32_t>::max()));
 }
 
-// cells: values, other arrays, number of values, whether anything is not finite. numbers: bytes of a float, then
-// entries of each array.
+// cells: values, other arrays, number of events, whether anything is not finite. numbers: bytes of a float, whether a
+// value may stand for several events, then entries of each array.
 template <typename T>
 void tally_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
   const int64_t n_others = does.cells.size() - 3;
-  *e.at<int32_t>(c[1 + n_others]) = count_values(e.at<T>(c[0]), x[1]);
+  *e.at<int32_t>(c[1 + n_others]) = x[1] ? count_events(e.at<T>(c[0]), x[2]) : count_values(e.at<T>(c[0]), x[2]);
   bool any = false;
-  for (int64_t k = 1; k <= n_others; ++k) any |= any_not_finite(e.at<T>(c[k]), x[1 + k]);
+  for (int64_t k = 1; k <= n_others; ++k) any |= any_not_finite(e.at<T>(c[k]), x[2 + k]);
   *e.at<int32_t>(c[2 + n_others]) = any;
 }
 

@@ -1,4 +1,4 @@
-// Count the non-zero values and look for NaN or infinity in any number of arrays, in one pass over each.
+// Count the events and look for NaN or infinity in any number of arrays, in one pass over each.
 #include "brainsim/tally.h"
 
 #include "brainsim/handler.h"
@@ -8,13 +8,14 @@ namespace {
 
 // `value` and the other arrays (..., n) share their leading axes; so do the results.
 ffi::Error tally(ffi::AnyBuffer value, ffi::RemainingArgs others, ffi::Result<ffi::Buffer<ffi::S32>> counted,
-                 ffi::Result<ffi::Buffer<ffi::S32>> bad) {
+                 ffi::Result<ffi::Buffer<ffi::S32>> bad, int64_t many) {
   return for_float_type(value.element_type(), {}, [&](auto zero) {
     using T = decltype(zero);
     const int64_t batch = counted->element_count();
     const int64_t n = batch ? value.element_count() / batch : 0;
     for (int64_t b = 0; b < batch; ++b) {
-      counted->typed_data()[b] = count_values(static_cast<const T*>(value.untyped_data()) + b * n, n);
+      const T* const values = static_cast<const T*>(value.untyped_data()) + b * n;
+      counted->typed_data()[b] = many ? count_events(values, n) : count_values(values, n);
       bad->typed_data()[b] = 0;
     }
     for (size_t k = 0; k < others.size(); ++k) {
@@ -38,5 +39,6 @@ BRAINSIM_HANDLER(brainsim_tally, brainsim::tally,
                  xla::ffi::Ffi::Bind()
                      .Arg<xla::ffi::AnyBuffer>()  // value
                      .RemainingArgs()
-                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()    // number of non-zero values
-                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>());  // 1 if anything is not finite
+                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()  // number of events
+                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()  // 1 if anything is not finite
+                     .Attr<int64_t>("many"));                 // whether a value may stand for several events

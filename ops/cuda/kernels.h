@@ -204,7 +204,7 @@ template <typename T>
 __global__ void __launch_bounds__(kMostThreads)
     append_events(const __grid_constant__ Batch batch, const __grid_constant__ View<const T> value,
                   const __grid_constant__ Words words, const __grid_constant__ View<int32_t> list,
-                  const __grid_constant__ View<int32_t> length) {
+                  const __grid_constant__ View<int32_t> length, bool many) {
   constexpr int kWarps = kMostThreads / kLanes;
   __shared__ int upto[kLanes];  // events of the warps up to each
   const int warp = threadIdx.x / kLanes;
@@ -217,8 +217,16 @@ __global__ void __launch_bounds__(kMostThreads)
       const int64_t w = first + turn * kLanes;
       return w < n_words ? active.word(w, n) : 0u;
     };
+    auto times = [&](int64_t unit) { return many ? multiplicity(constant(active.value + unit)) : 1; };
+    auto events = [&](int64_t turn) {
+      uint32_t bits = word(turn);
+      if (!many) return __popc(bits);
+      int sum = 0;
+      for (; bits != 0; bits &= bits - 1) sum += times(32 * (first + turn * kLanes) + __ffs(bits) - 1);
+      return sum;
+    };
     int mine = 0;
-    for (int64_t turn = 0; turn < turns; ++turn) mine += __popc(word(turn));
+    for (int64_t turn = 0; turn < turns; ++turn) mine += events(turn);
     const int of_warp = warp_sums(mine);
     if (lane() == kLanes - 1) upto[warp] = of_warp;
     __syncthreads();
@@ -233,10 +241,13 @@ __global__ void __launch_bounds__(kMostThreads)
     int32_t* to = list.at(at);
     for (int64_t turn = none; turn < turns; ++turn) {
       uint32_t bits = word(turn);
-      const int here = __popc(bits), sums = warp_sums(here);
+      const int here = events(turn), sums = warp_sums(here);
       const int64_t unit = 32 * (first + turn * kLanes);
-      for (int64_t k = m + sums - here; bits != 0; bits &= bits - 1, ++k) {
-        if (k >= 0 && k < room) to[k] = static_cast<int32_t>(unit + __ffs(bits) - 1);
+      for (int64_t k = m + sums - here; bits != 0; bits &= bits - 1) {
+        const int64_t i = unit + __ffs(bits) - 1, end = k + times(i);
+        for (; k < end; ++k) {
+          if (k >= 0 && k < room) to[k] = static_cast<int32_t>(i);
+        }
       }
       m += __shfl_sync(kAll, sums, kLanes - 1);
     }

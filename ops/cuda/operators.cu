@@ -122,13 +122,14 @@ ffi::Error outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ff
 }
 
 ffi::Error append(cudaStream_t stream, ffi::AnyBuffer buffer, ffi::AnyBuffer count, ffi::AnyBuffer value,
-                  ffi::AnyBuffer words, ffi::Result<ffi::AnyBuffer> buffer_out, ffi::Result<ffi::AnyBuffer> count_out) {
+                  ffi::AnyBuffer words, ffi::Result<ffi::AnyBuffer> buffer_out, ffi::Result<ffi::AnyBuffer> count_out,
+                  int64_t many) {
   return for_append(buffer, count, value, words, buffer_out, count_out, [&](const auto& call) {
     using T = std::decay_t<decltype(*call.value.data())>;
     if (ffi::Error error = start(stream, call.list, call.list_before); error.failure()) return error;
     if (ffi::Error error = start(stream, call.length, call.length_before); error.failure()) return error;
     return launch(stream, grid(call.batch.size(), 1), kMostThreads, append_events<T>, call.batch, call.value,
-                  call.words, call.list, call.length);
+                  call.words, call.list, call.length, many != 0);
   });
 }
 
@@ -180,9 +181,10 @@ BRAINSIM_HANDLER(brainsim_cuda_gather, brainsim::cuda::gather, brainsim::take_st
 BRAINSIM_HANDLER(brainsim_cuda_outer, brainsim::cuda::outer, brainsim::take_stored<7>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);
 
-BRAINSIM_HANDLER(brainsim_cuda_append, brainsim::cuda::append,
-                 brainsim::take<4>(BRAINSIM_ON_STREAM).Ret<xla::ffi::AnyBuffer>().Ret<xla::ffi::AnyBuffer>(),
-                 BRAINSIM_RECORDED);
+BRAINSIM_HANDLER(
+    brainsim_cuda_append, brainsim::cuda::append,
+    brainsim::take<4>(BRAINSIM_ON_STREAM).Ret<xla::ffi::AnyBuffer>().Ret<xla::ffi::AnyBuffer>().Attr<int64_t>("many"),
+    BRAINSIM_RECORDED);
 
 BRAINSIM_HANDLER(brainsim_cuda_drawn_scatter, brainsim::cuda::drawn_scatter,
                  brainsim::take_drawn<7>(BRAINSIM_ON_STREAM), BRAINSIM_RECORDED);

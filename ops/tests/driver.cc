@@ -150,7 +150,7 @@ struct Case {
       const size_t begin = words.size();
       words.resize(begin + (n + 31) / 32);
       for (int64_t i = 0; i < n; ++i) {
-        value.push_back(below(100) < activity ? real() : T(0));
+        value.push_back(below(100) >= activity ? T(0) : below(4) ? real() : T(1 + below(3)));
         mask.push_back(below(100) < activity);
         if (value.back() != T(0)) words[begin + i / 32] |= uint32_t{1} << (i % 32);
       }
@@ -287,17 +287,18 @@ struct Array {
 
 // A GPU's lists, which have an event already and of which some are too short.
 template <typename T>
-void check_lists(const Case<T>& k, const Batch& batch, const View<const T>& v, const Words& packed, unsigned seed) {
+void check_lists(const Case<T>& k, const Batch& batch, const View<const T>& v, const Words& packed, unsigned seed,
+                 bool many) {
   const int64_t room = seed % 3 * k.n / 2 + 1, n_words = (k.n + 31) / 32;
   std::vector<int32_t> list(k.elements * room, -1), length(k.elements, 1);
   warp::run(cuda::kMostThreads, cuda::append_events<T>, batch, v, packed,
             View<int32_t>(Array{list.data(), {k.elements, room}}, batch),
-            View<int32_t>(Array{length.data(), {k.elements}}, batch));
+            View<int32_t>(Array{length.data(), {k.elements}}, batch), many);
   for (int64_t b = 0; b < k.elements; ++b) {
     std::vector<int32_t> listed(room, -1);
     int32_t n = 1;
     append_active(Active<T>(k.values(b) - k.first, k.packed ? k.words.data() + b * n_words : nullptr, 0), k.n,
-                  listed.data(), room, &n);
+                  listed.data(), room, &n, many);
     require(n == length[b], "a GPU's list has another length", seed);
     require(std::equal(listed.begin(), listed.end(), list.begin() + b * room), "a GPU's list differs", seed);
   }
@@ -360,7 +361,7 @@ void check_warps(unsigned seed, bool broken) {
   run(k.delays ? cuda::gather_rows<true, T> : cuda::gather_rows<false, T>, batch, graphs, from, w, rows, to,
       shares.rows);
 
-  if (seed % 6 < 2) check_lists(k, batch, v, packed, seed);  // four warps wait long for one another
+  if (seed % 6 < 2) check_lists(k, batch, v, packed, seed, seed % 4 < 2);  // four warps wait long for one another
   if (broken) return;
   std::vector<double> g(k.elements * k.n);
   k.each([&](int64_t b, int64_t i, int64_t j, int64_t at) {

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "brainsim/batch.h"
+#include "brainsim/tally.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -141,12 +142,14 @@ class Active {
 };
 
 // Appends the rows 0..n-1 with a value to `list`, which has room for so many; what does not fit is counted only.
+// `many`: as often as their `multiplicity` says.
 template <typename T>
-inline void append_active(const Active<T>& active, int64_t n, int32_t* list, int64_t room, int32_t* length) {
+inline void append_active(const Active<T>& active, int64_t n, int32_t* list, int64_t room, int32_t* length, bool many) {
   int64_t m = *length;
   active.each(0, n, [&](int64_t i) {
-    if (m >= 0 && m < room) list[m] = static_cast<int32_t>(i);
-    ++m;
+    const int64_t end = m + (many ? multiplicity(active.value[i]) : 1);
+    for (int64_t k = std::max<int64_t>(m, 0); k < std::min(end, room); ++k) list[k] = static_cast<int32_t>(i);
+    m = end;
   });
   *length = static_cast<int32_t>(std::min<int64_t>(m, std::numeric_limits<int32_t>::max()));
 }

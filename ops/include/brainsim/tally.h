@@ -2,8 +2,12 @@
 #ifndef BRAINSIM_TALLY_H_
 #define BRAINSIM_TALLY_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+
+#include "brainsim/both.h"
 
 namespace brainsim {
 
@@ -25,6 +29,22 @@ typename Bits<T>::type bits_of(T x) {
   typename Bits<T>::type bits;
   std::memcpy(&bits, &x, sizeof bits);
   return bits;
+}
+
+// How many events a value stands for: k for a whole number k from 2 to 2^24, 1 for all others but 0.
+template <typename T>
+BRAINSIM_BOTH inline int32_t multiplicity(T value) {
+  const bool counts = value > T(1) && value <= T(1 << 24);
+  const int32_t whole = counts ? static_cast<int32_t>(value) : 1;
+  return value == T(0) ? 0 : static_cast<T>(whole) == value ? whole : 1;
+}
+
+// The sum of the multiplicities, at most 2^31 - 1.
+template <typename T>
+int32_t count_events(const T* x, int64_t n) {
+  int64_t found = 0;
+  for (int64_t i = 0; i < n; ++i) found += multiplicity(x[i]);
+  return static_cast<int32_t>(std::min<int64_t>(found, std::numeric_limits<int32_t>::max()));
 }
 
 // Integer arithmetic on the bits, as only that vectorises without fast-math.
