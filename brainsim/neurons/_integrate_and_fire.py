@@ -23,7 +23,7 @@ class LIF(AbstractUnit):
     """Leaky integrate-and-fire: `tau_m dv/dt = e_l - v + I / g_l`; spike at `v > v_th`, then `v = v_reset`, held for
     `t_ref`.
 
-    The refractory period lasts `round(t_ref / dt)` steps, halves upward, after the step of the spike, as in NEST (Brian2:
+    The refractory period lasts `round(t_ref / dt)` steps, halves upward, after that of the spike, as in NEST (Brian2:
     one step less); what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
     Source: Lapicque 1907; Gerstner et al. 2014, Neuronal Dynamics, eq. 1.5.
     """
