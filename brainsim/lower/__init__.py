@@ -1,5 +1,12 @@
 """Lowering to neuromorphic chips: integer cells that match an emulator word for word, images that run as networks."""
 
+from ._canonical import (
+    Connection as Connection,
+    Graph as Graph,
+    Group as Group,
+    LoweringError as LoweringError,
+    canonical as canonical,
+)
 from ._chip_cell import ChipLIF as ChipLIF, ChipPort as ChipPort
 from ._dialects import (
     BRIAN2_LOIHI as BRIAN2_LOIHI,
@@ -9,6 +16,15 @@ from ._dialects import (
     NENGO_LOIHI as NENGO_LOIHI,
     Dialect as Dialect,
     Rounding as Rounding,
+)
+from ._discretise import (
+    Lowered as Lowered,
+    Scales as Scales,
+    Words as Words,
+    discretise as discretise,
+    rounded as rounded,
+    tuned as tuned,
+    weight_errors as weight_errors,
 )
 from ._image import Image as Image
 from ._interval import Bounds as Bounds, bounds as bounds

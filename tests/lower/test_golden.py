@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import brainsim as bs
-from brainsim.lower import BRIAN2_LOIHI, LAVA, NENGO_LOIHI, Cells, Image, Synapses
+from brainsim.lower import BRIAN2_LOIHI, LAVA, LOIHI, NENGO_LOIHI, Cells, Image, Synapses
 from brainsim.lower._arithmetic import decay
 
 FOLDER = Path(__file__).parents[1] / "golden" / "chips"
@@ -81,6 +81,19 @@ def test_words_of_an_emulator(name):
     assert s.sum() == want["spikes"]
     if bs.backend() == "kernels":
         assert image.summary().steps == "one call"
+
+
+@pytest.mark.core
+def test_words_of_a_board():
+    """The cell of NIR's first experiment on a Loihi board: tau_m = 2.5 ms, dt = 0.1 ms."""
+    with np.load(FOLDER / "board.npz") as file:
+        x, v, s = (file[k].astype(np.int64) for k in "xvs")
+    cells = {"P": Cells(1, threshold=25, decay_u=4095, decay_v=163)}
+    image = Image.of(LOIHI, cells, {"in": Synapses("x", "P", [0], [0], [10])}, {"x": 1})
+    sol = image.simulate(len(x), inputs={"x": x[:, None]}, saveat=[bs.Trace("P.v"), bs.Events("P")])
+    assert np.array_equal(np.asarray(sol["P.v"])[:, 0], v)
+    assert np.array_equal(np.asarray(sol["P.events"])[:, 0], s)
+    assert s.sum() == 4
 
 
 def test_no_weight_of_brian2_loihi_is_rounded_otherwise():

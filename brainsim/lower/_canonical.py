@@ -1,0 +1,194 @@
+"""A network as a graph of CUBA LIF cells in steps: everything that a chip has to be told, nothing implicit."""
+
+import dataclasses
+from typing import Any
+
+import diffrax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..base import is_traced
+from ..core import AbstractDelay, AbstractNode, AbstractReceptor, AbstractUnit, Network, Population, Projection, Source
+from ..events import CSR, Dense, FixedFanout
+from ..neurons import LIF, CubaLIF
+from ..solvers import ExponentialEuler
+from ..synapses import Delta, ExpCurr
+
+
+class LoweringError(ValueError):
+    """A network has what the chip or the pass does not: the message names rule, node, value and limit."""
+
+    def __init__(self, rule: str, where: str, message: str) -> None:
+        super().__init__(f"[{rule}] {where}: {message}")
+        self.rule = rule
+        """Id of the rule."""
+        self.where = where
+        """The node or edge."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Cells with `i = keep_i i + arrivals`, `v = keep_v v + gain i + bias`, a spike where v > v_th, then v = 0.
+
+    v counts from the resting potential. Arrays () or (size,); all but `refractory` may be traced.
+    """
+
+    size: int
+    keep_i: Float[Array, "..."]
+    keep_v: Float[Array, "..."]
+    gain: Float[Array, "..."]
+    bias: Float[Array, "..."]
+    v_th: Float[Array, "..."]
+    refractory: Int[np.ndarray, "..."]
+    """Steps from a spike to the first that can be another, >= 1."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Connection:
+    """Synapses of one edge, in its order: an event of `pre` adds `weight` to i of its target, 1 + delay steps later."""
+
+    pre: str
+    post: str
+    sources: Int[np.ndarray, " n_syn"]
+    targets: Int[np.ndarray, " n_syn"]
+    weight: Float[Array, " n_syn"]
+    delay: Int[np.ndarray, " n_syn"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """The canonical graph of a network: groups of cells, connections and inputs by name, in steps of `dt` ms."""
+
+    dt: float
+    groups: dict[str, Group]
+    connections: dict[str, Connection]
+    inputs: dict[str, int]
+    notes: tuple[str, ...]
+    """What differs from the network, in words."""
+
+    def __str__(self) -> str:
+        cells = sum(g.size for g in self.groups.values())
+        synapses = sum(c.sources.size for c in self.connections.values())
+        head = f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms"
+        return "\n".join([head, *self.notes])
+
+
+def canonical(net: Network, *, dt: float, solver: Any = None) -> Graph:
+    r"""The graph of `net` as `bs.simulate(net, dt=dt, solver=solver)` runs it.
+
+    With forward Euler a state keeps `1 - dt / tau` a step, with `ExponentialEuler` `exp(-dt / tau)`; an arrival adds to
+    the current before v reads it. Both have the form of a chip exactly: nothing is approximated here but the constant
+    current of a `CubaLIF`, which its synapse filters: it enters v at its steady state from the first step on.
+
+    Takes `CubaLIF` with one port `Delta("i")`, and `LIF` with one port `ExpCurr`; `Source` nodes become inputs.
+
+    **Raises** `LoweringError` with a rule: GRAPH-UNIT, -PORT, -NOISE, -RESET, -SOLVER, -INSTANT, -SHORT-TERM, -DELAY,
+    -EDGE, -INIT.
+    """
+    groups, inputs, notes = {}, {}, []
+    for name, node in net.nodes.items():
+        if isinstance(node, Source):
+            inputs[name] = node.size
+            continue
+        groups[name] = _group(
+            name, node, _exponential(name, solver.get(name) if isinstance(solver, dict) else solver), dt
+        )
+        if isinstance(node, Population) and isinstance(node.unit, CubaLIF) and np.any(_host(node.i_e) != 0):
+            notes.append(f"{name}: the constant current acts at its steady state from the first step on")
+    connections = {name: _connection(name, edge, net.nodes, dt) for name, edge in net.edges.items()}
+    return Graph(dt, groups, connections, inputs, tuple(notes))
+
+
+def _host(x: Any) -> Any:
+    return np.zeros(()) if is_traced(x) else np.asarray(x)
+
+
+def _exponential(name: str, solver: Any) -> bool:
+    if isinstance(solver, diffrax.Euler):
+        return False
+    if solver is None or isinstance(solver, ExponentialEuler):
+        return True
+    raise LoweringError(
+        "GRAPH-SOLVER", name, f"solver {type(solver).__name__}; expected diffrax.Euler() or bs.ExponentialEuler()."
+    )
+
+
+def _group(name: str, node: AbstractNode, exponential: bool, dt: float) -> Group:
+    if not isinstance(node, Population) or not isinstance(node.unit, CubaLIF | LIF):
+        kind = type(node.unit if isinstance(node, Population) else node).__name__
+        raise LoweringError("GRAPH-UNIT", name, f"{kind}; a chip has CUBA LIF cells, expected bs.CubaLIF or bs.LIF.")
+    if node.noise is not None:
+        raise LoweringError("GRAPH-NOISE", name, f"{type(node.noise).__name__}; expected cells without noise.")
+    if node.init_values:
+        raise LoweringError(
+            "GRAPH-INIT", name, f"initial values of {sorted(node.init_values)}; a chip starts at rest. Leave them out."
+        )
+    tau_syn, gain, drive = _synapse(name, node.unit, node.receptors)
+    unit = node.unit
+    if np.any(_host(unit.v_reset) != _host(unit.e_l)):
+        raise LoweringError("GRAPH-RESET", name, "v_reset differs from e_l; a chip resets to its resting potential.")
+    keep_i = _kept(dt, tau_syn, exponential)
+    keep_v = _kept(dt, unit.tau_m, exponential)
+    refractory = 1 + np.rint(_host(unit.t_ref) / dt).astype(np.int64)
+    bias = (1.0 - keep_v) * drive * node.i_e
+    return Group(node.size, keep_i, keep_v, (1.0 - keep_v) * gain, bias, unit.v_th - unit.e_l, refractory)
+
+
+def _kept(dt: float, tau: Array, exponential: bool) -> Array:
+    return jnp.exp(-dt / tau) if exponential else 1.0 - dt / tau
+
+
+def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractReceptor]) -> tuple[Array, Array, Array]:
+    """Time constant of the current, volts at rest for one of it, and for one of `i_e`."""
+    if len(receptors) > 1:
+        raise LoweringError(
+            "GRAPH-PORT", name, f"ports {sorted(receptors)}; a chip has one current, expected one port."
+        )
+    port = next(iter(receptors.values()), None)
+    if isinstance(unit, CubaLIF):
+        if unit.reset_by_subtraction:
+            raise LoweringError("GRAPH-RESET", name, "reset_by_subtraction; a chip resets to 0.")
+        if port is not None and not (isinstance(port, Delta) and port.variable == "i"):
+            raise LoweringError("GRAPH-PORT", name, f"{type(port).__name__}; expected bs.Delta('i') for a CubaLIF.")
+        return unit.tau_syn, unit.r, unit.r * unit.w_in
+    assert isinstance(unit, LIF)
+    if port is None:
+        return unit.tau_m, 1.0 / unit.g_l, 1.0 / unit.g_l
+    if not isinstance(port, ExpCurr):
+        raise LoweringError("GRAPH-PORT", name, f"{type(port).__name__}; expected bs.ExpCurr for a LIF.")
+    return port.tau, 1.0 / unit.g_l, 1.0 / unit.g_l
+
+
+def _connection(name: str, edge: Any, nodes: dict[str, AbstractNode], dt: float) -> Connection:
+    if not isinstance(edge, Projection) or not isinstance(edge.connect, CSR | Dense | FixedFanout):
+        kind = type(edge.connect if isinstance(edge, Projection) else edge).__name__
+        raise LoweringError("GRAPH-EDGE", name, f"{kind}; expected a bs.Projection whose synapses are stored.")
+    if edge.short_term is not None:
+        raise LoweringError("GRAPH-SHORT-TERM", name, f"{type(edge.short_term).__name__}; a chip has none.")
+    if edge.instant:
+        raise LoweringError(
+            "GRAPH-INSTANT", name, "INSTANT; every connection of a chip takes a step. Give it delay=0: layers then lag."
+        )
+    if isinstance(edge.delay, AbstractDelay):
+        raise LoweringError("GRAPH-DELAY", name, "a delay that is learnt; round it first: bs.hardened(net, dt).")
+    start, _, step = edge.route.units_pre or (0, None, 1)
+    first, _, stride = edge.route.units_post
+    if isinstance(edge.connect, Dense):
+        pre, post = (x.reshape(-1) for x in np.indices((edge.connect.n_pre, edge.connect.n_post)))
+        post = first + stride * post  # its columns are those of the view
+    else:
+        pre, post = (np.asarray(x, np.int64) for x in edge.connect.to_coo())
+    n = pre.size
+    delay = np.floor(_host(edge.delay) / dt + 0.5).astype(np.int64).reshape(-1)
+    if delay.size not in (1, n):
+        delay = delay[pre]
+    weight = jnp.reshape(edge.weight, (-1,)) if jnp.ndim(edge.weight) else edge.weight
+    return Connection(
+        edge.reads["pre"],
+        edge.writes[0],
+        start + step * pre,
+        post,
+        jnp.broadcast_to(weight, (n,)),
+        np.broadcast_to(delay, (n,)),
+    )

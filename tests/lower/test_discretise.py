@@ -1,0 +1,253 @@
+"""Rounding a network to registers: what the graph says, what is refused, words and derivatives of a refill."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import brainsim as bs
+from brainsim.lower import LAVA, LOIHI, NENGO_LOIHI, Image, LoweringError, canonical, discretise, tuned
+
+from .nets import events, tables
+
+N, N_IN, STEPS = 36, 10, 80
+EXACT = 1e-12
+"""Relative; a few thousand roundings of float64 at 1e-16 each."""
+ROUNDING = 2e-4
+"""Relative to threshold; some hundred roundings of float32 at 6e-8, where the two differ in the order of a sum."""
+
+
+def network(unit=None, port=None, **how):
+    rng = np.random.default_rng(0)
+    unit = bs.CubaLIF(tau_syn=5.0, tau_m=20.0, t_ref=2.0) if unit is None else unit
+    port = bs.Delta("i") if port is None else port
+    nodes = {"x": bs.Source(process=bs.External(), size=N_IN), "P": bs.Population(unit, N, {"i": port}, **how)}
+    size = 200.0 if isinstance(unit, bs.LIF) and isinstance(port, bs.ExpCurr) else 1.0
+    source, target = np.nonzero(rng.random((N, N)) < 0.2)
+    edges = {
+        "in": bs.Projection("x", "P", bs.AllToAll(), weight=size * 10 * rng.normal(0.04, 0.06, N_IN * N)),
+        "rec": bs.Projection(
+            "P[:20]",
+            "P",
+            bs.FromCOO(source[source < 20], target[source < 20]),
+            weight=size * rng.normal(0.0, 0.3, int(np.sum(source < 20))),
+            delay=2.0,
+        ),
+    }
+    return bs.Network(nodes, edges)
+
+
+X = events(1, STEPS, N_IN, rate=0.15)
+LIF = bs.LIF(tau_m=20.0, e_l=-60.0, v_reset=-60.0, v_th=-40.0, t_ref=2.0)
+
+
+def of_graph(graph, x):
+    """v and spikes of a graph by plain loops."""
+    g = graph.groups["P"]
+    i, v, wait = np.zeros(g.size), np.zeros(g.size), np.zeros(g.size)
+    sent = {"x": x, "P": np.zeros((len(x), g.size))}
+    vs = []
+    for t in range(len(x)):
+        i = np.asarray(g.keep_i, np.float64) * i
+        for c in graph.connections.values():
+            on = t - 1 - c.delay >= 0
+            np.add.at(i, c.targets[on], np.asarray(c.weight)[on] * sent[c.pre][t - 1 - c.delay[on], c.sources[on]])
+        v = np.asarray(g.keep_v, np.float64) * v + np.asarray(g.gain) * i + np.asarray(g.bias)
+        v = np.where(wait > 0, 0.0, v)
+        s = v > np.asarray(g.v_th)
+        wait = np.where(s, g.refractory - 1, np.maximum(wait - 1, 0))
+        sent["P"][t], v = s, np.where(s, 0.0, v)
+        vs.append(v)
+    return np.array(vs), sent["P"]
+
+
+@pytest.mark.parametrize("solver", [diffrax.Euler(), bs.ExponentialEuler()], ids=["Euler", "ExponentialEuler"])
+@pytest.mark.parametrize("kind", ["CubaLIF", "LIF"])
+def test_the_graph_is_the_network(kind, solver):
+    if kind == "LIF" and isinstance(solver, bs.ExponentialEuler):
+        net = network(LIF, bs.ExpCurr(tau=4.0))
+    elif kind == "LIF":
+        net = network(LIF, bs.ExpCurr(tau=4.0), i_e=60.0)
+    else:
+        net = network()
+    graph = canonical(net, dt=1.0, solver=solver)
+    how = dict(t1=float(STEPS), dt=1.0, solver=solver, key=jax.random.key(0), inputs={"x": X})
+    sol = bs.simulate(net, saveat=[bs.Trace("P.v"), bs.Events("P")], **how)
+    v, s = of_graph(graph, X)
+    rest, span = (-60.0, 20.0) if kind == "LIF" else (0.0, 1.0)
+    assert s.sum() > 30
+    assert np.array_equal(np.asarray(sol["P.events"]), s)
+    assert np.abs(np.asarray(sol["P.v"]) - rest - v).max() < ROUNDING * span
+
+
+def test_more_bits_are_nearer_and_nothing_wraps():
+    net, errors = network(), []
+    want = of_graph(canonical(net, dt=1.0, solver=diffrax.Euler()), X)[1]
+    for bits in (3, 5, 8):
+        lowered = discretise(net, dt=1.0, solver=diffrax.Euler(), bits=bits)
+        proved = lowered.image.tables.bounds["P"]
+        assert np.all(proved.exact & proved.steady)
+        text = str(lowered)
+        assert f"{bits} bits" in text
+        assert "never wrapped or clipped 36" in text
+        errors.append(float(text.split("in: ")[1].split("error ")[1].split("%")[0]))
+        if bits == 8:
+            got = np.asarray(lowered.image.simulate(STEPS, inputs={"x": X}, saveat=[bs.Events("P")])["P.events"])
+            assert np.abs(got.sum(0) - want.sum(0)).mean() < 0.3
+    # a bit more halves the error
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.25)
+    assert errors[1] / errors[2] == pytest.approx(8, rel=0.25)
+
+
+def test_a_factor_is_chosen_by_the_output():
+    net = network()
+    want = of_graph(canonical(net, dt=1.0, solver=diffrax.Euler()), X)[1].sum(0)
+
+    def error(image):
+        got = image.simulate(STEPS, inputs={"x": X}, saveat=[bs.Events("P")])["P.events"]
+        return np.abs(np.asarray(got).sum(0) - want).mean()
+
+    how = dict(dt=1.0, solver=diffrax.Euler(), bits=3)
+    assert error(tuned(net, error, factors=(1.0, 2.0), **how).image) <= error(discretise(net, **how).image)
+
+
+@pytest.mark.core
+@pytest.mark.optimised
+def test_a_refill_has_the_same_bits_inside_a_gradient():
+    net = network()
+    lowered = discretise(net, dt=1.0, solver=diffrax.Euler(), dialect=NENGO_LOIHI)
+    net = eqx.tree_at(lambda n: n.edges["rec"].weight, net, net.edges["rec"].weight * 1.01)
+    keys = ("P.u", "P.v", "P.events")
+    saveat = [bs.Trace("P.u"), bs.Trace("P.v"), bs.Events("P")]
+
+    def loss(net):
+        sol = lowered.refill(net).simulate(STEPS, inputs={"x": X}, saveat=saveat)
+        return jnp.sum(sol["P.events"]), [sol[k] for k in keys]
+
+    (_, inside), slope = eqx.filter_value_and_grad(loss, has_aux=True)(net)
+    outside = lowered.refill(net).simulate(STEPS, inputs={"x": X}, saveat=saveat)
+    assert sum(int(np.sum(np.asarray(a) != np.asarray(outside[k]))) for a, k in zip(inside, keys, strict=True)) == 0
+    assert np.asarray(outside["P.events"]).sum() > 30
+    unit = slope.nodes["P"].unit
+    for x in (slope.edges["rec"].weight, slope.edges["in"].weight, unit.tau_m, unit.tau_syn, unit.v_th):
+        assert np.any(np.asarray(x) != 0)
+        assert np.all(np.isfinite(np.asarray(x)))
+
+
+def test_the_derivative_is_that_of_the_relaxation(x64):
+    """By hand, backward along the integer trajectory: u' = k_u u / 4096 + q, v' = k_v v / 4096 + u' + b, v' (1 - s)."""
+    given = tables(2, NENGO_LOIHI, n=36, n_in=8)
+    image, x = Image.of(NENGO_LOIHI, *given), events(3, STEPS, 8)
+    wanted = np.random.default_rng(5).normal(size=(STEPS, 36))
+    p, rec = given[0]["P"], given[1]["rec"]
+    order = np.lexsort((rec.targets, rec.sources))
+    source, target, delay = rec.sources[order], rec.targets[order], rec.delay[order]
+
+    where = lambda i: (i.net.nodes["P"].unit, i.net.edges["rec"].weight)  # noqa: E731
+
+    def loss(fields):
+        sol = eqx.tree_at(where, image, fields).simulate(
+            STEPS, inputs={"x": x}, saveat=[bs.Trace("P.u"), bs.Trace("P.v"), bs.Events("P")]
+        )
+        return jnp.sum(sol["P.events"] * wanted), (sol["P.u"], sol["P.v"], sol["P.events"])
+
+    (_, states), (unit, weight) = eqx.filter_value_and_grad(loss, has_aux=True)(where(image))
+    u, v, s = (np.asarray(a) for a in states)
+    assert s.sum() > 50
+    keep_u, keep_v = (4095 - p.decay_u) / 4096, (4096 - p.decay_v) / 4096
+    th, width = 64.0 * p.threshold, np.maximum(64.0 * p.threshold, 64)
+    before = np.concatenate([np.zeros((1, 36)), v[:-1]])
+    full = np.trunc(before * keep_v) + u + p.bias
+    last, silent = np.full(36, -100), np.zeros((STEPS, 36), bool)
+    for t in range(STEPS):
+        silent[t] = t < last + p.refractory
+        last = np.where(s[t] > 0, t, last)
+    inside = (full > p.v_min) & (full < p.v_max) & ~silent
+    full = np.where(silent, 0.0, np.clip(full, p.v_min, p.v_max))
+    slope = np.where(silent, 0.0, np.maximum(0, 1 - np.abs(full - th) / width) / width)
+    words = np.asarray(image.net.edges["rec"].weight)
+    du, dv, ds = np.zeros(36), np.zeros(36), wanted.copy()
+    got = {k: np.zeros(36) for k in ("keep_u", "keep_v", "v_th", "bias")} | {"weight": np.zeros(words.size)}
+    for t in reversed(range(STEPS)):
+        spike = ds[t] - full[t] * dv
+        got["v_th"] -= slope[t] * spike
+        dfull = np.where(inside[t], dv * (1 - s[t]) + slope[t] * spike, 0.0)
+        got["keep_v"] += before[t] * dfull / 4096
+        got["bias"] += dfull
+        du = du + dfull
+        got["keep_u"] += (u[t - 1] if t else 0.0) * du / 4096
+        on = t - 1 - delay >= 0
+        sent = s[np.maximum(t - 1 - delay, 0), source] * on
+        got["weight"] += sent * du[target]
+        np.add.at(ds, (np.maximum(t - 1 - delay, 0), source), on * words * du[target])
+        du, dv = du * keep_u, dfull * keep_v
+    for name, mine in got.items():
+        theirs = np.asarray(weight if name == "weight" else getattr(unit, name))
+        assert np.abs(theirs - mine).max() <= EXACT * np.abs(mine).max(), name
+        assert np.any(mine != 0), name
+
+
+@pytest.mark.slow
+def test_quantisation_aware_training_by_fit():
+    import optax
+
+    net = network()
+    lowered = discretise(net, dt=1.0, solver=diffrax.Euler(), bits=4)
+
+    def loss(net):
+        sol = lowered.refill(net).simulate(STEPS, inputs={"x": X}, saveat=[bs.Events("P")])
+        return (jnp.mean(sol["P.events"]) - 0.15) ** 2
+
+    fitted = bs.train.fit(net, loss, {"in.weight": bs.train.Identity()}, method=optax.adam(0.02), steps=15)
+    assert loss(fitted.model) < 0.3 * loss(net)
+
+
+def _edge(**how):
+    nodes = {"P": bs.Population(bs.CubaLIF(), 2, {"i": bs.Delta("i")})}
+    return bs.Network(nodes | how.pop("nodes", {}), {"e": bs.Projection("P", "P.i", bs.AllToAll(), weight=1.0, **how)})
+
+
+LAYERS = {"Q": bs.Population(bs.CubaLIF(), 2, {"i": bs.Delta("i")})}
+INSTANT = bs.Network(
+    _edge().nodes | LAYERS, {"e": bs.Projection("P", "Q.i", bs.AllToAll(), weight=1.0, delay=bs.INSTANT)}
+)
+REFUSED = {
+    "GRAPH-UNIT": [network(unit=bs.AdEx(), port=bs.ExpCurr()), network(unit=bs.Izhikevich(), port=bs.ExpCurr())],
+    "GRAPH-PORT": [network(port=bs.Delta()), network(port=bs.ExpCurr()), network(unit=LIF, port=bs.AlphaCurr())],
+    "GRAPH-NOISE": [network(noise=bs.WhiteNoise({"v": 0.1}))],
+    "GRAPH-INIT": [network(init={"v": 0.1})],
+    "GRAPH-RESET": [
+        network(unit=bs.CubaLIF(reset_by_subtraction=True)),
+        network(unit=bs.CubaLIF(v_reset=-1.0)),
+        network(unit=bs.LIF(v_reset=-55.0), port=bs.ExpCurr()),
+    ],
+    "GRAPH-INSTANT": [INSTANT],
+    "GRAPH-SHORT-TERM": [_edge(short_term=bs.TsodyksMarkram())],
+    "GRAPH-DELAY": [_edge(delay=bs.LinearDelay(2.0), max_delay=5.0)],
+}
+
+
+@pytest.mark.parametrize("rule, net", [(rule, net) for rule, nets in REFUSED.items() for net in nets])
+def test_what_a_chip_lacks_is_refused_with_its_rule(rule, net):
+    with pytest.raises(LoweringError, match=rf"\[{rule}\]") as e:
+        discretise(net, dt=1.0)
+    assert e.value.rule == rule
+    assert e.value.where in (*net.nodes, *net.edges)
+
+
+def test_more_refusals():
+    net = network(i_e=0.3)
+    for rule, how in {
+        "GRAPH-SOLVER": dict(solver=diffrax.Heun()),
+        "DISC-BITS": dict(bits=9),
+        "DISC-BIAS": dict(dialect=bs.lower.BRIAN2_LOIHI),
+        "DISC-REFRACTORY": dict(dialect=LAVA),
+        "DISC-RANGE": dict(factor=1e-9),
+    }.items():
+        with pytest.raises(LoweringError, match=rf"\[{rule}\]"):
+            discretise(net, dt=1.0, **how)
+    for dialect, low in ((LAVA, 0), (LOIHI, -1)):  # Lava would shift sums, a chip's rounding is not known
+        exponents = discretise(network(bs.LIF(), bs.ExpCurr()), dt=1.0, dialect=dialect).scales.exponent
+        assert all(e >= low for e in exponents.values())
