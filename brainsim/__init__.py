@@ -159,8 +159,8 @@ if _CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """`train` and `lower`, imported when they are first asked for: optimisers take as long to load as all the rest."""
-    if name in ("lower", "train"):
+    """What is imported when it is first asked for: optimisers take as long to load as all the rest."""
+    if name in ("io", "lower", "plot", "train"):
         return _import(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -2,6 +2,7 @@
 
 from ._arrays import Key as Key, Param as Param
 from ._checks import (
+    DIVERGED as DIVERGED,
     check_parameter as check_parameter,
     float_dtype as float_dtype,
     is_traced as is_traced,

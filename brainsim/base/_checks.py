@@ -12,6 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+DIVERGED = 2.0**64
+"""Size of a flowing variable from which a run counts as diverged, as it does for NaN: no unit has such numbers."""
+
 
 def is_traced(x: Any) -> bool:
     """Whether `x` is a value under a JAX transformation, whose numbers cannot be looked at."""
@@ -53,10 +56,12 @@ def check_parameter(owner: str, name: str, x: Any) -> None:
     if is_traced(x):
         return
     if not isinstance(x, jax.Array | np.ndarray) or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"{owner}.{name} is {x!r} of type {type(x).__name__}; expected a real number or array. "
-            f"Pass a float, or an array of shape () or (n,)."
-        )
+        fix = "Pass a float, or an array of shape () or (n,)."
+        if hasattr(x, "sample"):  # a distribution, where nothing is drawn
+            fix = "Nothing is drawn here; draw it, one value per unit: .sample(jax.random.key(0), (n,))."
+        elif callable(x) and not isinstance(x, type):
+            fix = "It is not called: compute the values, and pass the array."
+        raise TypeError(f"{owner}.{name} is {x!r} of type {type(x).__name__}; expected a real number or array. {fix}")
     if not bool(np.all(np.isfinite(np.asarray(x)))):
         raise ValueError(
             f"{owner}.{name} contains NaN or infinity; every parameter must be finite. Mend the value given."

@@ -1,6 +1,7 @@
 """Modules and dicts that stay as they were made, and say how to get a changed copy."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -21,7 +22,17 @@ _INSTEAD = (
 class Frozen(eqx.Module):
     """A module whose fields are set once, at construction; an assignment names the field and what to write instead."""
 
-    if not TYPE_CHECKING:  # a type checker knows of frozen fields
+    if not TYPE_CHECKING:  # a type checker knows of frozen fields, and of the arguments
+
+        def __new__(cls, *args: Any, **given: Any) -> Any:
+            wrong = [name for name in given if name not in cls.__dataclass_fields__]
+            if wrong and not getattr(cls, "__abstractmethods__", None):
+                known = inspect.signature(cls.__init__).parameters
+                strange = [name for name in wrong if name not in known]
+                if strange and not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+                    public = [k for k in known if k != "self"]
+                    raise TypeError(f"{cls.__name__}: {unknown('parameter', strange[0], public)}")
+            return super().__new__(cls)
 
         def __setattr__(self, name: str, value: Any) -> None:
             try:

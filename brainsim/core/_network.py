@@ -15,6 +15,7 @@ from ._gap import coupled
 from ._node import AbstractNode
 from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash
+from ._wiring import check_sign
 
 
 class Network(Frozen):
@@ -79,6 +80,7 @@ class Network(Frozen):
         for name in sorted(edges):
             folded = None if key is None else jax.random.fold_in(key, name_hash(name))
             built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
+            check_sign(name, built[name], self.nodes)
         self.edges = FrozenDict(built, "Network.edges")
         self.parts = FrozenDict({} if parts is None else parts, "Network.parts")
         self.order = _order(self.nodes, built)
@@ -108,10 +110,12 @@ class Network(Frozen):
         return part.whole, slice(part.start, part.stop)
 
     def at(self, dt: float) -> "Network":
-        """The network with the delays of its edges in steps of `dt` (ms); warns of durations that `dt` does not
-        divide."""
+        """The network with the delays of its edges in steps of `dt` (ms); raises on weights that do not fit, warns of
+        durations that `dt` does not divide."""
         for name, node in self.nodes.items():
             node.check_step(name, dt)
+        for name, edge in self.edges.items():
+            check_sign(name, edge, self.nodes)
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
         edges = FrozenDict(coupled(self.nodes, edges, dt), "Network.edges")
         return eqx.tree_at(lambda net: net.edges, self, edges)

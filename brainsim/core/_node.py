@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ..base import Frozen, FrozenDict, Param, check_parameter, float_dtype, parameter, unknown, warn_off_grid
 from ._distributions import AbstractDistribution, draw
 from ._input import AbstractInput
+from ._protocol import check_receptor, check_unit
 from ._state import Clock, Events, name_hash
 from ._surrogate import AbstractSurrogate, Triangular
 from ._unit import AbstractNoise, AbstractReceptor, AbstractUnit
@@ -133,6 +134,11 @@ class Population(AbstractNode):
         self.unit = unit
         self.size = _size("Population", size)
         self.receptors = FrozenDict(receptors, "Population.receptors")
+        if isinstance(i_e, AbstractInput):
+            raise TypeError(
+                f"Population.i_e is a {type(i_e).__name__}; expected a constant current, a number or an array. "
+                f"What changes in time goes to the run: simulate(net, ..., inputs={{'P': {type(i_e).__name__}(...)}})."
+            )
         self.i_e = parameter(i_e)
         check_parameter("Population", "i_e", self.i_e)
         if not isinstance(noise, AbstractNoise | None):
@@ -168,6 +174,7 @@ class Population(AbstractNode):
 
     def check(self, name: str) -> None:
         self._check_parameters(name)
+        check_unit(f"Population {name!r}", self.unit, self.size)
         clock = Clock.of(name, jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
         try:
             y, z = jax.eval_shape(self.init, clock)
@@ -186,13 +193,8 @@ class Population(AbstractNode):
                 f"Population {name!r} has receptors but its unit {type(self.unit).__name__} has no variable 'v'; "
                 f"it has {sorted(y['unit'])}. Name the membrane potential 'v'."
             )
-
         for port, receptor in self.receptors.items():
-            dg = jax.ShapeDtypeStruct((receptor.channels, self.size)[receptor.channels == 1 :], float_dtype())
-            try:
-                jax.eval_shape(receptor.arrive, y["ports"][port], dg, y["unit"])
-            except ValueError as e:
-                raise ValueError(f"Population {name!r}, port {port!r}: {e}") from None
+            check_receptor(f"Population {name!r}, port {port!r}", receptor, self.size, y["unit"])
 
     def _check_parameters(self, name: str) -> None:
         """Raise unless every parameter is a number or has one value per unit."""
@@ -261,7 +263,8 @@ class Population(AbstractNode):
 
     def vector_field(self, y, z, inp):
         unit = self.unit.vector_field(y["unit"], z, self.current(y, inp))
-        return {"unit": unit, "ports": {name: r.vector_field(y["ports"][name]) for name, r in self.receptors.items()}}
+        ports = {name: r.flow(y["ports"][name], y["unit"]["v"]) for name, r in self.receptors.items()}
+        return {"unit": unit, "ports": ports}
 
     def diffusion(self, y, z):
         if self.noise is None:

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import inspect
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -97,10 +98,12 @@ class AbstractUnit(Parametrised):
 class AbstractReceptor(Parametrised):
     """Synaptic kinetics on the post side: what arrives at a port, how it decays, and the current it drives.
 
-    `channels` is how many numbers per unit arrive (two for a gap junction).
+    `channels` is how many numbers per unit arrive (two for a gap junction). `conductance`: what arrives is added to a
+    conductance, so that weights below 0 are refused.
     """
 
     channels: ClassVar[int] = 1
+    conductance: ClassVar[bool] = False
 
     @abc.abstractmethod
     def init(self, n: int) -> dict:
@@ -112,7 +115,12 @@ class AbstractReceptor(Parametrised):
 
     @abc.abstractmethod
     def vector_field(self, g: dict) -> dict:
-        """`dg/dt` in 1/ms."""
+        """`dg/dt` in 1/ms. A method `vector_field(self, g, v)` is given the potential (mV) too."""
+
+    def flow(self, g: dict, v: Float[Array, " n"]) -> dict:
+        """`vector_field` of `g`, or of `g` and `v` where its kinetics depend on the potential."""
+        sees: Any = self.vector_field
+        return sees(g, v) if len(inspect.signature(sees).parameters) > 1 else sees(g)
 
     @abc.abstractmethod
     def arrive(self, g: dict, dg: Float[Array, "..."], y_unit: dict) -> tuple[dict, dict]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -48,7 +49,12 @@ class Endpoint(NamedTuple):
     @staticmethod
     def parse(where: str, text: Any) -> "Endpoint":
         """Read `text`; errors name `where`."""
-        match = _ENDPOINT.match(text) if isinstance(text, str) else None
+        if not isinstance(text, str):
+            raise TypeError(
+                f"{where} is a {type(text).__name__}; expected the name that the node has in the network, such as 'P' "
+                f"or 'P.exc'. Write that string."
+            )
+        match = _ENDPOINT.match(text)
         if match is None:
             raise ValueError(
                 f"{where}: {text!r} is not an endpoint; expected 'node', 'node[start:stop]' or 'node.port'."
@@ -150,7 +156,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         )
     drawn = isinstance(delay, AbstractDistribution)
     if not isinstance(delay, _Instant):
-        if not isinstance(delay, AbstractDistribution) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
+        if eqx.is_array(delay) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
             delay = _per_pre(where, topology, delay)
             delay = delay if order is None else delay[np.argsort(order)]
         else:
@@ -187,6 +193,32 @@ def by_synapse(where: str, field: str, x: Any, topology: Any, order: Any) -> Any
             f"connectivity, which is built: values put in later have the shape of the field. Mend the array given."
         )
     return x.reshape(shape) if order is None else x.reshape(-1)[order]
+
+
+def check_sign(name: str, edge: Any, nodes: Mapping[str, AbstractNode]) -> None:
+    """Raise on a weight below 0 into a conductance; a traced one is flagged by the run."""
+    lowest = lowest_conductance(edge, nodes)
+    if lowest is None or is_traced(lowest) or not lowest < 0:
+        return
+    node, port = edge.writes
+    receptor = type(nodes[node].receptors[port]).__name__  # pyright: ignore[reportAttributeAccessIssue]
+    raise ValueError(
+        f"edge {name!r}.weight is {float(lowest):g} nS into {node}.{port}, a {receptor}; expected weights >= 0: a "
+        f"conductance has no sign. Inhibition is a reversal potential below rest, as in bs.{receptor}(e_rev=-80.0); "
+        f"bound a distribution, as in bs.Normal(1.0, 0.5, low=0.0)."
+    )
+
+
+def lowest_conductance(edge: Any, nodes: Mapping[str, AbstractNode]) -> Any:
+    """The lowest weight of an edge into a conductance, 0 if none is lower; None for an edge into anything else."""
+    node, port = edge.writes
+    receptor = getattr(nodes[node], "receptors", {}).get(port)
+    weight = getattr(edge, "weight", None)
+    if receptor is None or weight is None or not type(receptor).conductance:
+        return None
+    if isinstance(weight, Uniform | Normal):  # drawn at every event
+        weight = weight.low if isinstance(weight, Uniform) else weight.mean
+    return jnp.min(weight, initial=0.0) if is_traced(weight) else np.min(np.asarray(weight), initial=0.0)
 
 
 def _twins(pre: range, post: range) -> Any:
@@ -253,9 +285,10 @@ def _topology(where, edge, n_pre, n_post, same, key):
         # values in the order of the sources go along
         return (connect.rows, np.asarray(connect.order)) if isinstance(connect, FixedFanin) else (connect, None)
     if isinstance(connect, type) or not callable(getattr(connect, "build", None)):
+        number = isinstance(connect, int | float) and not isinstance(connect, bool)
+        fix = f"Write bs.FixedProbability({connect!r})." if number else "Pass an instance, not a class."
         raise TypeError(
-            f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology. "
-            f"Pass an instance, not a class."
+            f"{where}.connect is {connect!r}; expected a rule such as bs.FixedProbability(0.1) or a topology. {fix}"
         )
     try:
         return connect.build(n_pre, n_post, same=same, key=key)

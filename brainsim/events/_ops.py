@@ -151,7 +151,9 @@ def append(
 def tally(
     value: Float[Array, " n"], others: Sequence[Float[Array, "..."]], *, many: bool = False
 ) -> tuple[Int32[Array, ""], Bool[Array, ""]]:
-    """Number of non-zero entries of `value`, and whether anything in `others` is NaN or infinite. Has no derivative.
+    """Number of non-zero entries of `value`, and whether anything in `others` is NaN or not below `DIVERGED` in size.
+
+    Has no derivative.
 
     With `many`, an entry k that is a whole number above 1 counts k times.
 

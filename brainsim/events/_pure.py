@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..base import DIVERGED
 from ._random import bulk_bits, bulk_normals
 from ._targets import count, target
 
@@ -190,12 +191,12 @@ def append(buffer, count, value, words, *, many: bool = False):
 
 def tally(value, *others, rank: int, many: bool):
     """How many entries of `value` are not zero, or, with `many`, the sum of their multiplicities; and 1 if anything in
-    `others` is NaN or infinite, else 0."""
+    `others` is NaN or `DIVERGED` and beyond, else 0."""
 
     def of(x, what, combine):
         return combine(what(x), axis=tuple(range(rank, x.ndim)))
 
-    bad = [of(x, lambda x: ~jnp.isfinite(x), jnp.any) for x in others]
+    bad = [of(x, lambda x: ~(jnp.abs(x) < DIVERGED), jnp.any) for x in others]
     bad = sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(value.shape[:rank], jnp.int32))
     times = multiplicity if many else lambda x: (x != 0).astype(jnp.int32)
     return of(value, times, jnp.sum).astype(jnp.int32), jnp.minimum(bad, 1)

@@ -17,6 +17,7 @@ from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters import batching, mlir, partial_eval as pe
 
+from ..base import DIVERGED
 from ..events import _ffi, collect
 from ..events._primitives import Kernel, to_front
 from ._loop import Loop, check_llvm, compile_loop, refusal
@@ -29,7 +30,7 @@ class Program(NamedTuple):
     """An elementwise program: `jaxpr(scalars, vectors, rows) -> vectors`, the last of them the event values.
 
     `n_scalars` and `n_rings` say how many operands are of which kind, `alias` which vector each output may overwrite
-    (-1: none), `watched` which outputs are looked at for NaN and infinity.
+    (-1: none), `watched` which outputs are looked at for divergence.
     """
 
     jaxpr: ClosedJaxpr
@@ -86,7 +87,7 @@ def fused(
     cleared.
 
     **Returns:** the output vectors, the rings, packed words of the events (uint32, bit k of word w: unit 32 w + k), the
-    number of events, and whether a watched output is not finite.
+    number of events, and whether a watched output has diverged.
     """
     flat = [*scalars, *vectors, *(x for slot, ring in rings for x in (slot, ring))]
     out = fused_p.bind(*flat, program=program, rank=0)
@@ -122,7 +123,7 @@ def _one(program: Program, *operands: Any) -> list[Any]:
     value = lax.stop_gradient(outs[k - 1])
     bad = jnp.zeros((), bool)
     for i in program.watched:
-        bad = bad | jnp.any(~jnp.isfinite(outs[i]))
+        bad = bad | jnp.any(~(jnp.abs(outs[i]) < DIVERGED))
     return [*outs, pack(value), jnp.sum(value != 0, dtype=jnp.int32), bad.astype(jnp.int32)]
 
 

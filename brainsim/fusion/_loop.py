@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.interpreters import partial_eval as pe
 
+from ..base import DIVERGED
 from ._rules import check_shape, constant_of, convert, translate
 from ._writer import Unsupported, Value, Writer, base_type
 
@@ -25,7 +26,7 @@ class Loop(NamedTuple):
     """What a kernel computes: `jaxpr` takes `n_scalars` scalars, then vectors of `n` units, and returns vectors.
 
     The last output is the event value: its non-zero lanes are packed into words and counted. `watched` are the outputs
-    looked at for NaN and infinity. The last `n_rings` vectors are rows of rings, which are cleared. `silent`: the event
+    looked at for divergence. The last `n_rings` vectors are rows of rings, which are cleared. `silent`: the event
     value itself is not stored. `aside` are outputs of no consequence for the bits of the others: how often a product is
     read decides whether it is rounded.
     """
@@ -169,7 +170,7 @@ class _Block:
         self.bad_type = f"<{w.lanes} x {base_type(self.bad_dtype)}>"
 
     def write(self, mask: str) -> tuple[str, str, list[str]]:
-        """The number of events, NaN in the lanes that are not finite, and the lines; `mask` names the lanes in use, ""
+        """The number of events, NaN in the lanes that have diverged, and the lines; `mask` names the lanes in use, ""
         for all."""
         w = self.w
         w.body = []
@@ -189,10 +190,12 @@ class _Block:
         w.declared.add(f"declare {kind} @llvm.ctpop.{kind}({kind})")
         count = w.write(f"call {kind} @llvm.ctpop.{kind}({kind} {word})", w.lanes)
         count = w.write(f"zext {kind} {count} to i32", w.lanes)
-        # x 0 is 0 but for NaN and infinity, and a sum keeps a NaN
+        # what is at least DIVERGED becomes infinite; x 0 is 0 but for NaN and infinity, and a sum keeps both
         bad = w.constant(0, self.bad_dtype, w.lanes)
+        scale = 2.0 ** (np.finfo(self.bad_dtype).maxexp - np.log2(DIVERGED))
         for k in self.loop.watched:
-            bad = w.fused(convert(w, outs[k], self.bad_dtype), w.like(0, bad), bad)
+            bad = w.fused(convert(w, outs[k], self.bad_dtype), w.like(scale, bad), bad)
+        bad = w.mul(bad, w.like(0, bad))
         bad = w.select(used, bad, w.like(0, bad)) if mask else bad
         return count, bad.ref, w.body
 

@@ -100,9 +100,18 @@ def checked_inputs(net: Network, inputs: dict[str, Any], *, n_steps: int | None)
     return checked
 
 
+def _shown(r: Any) -> str:
+    if isinstance(r, str):
+        return f"Trace({r!r})" if "." in r else f"Spikes({r!r})"
+    what = getattr(r, "target", None) or getattr(r, "node", None) or getattr(r, "variable", None) or r.key
+    return f"{type(r).__name__}({what!r})"
+
+
 def checked_recordings(net: Network, saveat: Sequence[Any], n_steps: int) -> tuple[Any, ...]:
     """Recordings whose targets exist, whose keys differ and whose steps fit the run."""
     keys = set()
+    if isinstance(saveat, str | AbstractRecording | Spikes):
+        raise TypeError(f"saveat is {saveat!r}; expected a list of recordings. Write saveat=[bs.{_shown(saveat)}].")
     for r in saveat:
         if not isinstance(r, AbstractRecording | Spikes):
             raise TypeError(f"saveat contains {r!r}; expected recordings such as Spikes('P') or Trace('P.v').")

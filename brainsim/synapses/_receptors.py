@@ -160,6 +160,8 @@ class ExpCond(AbstractReceptor):
     Source: Roth & van Rossum 2009 (Computational Modeling Methods for Neuroscientists, ch. 6).
     """
 
+    conductance: ClassVar[bool] = True
+
     tau: Param = 5.0
     """Decay time constant (ms)."""
     e_rev: Param = 0.0
@@ -192,6 +194,8 @@ class DualExpCond(AbstractReceptor):
     function of `AlphaCond`, to 1e-4 in float32 and 1e-9 in float64, with its derivatives: constants less than 2 % apart
     (0.002 % in float64) are taken 2 % apart, with the same mean rate. Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
     """
+
+    conductance: ClassVar[bool] = True
 
     tau_rise: Param = 0.5
     """Rise time constant (ms)."""
@@ -252,6 +256,8 @@ class AlphaCond(AbstractReceptor):
     tau` (order 1). Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
     """
 
+    conductance: ClassVar[bool] = True
+
     tau: Param = 2.0
     """Time to peak (ms)."""
     e_rev: Param = 0.0
@@ -282,6 +288,8 @@ class NMDA(AbstractReceptor):
     Source: Jahr & Stevens 1990, doi:10.1523/JNEUROSCI.10-09-03178.1990, eq. 4a (block); Roth & van Rossum 2009
     (kinetics).
     """
+
+    conductance: ClassVar[bool] = True
 
     tau_rise: Param = 2.0
     """Rise time constant (ms)."""
@@ -318,6 +326,7 @@ class GapPort(AbstractReceptor):
     """
 
     channels: ClassVar[int] = 2
+    conductance: ClassVar[bool] = True
 
     def init(self, n):
         return {"g": _zeros(n), "i": _zeros(n)}

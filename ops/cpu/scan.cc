@@ -329,7 +329,7 @@ void append_step(const Instruction& does, Element& e) {
   *length = static_cast<int32_t>(std::min<int64_t>(have + n, std::numeric_limits<int32_t>::max()));
 }
 
-// cells: values, other arrays, number of events, whether anything is not finite. numbers: bytes of a float, whether a
+// cells: values, other arrays, number of events, whether anything has diverged. numbers: bytes of a float, whether a
 // value may stand for several events, then entries of each array.
 template <typename T>
 void tally_step(const Instruction& does, Element& e) {
@@ -337,7 +337,7 @@ void tally_step(const Instruction& does, Element& e) {
   const int64_t n_others = does.cells.size() - 3;
   *e.at<int32_t>(c[1 + n_others]) = x[1] ? count_events(e.at<T>(c[0]), x[2]) : count_values(e.at<T>(c[0]), x[2]);
   bool any = false;
-  for (int64_t k = 1; k <= n_others; ++k) any |= any_not_finite(e.at<T>(c[k]), x[2 + k]);
+  for (int64_t k = 1; k <= n_others; ++k) any |= any_diverged(e.at<T>(c[k]), x[2 + k]);
   *e.at<int32_t>(c[2 + n_others]) = any;
 }
 

@@ -25,7 +25,7 @@ ffi::Error tally(ffi::AnyBuffer value, ffi::RemainingArgs others, ffi::Result<ff
       }
       const int64_t m = batch ? other->element_count() / batch : 0;
       for (int64_t b = 0; b < batch; ++b) {
-        bad->typed_data()[b] |= any_not_finite(static_cast<const T*>(other->untyped_data()) + b * m, m);
+        bad->typed_data()[b] |= any_diverged(static_cast<const T*>(other->untyped_data()) + b * m, m);
       }
     }
     return ffi::Error::Success();
@@ -40,5 +40,5 @@ BRAINSIM_HANDLER(brainsim_tally, brainsim::tally,
                      .Arg<xla::ffi::AnyBuffer>()  // value
                      .RemainingArgs()
                      .Ret<xla::ffi::Buffer<xla::ffi::S32>>()  // number of events
-                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()  // 1 if anything is not finite
+                     .Ret<xla::ffi::Buffer<xla::ffi::S32>>()  // 1 if anything has diverged
                      .Attr<int64_t>("many"));                 // whether a value may stand for several events

@@ -1,4 +1,4 @@
-// Values that are not zero, and values that are not finite.
+// Values that are not zero, and values that have diverged.
 #ifndef BRAINSIM_TALLY_H_
 #define BRAINSIM_TALLY_H_
 
@@ -16,12 +16,12 @@ struct Bits;
 template <>
 struct Bits<float> {
   using type = uint32_t;
-  static constexpr type exponent = 0x7f800000u;
+  static constexpr type exponent = 0x7f800000u, diverged = 0x5f800000u;
 };
 template <>
 struct Bits<double> {
   using type = uint64_t;
-  static constexpr type exponent = 0x7ff0000000000000u;
+  static constexpr type exponent = 0x7ff0000000000000u, diverged = 0x43f0000000000000u;
 };
 
 template <typename T>
@@ -55,10 +55,11 @@ int32_t count_values(const T* x, int64_t n) {
   return static_cast<int32_t>(found);
 }
 
+// NaN, infinite, or 2^64 and beyond.
 template <typename T>
-bool any_not_finite(const T* x, int64_t n) {
+bool any_diverged(const T* x, int64_t n) {
   typename Bits<T>::type found = 0;
-  for (int64_t i = 0; i < n; ++i) found |= (bits_of(x[i]) & Bits<T>::exponent) == Bits<T>::exponent;
+  for (int64_t i = 0; i < n; ++i) found |= (bits_of(x[i]) & Bits<T>::exponent) >= Bits<T>::diverged;
   return found != 0;
 }
 
