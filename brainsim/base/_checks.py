@@ -48,7 +48,8 @@ def parameter(x: Any) -> Any:
         return x
     if a.dtype == bool or not (jnp.issubdtype(a.dtype, jnp.floating) or jnp.issubdtype(a.dtype, jnp.integer)):
         return x
-    return jnp.asarray(a, float_dtype())
+    with jax.ensure_compile_time_eval():  # a number is a number inside of jit too
+        return jnp.asarray(a, float_dtype())
 
 
 def check_parameter(owner: str, name: str, x: Any) -> None:

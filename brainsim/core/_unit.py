@@ -40,6 +40,9 @@ class AbstractUnit(Parametrised):
     end of a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
     Fields are parameters (numbers or arrays of shape (n,)); `static` fields may be anything.
 
+    A step that is too long for fast equations moves spikes without a flag: `bs.check_dt(net, dt)` runs every cell alone
+    at dt and at half of it and says how far apart they are. Do that once for a cell of your own.
+
     Write `x * (1 / tau)` rather than `x / tau`: it is faster, and a run batched over `tau` then equals the single run
     bit for bit (XLA turns a division by a scalar into a product with its reciprocal in one and not always in the
     other).

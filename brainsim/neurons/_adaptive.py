@@ -7,6 +7,7 @@ from ..base import Param
 from ..core import AbstractUnit
 from ._shared import (
     below,
+    cut_off,
     filled,
     frozen,
     left_over,
@@ -24,9 +25,10 @@ class AdEx(AbstractUnit):
     """Adaptive exponential integrate-and-fire.
 
     `c_m dv/dt = g_l (e_l - v) + g_l delta_t exp((v - v_t) / delta_t) - w + I`, `tau_w dw/dt = a (v - e_l) - w`;
-    at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. Above
-    `v_peak`, and above `v_t + 8 delta_t`, the exponential grows no more, so that it cannot overflow. The default
-    cut-off is `v_t + 5 delta_t`, where the spike is certain; the paper's is 20 mV, met less than 0.1 ms later.
+    at `v > v_peak` a spike, then `v = v_reset`, `w = w + b`. In the refractory period v is held and w goes on. A
+    cut-off above `v_t + 8 delta_t` counts as that: v comes from there to any higher one within `exp(-8) c_m / g_l` (3
+    us), and the exponential of a step cannot overflow. The default cut-off is `v_t + 5 delta_t`, where the spike is
+    certain; the paper's is 20 mV, met less than 0.1 ms later.
     Source: Brette & Gerstner 2005, doi:10.1152/jn.00686.2005, eq. 1-3 and table 1.
     """
 
@@ -69,7 +71,7 @@ class AdEx(AbstractUnit):
         return {"v": frozen(z["refractory"], dv), "w": (self.a * (v - self.e_l) - w) * (1.0 / self.tau_w)}
 
     def guard(self, y, z):
-        return unless(z["refractory"] > 0, y["v"] - self.v_peak)
+        return unless(z["refractory"] > 0, y["v"] - cut_off(self.v_t, self.delta_t, self.v_peak))
 
     def reset(self, y, z, s, inp, clock):
         v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)
@@ -88,7 +90,7 @@ class Izhikevich(AbstractUnit):
     """
 
     a: Param = 0.02
-    """Rate of recovery (1/ms)."""
+    """Rate of recovery (1/ms); below 0 for some published patterns, where u runs away from `b v` between spikes."""
     b: Param = 0.2
     """Sensitivity of recovery to v (1/ms)."""
     c: Param = -65.0
@@ -99,7 +101,6 @@ class Izhikevich(AbstractUnit):
     """Potential that counts as a spike (mV)."""
 
     def __check_init__(self) -> None:
-        positive(self, "a")
         below(self, "c", "v_peak")
 
     def init(self, n, clock):

@@ -6,6 +6,7 @@ from ..base import Param
 from ..core import AbstractUnit
 from ._shared import (
     below,
+    cut_off,
     filled,
     frozen,
     left_over,
@@ -114,8 +115,8 @@ class QIF(AbstractUnit):
 class ExponentialIF(AbstractUnit):
     """Exponential integrate-and-fire: `tau_m dv/dt = e_l - v + delta_t exp((v - v_t) / delta_t) + I / g_l`.
 
-    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. Above `v_peak`, and
-    above `v_t + 8 delta_t`, the exponential grows no more, so that it cannot overflow. The rheobase is
+    At `v > v_peak` it spikes and `v = v_reset`; refractory period as in `LIF`. A cut-off above `v_t + 8 delta_t` counts
+    as that, as in `AdEx`. The rheobase is
     `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`. Source: Fourcaud-Trocme et al. 2003,
     doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to the Wang-Buzsaki cell, with
     `v_peak = v_t + 5 delta_t` (theirs is infinite).
@@ -152,7 +153,7 @@ class ExponentialIF(AbstractUnit):
         return {"v": frozen(z["refractory"], (self.e_l - y["v"] + rise + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m))}
 
     def guard(self, y, z):
-        return unless(z["refractory"] > 0, y["v"] - self.v_peak)
+        return unless(z["refractory"] > 0, y["v"] - cut_off(self.v_t, self.delta_t, self.v_peak))
 
     def reset(self, y, z, s, inp, clock):
         v = reset_to(returned(z["refractory"], y["v"], self.v_reset), s, self.v_reset)

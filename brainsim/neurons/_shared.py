@@ -97,10 +97,15 @@ def linoid(x: Float[Array, "..."]) -> Float[Array, "..."]:
 _STEEPEST = 8.0
 
 
-def upswing(v: Float[Array, " n"], v_t: Any, delta_t: Any, v_peak: Any) -> Float[Array, " n"]:
-    """`delta_t exp((v - v_t) / delta_t)`, constant beyond `v_peak` and beyond `v_t + 8 delta_t`.
+def cut_off(v_t: Any, delta_t: Any, v_peak: Any) -> Any:
+    """`v_peak`, at most `v_t + 8 delta_t`: there the spike is certain, and infinity `exp(-8)` of the membrane time
+    constant away."""
+    return jnp.minimum(v_peak, v_t + _STEEPEST * delta_t)
 
-    There the spike is certain and v rises by hundreds of mV/ms: a cut-off at +20 mV is met less than 0.1 ms later.
+
+def upswing(v: Float[Array, " n"], v_t: Any, delta_t: Any, v_peak: Any) -> Float[Array, " n"]:
+    """`delta_t exp((v - v_t) / delta_t)`, constant beyond the cut-off.
+
     Without the bound the growth of one step of `ExponentialEuler` overflows.
     """
     return delta_t * jnp.exp(jnp.minimum((jnp.minimum(v, v_peak) - v_t) / delta_t, _STEEPEST))
