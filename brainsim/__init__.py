@@ -67,6 +67,7 @@ from .core import (
     hardened as hardened,
     initial_state as initial_state,
     pack as pack,
+    synapses as synapses,
 )
 from .events import (
     CSR as CSR,
@@ -134,6 +135,7 @@ from .simulate import (
     compilation_cache as compilation_cache,
     simulate as simulate,
     simulate_events as simulate_events,
+    smoothed as smoothed,
     step as step,
     stream as stream,
     summary as summary,

@@ -1,9 +1,17 @@
-"""Settings of the whole suite: strict dtypes and ranks, deterministic CPU, x64 by JAX_ENABLE_X64=1."""
+"""Settings of the whole suite: strict dtypes and ranks, deterministic CPU, x64 by JAX_ENABLE_X64=1, annotations checked
+by BRAINSIM_SHAPES=1."""
 
 import gc
+import os
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+from tests import shapes
+
+if os.environ.get("BRAINSIM_SHAPES"):
+    install_import_hook("brainsim", f"{shapes.__name__}.{shapes.checked.__name__}")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

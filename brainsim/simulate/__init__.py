@@ -24,6 +24,7 @@ from ._saveat import (
     Trace as Trace,
 )
 from ._simulate import simulate as simulate
+from ._smoothed import smoothed as smoothed
 from ._solution import (
     ONE_OF_A_BATCH as ONE_OF_A_BATCH,
     EventSolution as EventSolution,

@@ -241,7 +241,8 @@ class Trace(AbstractRecording):
 
 def _edge_variable(z: dict, variable: str) -> Array:
     if variable not in z:
-        raise KeyError(unknown("edge variable", variable, z))
+        fixed = " A run does not change it: bs.synapses reads it." if variable in ("weight", "delay") else ""
+        raise KeyError(unknown("edge variable", variable, z) + fixed)
     return z[variable]
 
 
