@@ -67,7 +67,7 @@ from .core import (
     hardened as hardened,
     initial_state as initial_state,
     pack as pack,
-    synapses as synapses,
+    synapses_of as synapses_of,
 )
 from .events import (
     CSR as CSR,

@@ -52,7 +52,7 @@ from ._surrogate import (
     SuperSpike as SuperSpike,
     Triangular as Triangular,
 )
-from ._synapses import Synapses as Synapses, synapses as synapses
+from ._synapses import Synapses as Synapses, synapses_of as synapses_of
 from ._unit import (
     AbstractNoise as AbstractNoise,
     AbstractReceptor as AbstractReceptor,

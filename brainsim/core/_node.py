@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..base import Frozen, FrozenDict, Param, check_parameter, float_dtype, parameter, unknown, warn_off_grid
 from ._distributions import AbstractDistribution, draw
@@ -319,6 +319,12 @@ class AbstractProcess(Frozen):
     def emit(self, z: dict, inp: Float[Array, " n"], clock: Clock) -> tuple[Float[Array, " n"], dict]:
         """Values emitted at the end of this step, as `Events.value` has them, and the next `z`; `inp` is the node's
         input."""
+
+    def graded(self, inp: Any) -> Bool[Array, ""]:
+        """Whether the events of a run are other than numbers of spikes, and so have no rate; `inp` is the input of the
+        run: an array, one with a row per step, a waveform, or None."""
+        del inp
+        return jnp.asarray(False)
 
 
 class Source(AbstractNode):

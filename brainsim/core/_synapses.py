@@ -15,7 +15,7 @@ from ._wiring import _Instant, drawn_weight
 class Synapses(NamedTuple):
     """Synapses, each array of shape (n,): `pre` and `post` are unit numbers, counted in their whole populations;
     `weight` and `delay` (ms) are in the unit of the edge, the delay NaN of an INSTANT one; `index` is the place of the
-    synapse among those of the edge."""
+    synapse in the arrays of the edge."""
 
     pre: np.ndarray
     post: np.ndarray
@@ -24,29 +24,28 @@ class Synapses(NamedTuple):
     index: np.ndarray
 
 
-def synapses(net: Network, edge: str, *, pre: Any = None, post: Any = None) -> Synapses:
+def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None) -> Synapses:
     """The synapses of an edge, or those from and to chosen units.
 
     **Arguments:** `edge`: its name; `pre`, `post`: which units, as numbers, a slice, a mask or text such as `":10"`;
     None for all.
 
     **Returns:** a `Synapses`, in the order of the edge's arrays: where an edge has one value per synapse,
-    `net.edges[edge].weight.reshape(-1)[found.index]` are its weights, and `Trace("E.w", units=found.index)` records a
-    variable `w` of its state for these synapses.
+    `net.edges[edge].weight.reshape(-1)[found.index]` are its weights.
 
     **Raises:** ValueError for edges or units that do not exist; TypeError inside transformations.
 
     !!! Example
-        `bs.synapses(net, "E", pre=[0], post=":100").weight`
+        `bs.synapses_of(net, "E", pre=[0], post=":100").weight`
     """
     if edge not in net.edges:
-        raise ValueError(f"synapses: {unknown('edge', edge, net.edges)}")
+        raise ValueError(f"synapses_of: {unknown('edge', edge, net.edges)}")
     e: Any = net.edges[edge]
     if getattr(e, "route", None) is None or getattr(e, "connect", None) is None:
-        raise TypeError(f"synapses: edge {edge!r} is a {type(e).__name__}, which has no list of synapses.")
+        raise TypeError(f"synapses_of: edge {edge!r} is a {type(e).__name__}, which has no list of synapses.")
     delay = e.delay.d if isinstance(e.delay, AbstractDelay) else e.delay
     if is_traced(e.weight) or is_traced(delay):
-        raise TypeError(f"synapses: edge {edge!r} is traced; read its synapses outside jit, grad and vmap.")
+        raise TypeError(f"synapses_of: edge {edge!r} is traced; read its synapses outside jit, grad and vmap.")
     graph, weight = e.connect, drawn_weight(e.weight)
     if isinstance(graph, DrawnRows):
         graph, drawn = graph.to_csr(weight)
@@ -56,9 +55,12 @@ def synapses(net: Network, edge: str, *, pre: Any = None, post: Any = None) -> S
     i = i if units is None else units[0] + units[2] * i
     if isinstance(graph, Dense):  # all others count in the whole population
         j = e.route.units_post[0] + e.route.units_post[2] * j
+    if getattr(e, "order", None) is not None:  # from that of the topology to that of the user's list
+        back = np.argsort(np.asarray(e.order))
+        i, j = i[back], j[back]
     keep = np.ones(i.size, bool)
     for what, name, chosen, of in (("pre", e.reads["pre"], pre, i), ("post", e.route.post, post, j)):
-        where, read = f"synapses: {what}", Units.of(f"synapses: {what}", chosen)
+        where, read = f"synapses_of: {what}", Units.of(f"synapses_of: {what}", chosen)
         if read is not None:
             keep &= np.isin(of, list(read.within(where, name, net.nodes[name].size)))
     index = np.flatnonzero(keep)

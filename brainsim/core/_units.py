@@ -33,7 +33,7 @@ class Units:
             return Units(span=(ends[0], ends[1], ends[2]))
         if is_traced(given):
             raise TypeError(
-                f"{where} is traced; what is recorded is fixed before a run. Give numbers, not arrays of one."
+                f"{where} is traced; units are fixed before a run. Give numbers."
             )
         x = np.asarray(given)
         wanted = "expected unit numbers, a slice, text such as ':10', or a mask with one value per unit"

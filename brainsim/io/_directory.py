@@ -4,6 +4,7 @@ import importlib.metadata
 import io
 import itertools
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -136,6 +137,7 @@ class Directory(AbstractSink):
             "dt": solution.dt,
             "every": solution.every,
             "sizes": solution.sizes,
+            "graded": [name for name, x in solution.graded.items() if x],
             "origins": {
                 key: o if o.units is None else o._replace(units=list(o.units)) for key, o in solution.origins.items()
             },
@@ -247,14 +249,17 @@ class StoredRun:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Mean firing rate of every population over all chunks (Hz)."""
+        """Mean firing rate of every population over all chunks (Hz); NaN of a source of graded events."""
         abouts = [self._about(path) for path in self.chunks]
         seconds = sum(a["n_steps"] * a["dt"] for a in abouts) * 1e-3
         with np.load(self.chunks[0]) as z:
             counted = [name.removeprefix("n_events/") for name in z.files if name.startswith("n_events/")]
         sizes = abouts[0]["sizes"]
+        graded = {name for about in abouts for name in about.get("graded", [])}
         return {
-            name: float(sum(int(n) for n in self._parts(f"n_events/{name}"))) / (max(sizes[name], 1) * seconds)
+            name: math.nan
+            if name in graded
+            else float(sum(int(n) for n in self._parts(f"n_events/{name}"))) / (max(sizes[name], 1) * seconds)
             for name in counted
         }
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..base import Param, check_parameter, is_traced, parameter
-from ..core import AbstractProcess
+from ..core import AbstractInput, AbstractProcess
 from ._shared import not_negative, positive
 
 
@@ -138,3 +138,8 @@ class External(AbstractProcess):
 
     def emit(self, z, inp, clock):
         return inp, z
+
+    def graded(self, inp):
+        if inp is None or isinstance(inp, AbstractInput):
+            return jnp.asarray(inp is not None)
+        return jnp.any((inp < 0) | (inp != jnp.floor(inp)))

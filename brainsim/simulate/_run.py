@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from .. import fusion
 from ..base import float_dtype
-from ..core import AbstractInput, Events, Network, Parts, State, View
+from ..core import AbstractInput, Events, Network, Parts, Source, State, View
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
@@ -87,8 +87,12 @@ def _run(
         recorded[r.key] = SpikeList(ids, now[r.key])
         flags[r.key] = overflow(recorded[r.key], state.n)
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
+    sources = {name: net.nodes[net.unit_range(name)[0]] for name in sizes}
+    graded = {k: x.process.graded(inputs.get(k)) for k, x in sources.items() if isinstance(x, Source)}
     origins = {r.key: r.origin(net) for r in recordings}
-    return Solution(recorded, last, counted(net, counts), flags, state.n, every, sizes, origins, n_steps, state.dt)
+    return Solution(
+        recorded, last, counted(net, counts), flags, graded, state.n, every, sizes, origins, n_steps, state.dt
+    )
 
 
 _compiled = eqx.filter_jit(_run)

@@ -241,7 +241,7 @@ class Trace(AbstractRecording):
 
 def _edge_variable(z: dict, variable: str) -> Array:
     if variable not in z:
-        fixed = " A run does not change it: bs.synapses reads it." if variable in ("weight", "delay") else ""
+        fixed = " A run does not change it: bs.synapses_of reads it." if variable in ("weight", "delay") else ""
         raise KeyError(unknown("edge variable", variable, z) + fixed)
     return z[variable]
 

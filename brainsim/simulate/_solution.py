@@ -71,6 +71,7 @@ class Solution(eqx.Module):
     state: State
     n_events: dict[str, Int[Array, ""]]
     flags: dict[str, tuple[Array, Array]]
+    graded: dict[str, Bool[Array, ""]]
     n0: Int[Array, ""]
     every: dict[str, int] = eqx.field(static=True)
     sizes: dict[str, int] = eqx.field(static=True)
@@ -128,12 +129,14 @@ class Solution(eqx.Module):
 
     @property
     def rates(self) -> dict[str, Float[Array, ""]]:
-        """Mean firing rate of every population (Hz), over the whole run. A count: its derivative is 0; use `Events`."""
+        """Mean firing rate of every population (Hz), over the whole run; NaN of a source of graded events, which has
+        none. A count: its derivative is 0; use `Events`."""
         seconds = self.n_steps * self.dt * 1e-3
-        return {
+        rates: dict[str, Any] = {
             name: count.astype(float_dtype()) / (max(self.sizes[name], 1) * seconds)
             for name, count in self.n_events.items()
         }
+        return rates | {name: jnp.where(x, jnp.nan, rates[name]) for name, x in self.graded.items() if name in rates}
 
     @property
     def stats(self) -> Stats:

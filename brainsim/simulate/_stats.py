@@ -22,7 +22,7 @@ class Stats(dict[str, Any]):
             table.add_column(column, justify="left" if column == "node" else "right")
         for node, rate in self["rate_hz"].items():
             rates, events = _all(rate), _all(self["n_events"][node])
-            table.add_row(node, _span(rates, "{:.2f}"), _span(events, "{:,}"))
+            table.add_row(node, _span(rates, "{:.2f}").replace("nan", "graded"), _span(events, "{:,}"))
         wrong = [f"[red]{name} {what}[/]" for name, what in self["flags"].items()]
         return Group(table, *wrong, *([timed] if self["run_s"] >= 0 else []))
 

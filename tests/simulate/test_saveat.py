@@ -169,6 +169,39 @@ def test_currents_of_packed_populations_go_by_their_names():
     assert a.spikes("B[:2]").i.size
 
 
+@pytest.mark.core
+def test_a_smoothed_rate_keeps_constants_spikes_and_derivatives():
+    x = jnp.zeros(400).at[200].set(7.0)
+    y = bs.smoothed(x, dt=0.5, width=10.0)
+    t = (np.arange(400) - 200) * 0.5
+    # cut off at 4 sigma
+    np.testing.assert_allclose(y, 7.0 * 0.5 * np.exp(-0.5 * (t / 10) ** 2) / (10 * np.sqrt(2 * np.pi)), atol=5e-5)
+    np.testing.assert_allclose(bs.smoothed(jnp.full((50, 2), 3.0), dt=0.5, width=100.0), 3.0, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(lambda x: bs.smoothed(x, dt=0.5, width=10.0)[200])(x), y / 7, atol=1e-6)
+    with pytest.raises(ValueError, match="width is 0"):
+        bs.smoothed(x, dt=0.1, width=0.0)
+
+
+def test_graded_events_have_no_rate(tmp_path):
+    net = bs.Network({"X": bs.Source(bs.External(), 3), "S": bs.Source(bs.External(), 2)})
+    inputs = {"X": np.linspace(0.0, 1.0, 30).reshape(10, 3), "S": np.eye(10, 2)}
+    sol = bs.simulate(net, t1=1.0, key=KEY, inputs=inputs)
+    assert np.isnan(float(sol.rates["X"]))
+    assert float(sol.rates["S"]) == pytest.approx(1000.0)
+    assert "graded" in str(sol.stats)
+    wave = bs.simulate(net, t1=1.0, key=KEY, inputs={"X": bs.Ramp(0.0, 1.0, 0.0, 1.0), "S": inputs["S"]})
+    assert np.isnan(float(wave.rates["X"]))
+    batch = jax.vmap(lambda x: bs.simulate(net, t1=1.0, key=KEY, inputs=inputs | {"X": x}).rates["X"])(
+        jnp.stack([jnp.asarray(inputs["X"], float), jnp.ones((10, 3))])
+    )
+    assert np.isnan(batch).tolist() == [True, False]
+    sink = io.Directory(tmp_path)
+    bs.stream(net, t1=1.0, chunk=0.5, key=KEY, inputs=inputs, sink=sink, progress=False)
+    rates = io.StoredRun(tmp_path).rates
+    assert np.isnan(rates["X"])
+    assert rates["S"] == pytest.approx(1000.0)
+
+
 # --- lists that overflow ----------------------------------------------------------------------------------------------
 
 
