@@ -55,7 +55,7 @@ test: $(VENV)/.dev  ## every check, as CI runs them
 
 # --- The checks, one by one
 
-.PHONY: backend lint types layers sanitize suite core newest experiments slow docs wheel-check
+.PHONY: backend lint types layers sanitize suite core shapes newest experiments slow docs wheel-check
 backend: $(VENV)/.dev  ## which event operators are in use; with a compiler it must be the kernels
 	@said=$$($(SAY_BACKEND)); echo "$$said"; \
 	if command -v $${CXX:-c++} >/dev/null && [[ $$said != *': kernels' ]]; then \
@@ -97,6 +97,9 @@ core: $(VENV)/.dev  ## the core subset in the other three: kernels x float64, pu
 	  echo "-- BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2"; \
 	  BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2 $(PYTEST) -n $(WORKERS) -m 'core and not slow' tests || status=1; \
 	done; exit $$status
+
+shapes: $(VENV)/.dev  ## the core subset with annotations, shapes among them, checked at every call
+	BRAINSIM_SHAPES=1 XLA_FLAGS="$${XLA_FLAGS:-} $(HURRY)" $(PYTEST) -n $(WORKERS) -m 'core and not slow' tests
 
 newest:  ## the core tests with the newest JAX; since 0.11 it needs Python 3.12: make newest PYTHON=python3.12
 	@venv=$$(mktemp -d); trap 'rm -rf "$$venv"' EXIT; $(PYTHON) -m venv "$$venv"; \
