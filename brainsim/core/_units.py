@@ -32,9 +32,7 @@ class Units:
                 raise TypeError(f"{where} is {given}; expected a slice of whole numbers.") from None
             return Units(span=(ends[0], ends[1], ends[2]))
         if is_traced(given):
-            raise TypeError(
-                f"{where} is traced; units are fixed before a run. Give numbers."
-            )
+            raise TypeError(f"{where} is traced; units are fixed before a run. Give numbers.")
         x = np.asarray(given)
         wanted = "expected unit numbers, a slice, text such as ':10', or a mask with one value per unit"
         if x.dtype == bool:
