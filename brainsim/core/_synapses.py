@@ -65,5 +65,9 @@ def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None) -
             keep &= np.isin(of, list(read.within(where, name, net.nodes[name].size)))
     index = np.flatnonzero(keep)
     late = np.nan if isinstance(delay, _Instant) else delay
-    each = [x.reshape(-1)[index] if x.ndim else np.full(index.size, x) for x in (np.asarray(weight), np.asarray(late))]
-    return Synapses(i[index], j[index], *each, index)
+
+    def each(x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        return x.reshape(-1)[index] if x.ndim else np.full(index.size, x)
+
+    return Synapses(i[index], j[index], each(weight), each(late), index)
