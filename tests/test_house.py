@@ -21,7 +21,21 @@ import brainsim
 
 ROOT = Path(__file__).parents[1]
 
-HEAVY = ("brainpy", "brian2", "cma", "flax", "matplotlib", "neo", "nest", "nir", "pandas", "pytest", "torch", "xarray")
+HEAVY = (
+    "brainpy",
+    "brian2",
+    "cma",
+    "flax",
+    "h5py",
+    "matplotlib",
+    "neo",
+    "nest",
+    "nir",
+    "pandas",
+    "pytest",
+    "torch",
+    "xarray",
+)
 HEAVY += ("brainsim.train", "llvmlite", "optax", "rich", "scipy")
 """What `import brainsim` must not bring in: optional extras, peers and tools, and what only some programs need."""
 

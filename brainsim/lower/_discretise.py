@@ -17,7 +17,7 @@ from ._canonical import Connection, Graph, LoweringError, canonical
 from ._dialects import LOIHI, Dialect
 from ._image import Image
 from ._interval import Bounds, bounds
-from ._tables import Cells, Synapses, bias_registers, nearest_bias
+from ._tables import DELAY_MAX, Cells, Synapses, bias_registers, nearest_bias
 
 _THRESHOLD_MAX = 2**17 - 1
 _EXPONENT_MAX = 7
@@ -151,14 +151,18 @@ def discretise(
 
     **Arguments:** `bits`, `factor`: one, or one by the name of the edge (group); `surrogate`: as in `Image.of`.
 
-    **Raises** `LoweringError` for what the chip lacks: the rules of `canonical`, and DISC-BITS, -BIAS, -REFRACTORY and
-    -RANGE; ValueError for registers out of range.
+    **Raises** `LoweringError` for what the chip lacks: the rules of `canonical`, and DISC-BITS, -DELAY, -BIAS,
+    -REFRACTORY and -RANGE; ValueError for registers out of range.
     """
     graph = canonical(net, dt=dt, solver=solver)
     widths = {name: bits if isinstance(bits, int) else bits.get(name, 8) for name in graph.connections}
     for name, width in widths.items():
         if not 2 <= width <= 8:
             raise LoweringError("DISC-BITS", name, f"weights of {width} bits; expected 2 to 8.")
+    for name, c in graph.connections.items():
+        if c.delay.max(initial=0) > DELAY_MAX:
+            most = f"{c.delay.max()} steps of {dt:g} ms"
+            raise LoweringError("DISC-DELAY", name, f"a delay of {most}; expected at most {DELAY_MAX} steps.")
     volt, exponents, biases = {}, {}, {}
     for name, group in graph.groups.items():
         if not dialect.bias and np.any(np.asarray(group.bias) != 0):

@@ -9,6 +9,8 @@ from jaxtyping import Int
 
 from ._dialects import Dialect
 
+DELAY_MAX = 62
+"""Largest delay of a synapse (steps)."""
 _BIAS_MANTISSA, _BIAS_EXPONENT = 2**12, 7
 
 
@@ -142,7 +144,7 @@ class Synapses:
                 "one length."
             )
         low, high = (-256, 255) if self.mixed else (-255, 255)
-        for name, ends in (("mantissa", (low, high)), ("delay", (0, 62))):
+        for name, ends in (("mantissa", (low, high)), ("delay", (0, DELAY_MAX))):
             a = integers("Synapses", name, getattr(self, name), *ends)
             if a.shape not in ((), n):
                 raise ValueError(f"Synapses.{name} has shape {a.shape}; expected () or {n}, one for each synapse.")

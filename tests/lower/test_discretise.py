@@ -248,6 +248,8 @@ def test_more_refusals():
     }.items():
         with pytest.raises(LoweringError, match=rf"\[{rule}\]"):
             discretise(net, dt=1.0, **how)
+    with pytest.raises(LoweringError, match=r"\[DISC-DELAY\] e: a delay of 63 steps of 1 ms"):
+        discretise(_edge(delay=63.0), dt=1.0)
     for dialect, low in ((LAVA, 0), (LOIHI, -1)):  # Lava would shift sums, a chip's rounding is not known
         exponents = discretise(network(bs.LIF(), bs.ExpCurr()), dt=1.0, dialect=dialect).scales.exponent
         assert all(e >= low for e in exponents.values())

@@ -1,0 +1,203 @@
+"""Which core holds which cell: the limits of Loihi 1, each a rule with an id."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Int
+
+from ._canonical import LoweringError
+from ._image import Tables
+from ._tables import Synapses
+from ._targets import LOIHI1, Target
+
+BLOCK = 64
+"""Synapses of a block, which has one header."""
+HEADER = 10
+"""Bits of a header: 4 of the format, 6 of the number of synapses less one."""
+WORD = 64
+"""Bits of a word of synaptic memory."""
+RULES = ("L1-COMP", "L1-IN", "L1-SYN", "L1-CFG", "L1-VTH", "L1-FMT")
+"""Rules that say how many cells fit a core; L1-OUT and L1-CORES hold of all cores together."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Cells on cores: cell k of group `name` is compartment `slot[name][k]` of core `core[name][k]`."""
+
+    target: Target
+    core: dict[str, Int[np.ndarray, " n"]]
+    slot: dict[str, Int[np.ndarray, " n"]]
+    usage: dict[str, Int[np.ndarray, " cores"]]
+    """By rule, what every core uses of it."""
+
+    @property
+    def n_cores(self) -> int:
+        """How many cores are in use."""
+        return len(self.usage["L1-COMP"])
+
+    def __str__(self) -> str:
+        lines = [f"{self.n_cores} cores of {self.target.name}"]
+        for rule, used in self.usage.items():
+            fact = self.target.limits[rule]
+            lines.append(f"{rule}: at most {int(used.max(initial=0)):,} of {fact.value:,.0f} {fact.unit}")
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Flat:
+    """All synapses as arrays, in the order of the position of their targets."""
+
+    source: Int[np.ndarray, " n_syn"]
+    """Number of the sending unit, over all groups and inputs."""
+    target: Int[np.ndarray, " n_syn"]
+    """Position of the receiving cell."""
+    edge: Int[np.ndarray, " n_syn"]
+    place: Int[np.ndarray, " n_syn"]
+    """Which synapse of its edge."""
+    first: Int[np.ndarray, " positions_plus_1"]
+    """Where the synapses of every position begin."""
+
+
+def merged(s: Synapses) -> Synapses:
+    """`s` with synapses of one pair and one delay added up, where the grid holds their sum: the same words arrive."""
+    key = np.stack([s.sources, s.targets, s.delay])
+    pairs, where = np.unique(key, axis=1, return_inverse=True)
+    total = np.zeros(pairs.shape[1], np.int64)
+    np.add.at(total, where, s.mantissa)
+    if np.any(total < -256) or np.any(total > 256 - s.step) or pairs.shape[1] == s.sources.size:
+        return s
+    return dataclasses.replace(s, sources=pairs[0], targets=pairs[1], mantissa=total, delay=pairs[2])
+
+
+def formats(s: Synapses, limit: int) -> tuple[int, int, int]:
+    """Bits of weight, delay and compartment index in the words of `s`, of a core of `limit` compartments."""
+    return s.bits, int(s.delay.max(initial=0)).bit_length(), max(6, (limit - 1).bit_length())
+
+
+def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
+    """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together.
+
+    A core is closed as soon as the next cell would break one of `RULES`; where its cells reach too many other cores
+    (L1-OUT), all cores are filled half as far. **Raises** `LoweringError` with the rule, the cell, its number and the
+    limit where one cell alone is too much, or the chip too small (L1-CORES). Only `loihi1` has limits of cores that
+    are known: other targets raise ValueError.
+    """
+    if target is not LOIHI1:
+        raise ValueError(f"legalise: the limits of a core of {target.name} are not known in full; expected loihi1.")
+    limits = {rule: int(fact.value) for rule, fact in target.limits.items()}
+    order, names = _order(tables)
+    flat = flattened(tables, order)
+    config, threshold = _registers(tables, names)
+    widths = {k: sum(formats(s, limits["L1-COMP"])) for k, s in enumerate(tables.synapses.values())}
+    cap = limits["L1-COMP"]
+    while True:
+        ends = _fill(flat, config, threshold, widths, limits | {"L1-COMP": cap}, names, target)
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
+        out = _outputs(tables, flat, core_of, order)
+        if out.max(initial=0) <= limits["L1-OUT"]:
+            break
+        if cap == 1:
+            raise LoweringError("L1-OUT", "chip", f"{out.max()} output axons; {target.limits['L1-OUT']}.")
+        cap = max(cap // 2, 1)
+    if len(ends) > limits["L1-CORES"]:
+        raise LoweringError("L1-CORES", "chip", f"{len(ends)} cores are needed; {target.limits['L1-CORES']}.")
+    usage = [_usage(flat, config, threshold, widths, a, b) for a, b in zip(starts, ends, strict=True)]
+    by_rule = {rule: np.array([u[rule] for u in usage], np.int64) for rule in RULES} | {"L1-OUT": out}
+    slot_of = np.arange(len(core_of)) - starts[core_of] if len(ends) else np.arange(0)
+    core, slot = {}, {}
+    for name, positions in order.items():
+        core[name], slot[name] = core_of[positions], slot_of[positions]
+    return Layout(target, core, slot, by_rule)
+
+
+def _order(tables: Tables) -> tuple[dict[str, Int[np.ndarray, " n"]], list[tuple[str, int]]]:
+    """Position of every cell, by group; and the (group, cell) of every position."""
+    order, names, begin = {}, [], 0
+    for name, c in tables.cells.items():
+        by = np.lexsort((np.arange(c.size), c.threshold, c.refractory, c.decay_v, c.decay_u))
+        order[name] = np.empty(c.size, np.int64)
+        order[name][by] = begin + np.arange(c.size)
+        names += [(name, int(k)) for k in by]
+        begin += c.size
+    return order, names
+
+
+def units(tables: Tables) -> dict[str, int]:
+    """The number of the first unit of every group and input, counted over all of them."""
+    sizes = {name: c.size for name, c in tables.cells.items()} | tables.inputs
+    ends = np.cumsum([0, *sizes.values()])
+    return {name: int(begin) for name, begin in zip(sizes, ends, strict=False)}
+
+
+def flattened(tables: Tables, order: Mapping[str, Int[np.ndarray, " n"]]) -> Flat:
+    """All synapses of `tables`, sorted by the position of their target."""
+    begin = units(tables)
+    parts = [(begin[s.pre] + s.sources, order[s.post][s.targets]) for s in tables.synapses.values()]
+    n = [s.sources.size for s in tables.synapses.values()]
+    empty = np.zeros(0, np.int64)
+    source = np.concatenate([empty, *(p[0] for p in parts)])
+    target = np.concatenate([empty, *(p[1] for p in parts)])
+    edge, place = np.repeat(np.arange(len(n)), n), np.concatenate([empty, *(np.arange(k) for k in n)])
+    by = np.argsort(target, kind="stable")
+    positions = sum(len(x) for x in order.values())
+    first = np.searchsorted(target[by], np.arange(positions + 1))
+    return Flat(source[by], target[by], edge[by], place[by], first)
+
+
+def _registers(tables: Tables, names: list[tuple[str, int]]) -> tuple[Int[np.ndarray, "n 3"], Int[np.ndarray, " n"]]:
+    parts = {k: np.stack([c.decay_u, c.decay_v, c.refractory, c.threshold]) for k, c in tables.cells.items()}
+    columns = np.array([parts[name][:, k] for name, k in names], np.int64).reshape(-1, 4)
+    return columns[:, :3], columns[:, 3]
+
+
+def _usage(flat: Flat, config, threshold, widths: Mapping[int, int], a: int, b: int) -> dict[str, int]:
+    """What cells at the positions a to b would use of a core, by rule."""
+    some = slice(flat.first[a], flat.first[b])
+    source, edge = flat.source[some], flat.edge[some]
+    runs, n = np.unique(np.stack([source, edge]), axis=1, return_counts=True)
+    width = np.array([widths[int(e)] for e in runs[1]], np.int64)
+    whole, rest = n // BLOCK, n % BLOCK
+    words = whole * -(-(HEADER + BLOCK * width) // WORD) + np.where(rest > 0, -(-(HEADER + rest * width) // WORD), 0)
+    return {
+        "L1-COMP": int(b - a),
+        "L1-IN": int(np.unique(source).size),
+        "L1-SYN": int(words.sum()),
+        "L1-CFG": len(np.unique(config[a:b], axis=0)),
+        "L1-VTH": int(np.unique(threshold[a:b]).size),
+        "L1-FMT": int(np.unique(edge).size),
+    }
+
+
+def _fill(flat, config, threshold, widths, limits, names, target) -> list[int]:
+    """Where every core ends: as far as its limits allow, found by halving, as use never falls with more cells."""
+    ends, a, n = [], 0, len(names)
+    while a < n:
+        low, high = a, min(a + limits["L1-COMP"], n)
+        while low < high:
+            middle = (low + high + 1) // 2
+            used = _usage(flat, config, threshold, widths, a, middle)
+            if all(used[rule] <= limits[rule] for rule in RULES):
+                low = middle
+            else:
+                high = middle - 1
+        if low == a:
+            used = _usage(flat, config, threshold, widths, a, a + 1)
+            rule = next(rule for rule in RULES if used[rule] > limits[rule])
+            where = f"{names[a][0]}[{names[a][1]}]"
+            raise LoweringError(rule, where, f"{used[rule]} for this cell alone; the limit is {target.limits[rule]}.")
+        ends.append(low)
+        a = low
+    return ends
+
+
+def _outputs(tables: Tables, flat: Flat, core_of: Int[np.ndarray, " n"], order) -> Int[np.ndarray, " cores"]:
+    """Output axons of every core: pairs of one of its cells and a core that it reaches."""
+    begin, n_cores = units(tables), int(core_of.max(initial=-1)) + 1
+    sender = np.full(sum(tables.inputs.values()) + len(core_of), -1)
+    for name, positions in order.items():
+        sender[begin[name] + np.arange(positions.size)] = core_of[positions]
+    pairs = np.unique(flat.source * max(n_cores, 1) + core_of[flat.target]) if flat.source.size else np.zeros(0, int)
+    home = sender[pairs // max(n_cores, 1)]
+    return np.bincount(home[home >= 0], minlength=n_cores)

@@ -1,0 +1,94 @@
+"""Counts and energies of a run on many cores: those of SANA-FE 2.2.9, and of plain loops."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import brainsim as bs
+from brainsim.lower import LOIHI, LOIHI1, Cells, Image, Synapses, ledger, legalise
+
+from .nets import events, tables
+
+FILE = Path(__file__).parents[1] / "golden" / "chips" / "sanafe.json"
+ENERGY = 1e-12
+"""Relative: sums of some thousand floats of 64 bits."""
+
+
+def placed(image, core):
+    """A layout with the cells of "P" on `core`."""
+    layout, n = legalise(image.tables), int(core.max()) + 1
+    slot = np.zeros(core.size, np.int64)
+    for c in range(n):
+        slot[core == c] = np.arange(np.sum(core == c))
+    usage = {rule: np.zeros(n, np.int64) for rule in layout.usage}
+    return dataclasses.replace(layout, core={"P": core}, slot={"P": slot}, usage=usage)
+
+
+@pytest.mark.core
+def test_counts_and_energies_are_those_of_sana_fe():
+    given = json.loads(FILE.read_text())
+    net, counts, energy = (given[k] for k in ("net", "counts", "energy"))
+    n, steps = len(net["threshold"]), net["steps"]
+    cells = Cells(n, threshold=net["threshold"], decay_u=4095, decay_v=0, bias=64 * np.array(net["bias"]))
+    rec = Synapses("P", "P", net["source"], net["target"], net["mantissa"])
+    image = Image.of(LOIHI, {"P": cells}, {"rec": rec}, {})
+    layout = placed(image, np.array(net["core"]))
+    sol = image.simulate(steps, saveat=[bs.Events("P"), bs.Trace("P.v")])
+    got = ledger(image, layout, {"P": sol["P.events"]}, {"P": sol["P.v"]})
+    assert got.spikes.sum() == counts["neurons_fired"]
+    assert got.updated.sum() == counts["neurons_updated"]
+    assert got.synaptic_events.sum() == counts["spikes"]
+    assert got.packets == counts["packets_sent"]
+    assert got.hops_east_west + got.hops_north_south == counts["hops"]
+    pj = got.energy(LOIHI1.energy["sana-fe"])
+    parts = {"synapse": ("synaptic event",), "soma": ("neuron, accessed", "neuron, updated", "neuron, spiked")}
+    parts |= {"network": ("packet", "hop east-west", "hop north-south"), "total": tuple(pj)}
+    for part, of in parts.items():
+        assert 1e-12 * sum(pj[k] for k in of) == pytest.approx(energy[part], rel=ENERGY)
+    low = sum(got.energy(LOIHI1.energy["davies"]).values())
+    assert 0 < low < sum(pj.values())
+    assert f"{counts['packets_sent']:,} packets" in str(got)
+    with pytest.raises(ValueError, match="nothing is counted for"):
+        got.energy({"laser": LOIHI1.limits["L1-COMP"]})
+
+
+def test_counts_are_those_of_plain_loops():
+    cells, synapses, inputs = tables(1, LOIHI)
+    image, steps = Image.of(LOIHI, cells, synapses, inputs), 40
+    x, n = events(2, steps, 8), cells["P"].size
+    core = np.random.default_rng(0).integers(0, 30, n)
+    layout = placed(image, core)
+    sol = image.simulate(steps, inputs={"x": x}, saveat=[bs.Events("P"), bs.Trace("P.v")])
+    s, v = np.asarray(sol["P.events"]), np.asarray(sol["P.v"])
+    got = ledger(image, layout, {"P": s, "x": x}, {"P": v})
+    assert s.sum() > 20
+    synaptic, packets, outside, ew, ns = np.zeros(layout.n_cores, int), 0, 0, 0, 0
+    arrived = np.zeros((steps + 70, n), bool)
+    for t in range(steps):
+        for name, emitted in (("P", s), ("x", x)):
+            for k in np.flatnonzero(emitted[t]):
+                cores = set()
+                for rec in synapses.values():
+                    if rec.pre != name:
+                        continue
+                    for j in np.flatnonzero(rec.sources == k):
+                        synaptic[core[rec.targets[j]]] += 1
+                        cores.add(int(core[rec.targets[j]]))
+                        arrived[t + 1 + rec.delay[j], rec.targets[j]] = True
+                if name == "x":
+                    outside += len(cores)
+                    continue
+                packets += len(cores)
+                for c in cores:
+                    a, b = core[k] // 4, c // 4
+                    ew, ns = ew + abs(a // 4 - b // 4), ns + abs(a % 4 - b % 4)
+    assert np.array_equal(got.synaptic_events, synaptic)
+    assert (got.packets, got.input_packets) == (packets, outside)
+    assert (got.hops_east_west, got.hops_north_south) == (ew, ns)
+    assert np.array_equal(got.accessed, np.bincount(core, minlength=layout.n_cores) * steps)
+    before = np.concatenate([np.zeros((1, n)), np.where(s > 0, 0, v)[:-1]])
+    busy = arrived[:steps] | (before != 0) | (cells["P"].bias != 0)
+    assert np.array_equal(got.updated, np.bincount(core, weights=busy.sum(0), minlength=layout.n_cores))
