@@ -19,11 +19,12 @@ from ._edge import (
     Deposit as Deposit,
     Projection as Projection,
 )
+from ._fitted import fitted as fitted
 from ._gap import GapJunctions as GapJunctions
 from ._hardened import hardened as hardened, listed as listed
 from ._input import AbstractInput as AbstractInput
 from ._join import JOIN as JOIN, Joined as Joined, Place as Place, side_by_side as side_by_side
-from ._network import Network as Network, initial_state as initial_state
+from ._network import Network as Network, initial_state as initial_state, run_key as run_key
 from ._node import (
     AbstractNode as AbstractNode,
     AbstractProcess as AbstractProcess,
@@ -35,11 +36,13 @@ from ._part import Part as Part, Parts as Parts
 from ._state import (
     Clock as Clock,
     Events as Events,
+    InputState as InputState,
     NodeState as NodeState,
     State as State,
     View as View,
     name_hash as name_hash,
     ring_slot as ring_slot,
+    unflagged as unflagged,
 )
 from ._surrogate import (
     AbstractSurrogate as AbstractSurrogate,

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..base import Frozen, Key, parameter
 from ..events import Dense, deposit, deposit_all, propagate
@@ -16,7 +16,7 @@ from ._distributions import AbstractDistribution
 from ._node import AbstractNode
 from ._state import Clock, Events, View, ring_slot
 from ._unit import Parametrised
-from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire
+from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire, within_line
 
 
 class Deposit(eqx.Module):
@@ -116,6 +116,12 @@ class AbstractEdge(Frozen):
     @abc.abstractmethod
     def depth(self, dt: float) -> int:
         """How many rows the ring of the port must have."""
+
+    @property
+    def delays_fit(self) -> Bool[Array, ""]:
+        """Whether all delays (ms) lie within 0 and `max_delay`. One that does not raises, but where
+        it is traced: then it is held at that border, and the run flags the edge."""
+        return jnp.asarray(True)
 
     @abc.abstractmethod
     def init(self, clock: Clock) -> Any:
@@ -244,6 +250,10 @@ class Projection(AbstractEdge):
 
     def depth(self, dt):
         return ring_depth(self.max_delay, dt)
+
+    @property
+    def delays_fit(self):
+        return within_line(self.delay, self.max_delay)
 
     @property
     def weights(self):

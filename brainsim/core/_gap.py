@@ -17,7 +17,7 @@ from ._distributions import AbstractDistribution
 from ._edge import AbstractEdge, Deposit, _value
 from ._node import AbstractNode, Population
 from ._state import Clock
-from ._wiring import Endpoint, _Instant, by_synapse, delay_steps, ring_depth, wire
+from ._wiring import Endpoint, _Instant, by_synapse, delay_steps, ring_depth, wire, within_line
 
 
 class GapJunctions(AbstractEdge):
@@ -97,6 +97,10 @@ class GapJunctions(AbstractEdge):
 
     def depth(self, dt):
         return ring_depth(self.max_delay, dt)
+
+    @property
+    def delays_fit(self):
+        return within_line(self.delay, self.max_delay)
 
     def init(self, clock):
         return {}

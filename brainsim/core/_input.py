@@ -12,6 +12,11 @@ from ._state import Clock
 class AbstractInput(Frozen):
     """A waveform for `simulate(inputs={"P": ...})`: a current for populations, values for external sources."""
 
+    @property
+    def silent_from(self) -> float | None:
+        """The time (ms) from which on the value is 0, where it is known; a run that begins later warns."""
+        return None
+
     @abc.abstractmethod
     def check(self, name: str, n: int) -> None:
         """Raise on shapes that do not fit the `n` units of node `name`."""

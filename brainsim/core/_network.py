@@ -14,7 +14,7 @@ from ._edge import AbstractEdge
 from ._gap import coupled
 from ._node import AbstractNode
 from ._part import Part, Sizes, cut
-from ._state import Clock, NodeState, State, name_hash
+from ._state import Clock, NodeState, State, name_hash, unflagged
 from ._wiring import check_sign
 
 
@@ -156,6 +156,21 @@ def _stack(*x: Any) -> Any:
     return jnp.concatenate(x)
 
 
+def _keys(key: Key) -> tuple[Key, Key]:
+    """The keys of the initial values and of the run."""
+    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.ndim:
+        raise TypeError(
+            f"key is {key!r}; expected one JAX random key. Pass key=jax.random.key(seed), or vmap over keys."
+        )
+    start, run = jax.random.split(key)
+    return start, run
+
+
+def run_key(key: Key) -> Key:
+    """What a run draws from that is given `key`: the same with the state that `key` draws and with any other."""
+    return _keys(key)[1]
+
+
 def initial_state(net: Network, *, dt: float, key: Key) -> State:
     """The state of `net` at time 0, with initial values drawn from `key`.
 
@@ -164,12 +179,8 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
 
     **Returns:** a `State`; pass it to `step`, or to `simulate(..., state=...)`.
     """
-    if not isinstance(key, jax.Array) or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.ndim:
-        raise TypeError(
-            f"key is {key!r}; expected one JAX random key. Pass key=jax.random.key(seed), or vmap over keys."
-        )
+    start, run = _keys(key)
     n = jnp.asarray(0, jnp.int32)
-    start, run = jax.random.split(key)
     nodes, members = {}, net.members
     for name, node in net.nodes.items():
         # a packed node begins as its members did, each with its own name and initial values
@@ -183,6 +194,5 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
     inbox: dict[str, Any] = {name: {} for name in net.nodes}
     for (node, port), d in sorted(depth.items()):
         inbox[node][port] = jnp.zeros((d, net.nodes[node].ports[port]), float_dtype())
-    zero = jnp.asarray(0, jnp.int32)
-    flags = {name: (zero, jnp.asarray(-1, jnp.int32)) for name in net.nodes}
+    flags = dict.fromkeys((*net.nodes, *net.edges), unflagged())
     return State(n, run, nodes, edges, inbox, {}, flags, float(dt))

@@ -301,11 +301,18 @@ class AbstractProcess(Frozen):
     """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input.
 
     `elementwise`: every field is one number or one per unit, and so is the state; sources of one kind can then be
-    packed. `single`: no unit emits more than one event in a step.
+    packed. `single`: no unit emits more than one event in a step. `needs_input`: without `inputs` of the run it would
+    emit nothing.
     """
 
     elementwise: ClassVar[bool] = False
     single: ClassVar[bool] = False
+    needs_input: ClassVar[bool] = False
+
+    @property
+    def silent_from(self) -> float | None:
+        """The time (ms) from which on nothing is emitted, where it is known; a run that begins later warns."""
+        return None
 
     @abc.abstractmethod
     def check(self, name: str, size: int) -> None:

@@ -91,6 +91,13 @@ class NodeState(eqx.Module):
     z: Any
 
 
+class InputState(eqx.Module):
+    """State `z` of the waveform that a node is given, and the `kind` of waveform it belongs to."""
+
+    z: Any
+    kind: str = eqx.field(static=True)
+
+
 class View(eqx.Module):
     """The read-only state and events of a node after its jump, as edges and recordings see it."""
 
@@ -105,7 +112,10 @@ class State(eqx.Module):
     """Everything that changes, one PyTree; `dt` is kept because the inboxes are counted in steps.
 
     `inbox[node][port]` is a ring of shape (depth, width): row `n % depth` holds what arrives at step `n`.
-    `flags[node]` is (code, first step): 0 fine, 1 not finite, 2 the solver failed.
+    `inputs[node]` is the state of the waveform that the node is given, and the kind of waveform that it belongs to.
+    `flags[name]`, of every node and edge, is (code, step): 0 fine; with the first such step, 1 a flowing variable is
+    not finite, 2 the solver failed; with the first step of the run, 4 a parameter or an input is not finite, 5 a delay
+    is not within 0 and `max_delay`; with the step after the run, 6 another variable is NaN.
     """
 
     n: Int[Array, ""]
@@ -113,6 +123,11 @@ class State(eqx.Module):
     nodes: dict[str, NodeState]
     edges: dict[str, Any]
     inbox: dict[str, dict[str, Float[Array, "depth width"]]]
-    inputs: dict[str, Any]
+    inputs: dict[str, InputState]
     flags: dict[str, tuple[Array, Array]]
     dt: float = eqx.field(static=True)
+
+
+def unflagged() -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """The flag of what is fine."""
+    return jnp.asarray(0, jnp.int32), jnp.asarray(-1, jnp.int32)

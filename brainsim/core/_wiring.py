@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, to_steps, unknown, warn_off_grid
 from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
@@ -117,6 +117,13 @@ def ring_depth(max_delay: float | None, dt: float) -> int:
     """Rows of the ring that hold delays up to `max_delay` (ms): 1 + its steps, never fewer than float32 may round
     to."""
     return 1 + math.floor((max_delay or 0.0) / dt * (1 + _SLACK) + 0.5 + 1e-3)
+
+
+def within_line(delay: Any, max_delay: float | None) -> Bool[Array, ""]:
+    """Whether all delays (ms) lie within 0 and `max_delay`; those that are learnt count as at its ends beyond it."""
+    if isinstance(delay, _Instant | AbstractDelay):
+        return jnp.asarray(True)
+    return jnp.all((delay >= 0) & (delay <= (max_delay or 0.0) * (1 + _SLACK)))
 
 
 def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None, *, channels: int) -> dict[str, Any]:

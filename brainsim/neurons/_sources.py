@@ -69,7 +69,8 @@ class Replay(AbstractProcess):
 
     `Replay(*sol.spikes("P"))` emits in the very steps of the recording, as long as they number below 3 million (float32
     times; any number under x64). A step costs a binary search in the list plus its own spikes. Past the last spike it
-    is silent. The list is part of the network, no matter how long; it is no trainable parameter.
+    is silent; times are those of the state, so that a list for a run after a burn-in begins at the end of that. The
+    list is part of the network, no matter how long; it is no trainable parameter.
 
     **Arguments:** `times`: ms >= 0, in any order; `ids`: unit numbers >= 0, of the same length.
     """
@@ -110,6 +111,11 @@ class Replay(AbstractProcess):
     def init(self, n, clock):
         return {}
 
+    @property
+    def silent_from(self):
+        known = self.times.size and not is_traced(self.times)
+        return float(np.max(np.asarray(self.times))) if known else None
+
     def emit(self, z, inp, clock):
         # Times nearest to the end of this step lie between its middle and that of the next one.
         times, n = jax.lax.stop_gradient(self.times), clock.n.astype(clock.dt.dtype)
@@ -125,10 +131,12 @@ class External(AbstractProcess):
     """Emits what `inputs={"name": ...}` of the run holds: an array (n_steps, n) of spikes or graded values, or a
     waveform.
 
-    Row k is emitted in step k. Gradients flow into the inputs; the backward pass is dense.
+    Row k is emitted in step k of the run, wherever that begins. A run without an input for it raises; 0.0 is silence.
+    Gradients flow into the inputs; the backward pass is dense.
     """
 
     elementwise: ClassVar[bool] = True
+    needs_input: ClassVar[bool] = True
 
     def check(self, name, size):
         pass

@@ -1,7 +1,8 @@
 """Waveforms over time, for `simulate(inputs={...})`, for rates of sources and for clamped potentials.
 
 Their unit is that of what they feed: pA for populations, Hz for a Poisson source, mV for a voltage clamp. A waveform is
-constant within a step and has there the value of the middle of the step.
+constant within a step and has there the value of the middle of the step. Its times are those of the state, so that a
+run from a state at 100 ms begins with what the waveform is at 100 ms.
 """
 
 import math
@@ -69,6 +70,12 @@ class StepCurrent(AbstractWaveform):
         if not is_traced(self.times) and np.any(np.asarray(self.times[1:] <= self.times[:-1])):
             raise ValueError(f"StepCurrent.times is {np.asarray(self.times)}; expected increasing times. Sort them.")
 
+    @property
+    def silent_from(self):
+        if is_traced(self.amplitudes) or is_traced(self.times) or np.any(np.asarray(self.amplitudes)[-1]):
+            return None
+        return float(np.asarray(self.times)[-1])
+
     def check(self, name, n):
         _table(self, name, n, "amplitudes")
 
@@ -101,6 +108,12 @@ class Ramp(AbstractWaveform):
             raise ValueError(
                 f"Ramp: t_start = {self.t_start}, t_stop = {self.t_stop}; expected t_start < t_stop. Swap them."
             )
+
+    @property
+    def silent_from(self):
+        if is_traced(self.stop) or is_traced(self.t_stop) or np.any(np.asarray(self.stop)):
+            return None
+        return float(np.max(np.asarray(self.t_stop), initial=0.0))
 
     def check(self, name, n):
         _fits(self, name, n, "start", "stop", "t_start", "t_stop")
@@ -197,6 +210,10 @@ class Sampled(AbstractWaveform):
         shape = jnp.shape(self.values)
         if len(shape) not in (1, 2) or shape[0] == 0:
             raise ValueError(f"Sampled.values has shape {shape}; expected (T,) or (T, n) with T >= 1.")
+
+    @property
+    def silent_from(self):
+        return None if is_traced(self.dt) else (self.values.shape[0] - self.linear) * float(self.dt)
 
     def check(self, name, n):
         _table(self, name, n, "values")

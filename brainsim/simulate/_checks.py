@@ -36,21 +36,42 @@ def strong(net: Network) -> Network:
     return jax.tree.map(one, net)
 
 
+def _time(what: str, x: Any) -> float:
+    """`x` (ms) as a Python float."""
+    if is_traced(x):
+        raise TypeError(f"simulate: {what} is traced; it fixes the number of steps and must be a Python number.")
+    try:
+        t = float(x)
+    except (TypeError, ValueError):
+        t = math.nan
+    if not math.isfinite(t):
+        raise ValueError(f"simulate: {what} is {x!r}; expected a time (ms).")
+    return t
+
+
 def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -> int:
-    """Number of steps from `t0` (or the state's time) to `t1`."""
-    if t0 is None:
-        if state is None:
-            t0 = 0.0
-        elif is_traced(state.n):
-            raise ValueError("simulate: the state is traced, so its time is not known; give t0 (ms) as well as t1.")
-        else:
-            t0 = int(state.n) * dt
-    exact = (float(t1) - float(t0)) / dt
+    """Number of steps from the time of `state` (None: 0) to `t1`; `t0`, where given, must be that time. Of a traced
+    state it is not known: there `t0` says it."""
+    begin = 0.0
+    if state is not None and not is_traced(state.n):
+        begin = int(state.n) * dt
+    elif state is not None and t0 is None:
+        raise ValueError("simulate: the state is traced, so its time is not known; give t0 (ms) as well as t1.")
+    t1, t0 = _time("t1", t1), begin if t0 is None else _time("t0", t0)
+    if (state is None or not is_traced(state.n)) and abs(t0 - begin) > 1e-3 * dt:
+        where = "a run without state= begins" if state is None else "the state is"
+        raise ValueError(f"simulate: t0 is {t0:g} ms, but {where} at {begin:g} ms. Leave t0 out.")
+    exact = (t1 - t0) / dt
     n_steps = round(exact)
-    if n_steps < 1 or abs(exact - n_steps) > 1e-3:
+    if n_steps < 1:
+        text = f"simulate: t1 is {t1:g} ms, and the run begins at {t0:g} ms; expected a later time. "
+        if t1 > 0:
+            text += f"t1 is the time at which the run ends, not its length: for {t1:g} ms, give t1={t0 + t1:g}."
+        raise ValueError(text.rstrip())
+    if abs(exact - n_steps) > 1e-3:
         raise ValueError(
             f"simulate: from t0 = {t0:g} to t1 = {t1:g} ms there are {exact:.4g} steps of dt = {dt:g} ms; expected a "
-            "whole number >= 1."
+            f"whole number. Give t1={t0 + n_steps * dt:g}, or a dt that divides the time."
         )
     return n_steps
 

@@ -1,5 +1,6 @@
 """The compiled run: scans over segments of steps, with the recordings."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -9,10 +10,12 @@ from jaxtyping import Array, Int
 
 from .. import fusion
 from ..base import float_dtype
-from ..core import AbstractInput, Events, Network, Parts, Source, State, View
+from ..core import AbstractInput, Events, Network, Parts, Source, State, View, fitted
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
+from ._flags import after_run, before_run
+from ._inputs import check_inputs_read
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._solution import Solution, SpikeList, overflow
@@ -32,6 +35,8 @@ def _run(
 ) -> Solution:
     """`n_steps` steps of `net`, whose delays are in ms still; `rooms` are the lengths of the lists of spikes, by key.
     Everything but arrays is static."""
+    check_inputs_read(net, inputs)
+    state = before_run(net, fitted(net, state), inputs)
     net = net.at(state.dt)
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
@@ -72,9 +77,12 @@ def _run(
     spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
     shapes = jax.eval_shape(lambda: take(rare, net, _views(net, state), state))
     windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
-    final = adjoint.scan(part, (state, counts, spikes), (windows, meter.init()), per_step, n_steps, thin)
+    # no step raises the flags of edges
+    begin = dataclasses.replace(state, flags={name: state.flags[name] for name in net.nodes})
+    final = adjoint.scan(part, (begin, counts, spikes), (windows, meter.init()), per_step, n_steps, thin)
     (last, counts, spikes), (windows, meter_state), (samples, now) = final
     meter.close(meter_state)
+    last = after_run(dataclasses.replace(last, flags=state.flags | last.flags))
 
     recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], net, state.dt) for r in sampled}
     flags = flagged(net, last)

@@ -9,13 +9,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype, is_traced, unknown
-from ..core import State
+from ..core import Network, State
+from ._flags import OVERFLOWED, WHAT, said
 from ._saveat import Origin
 from ._stats import Stats
 
 NOT_RUN = -1.0
-OVERFLOWED = 3
-_WHAT = {1: "not finite", 2: "solver failed", OVERFLOWED: "overflowed"}
 ONE_OF_A_BATCH = "take one run of the batch first: jax.tree.map(lambda x: x[k], sol)."
 
 
@@ -61,8 +60,8 @@ class Solution(eqx.Module):
     `sol.rates["P"]` its mean firing rate (Hz), `sol.state` the final state to go on from. `compile_s` and `run_s` are
     the seconds spent on compilation and on the run itself (-1 inside a transformation).
 
-    `sol.flags` are pairs (code, first step): by node 0 fine, 1 not finite, 2 the solver failed; by list of spikes, e.g.
-    `sol.flags["P.spikes"]`, 3 where it overflowed. `sol.units_of(key)` are the unit numbers of the columns of a
+    `sol.flags` are pairs (code, step): by node and edge as in `State`, 0 where all is fine; by list of spikes, e.g.
+    `sol.flags["P.spikes"]`, 3 where it overflowed, with the first such step. `sol.units_of(key)` are the unit numbers of the columns of a
     recording. Of a batch of runs, made by `vmap`, all arrays have one more axis; run k is
     `jax.tree.map(lambda x: x[k], sol)`.
     """
@@ -144,7 +143,7 @@ class Solution(eqx.Module):
         stats = {
             "rate_hz": {k: np.asarray(v).tolist() for k, v in self.rates.items()},
             "n_events": {k: np.asarray(v).tolist() for k, v in self.n_events.items()},
-            "flags": {name: f"{_WHAT[code]} at step {first}" for name, code, first in _raised(self)},
+            "flags": {name: f"{WHAT[code]} at step {first}" for name, code, first in _raised(self)},
             "compile_s": self.compile_s,
             "run_s": self.run_s,
         }
@@ -216,8 +215,8 @@ def _raised(sol: Solution) -> list[tuple[str, int, int]]:
     return sorted(found, key=lambda flag: (flag[1] == OVERFLOWED, flag[0]))
 
 
-def flag_message(sol: Solution) -> str | None:
-    """What the flags of a finished run say, or None."""
+def flag_message(sol: Solution, net: Network, inputs: dict[str, Any]) -> str | None:
+    """What the flags of a finished run of `net` say, or None."""
     if any(is_traced(x) for x in jax.tree.leaves(sol.flags)):
         return None
     for name, code, first in _raised(sol):
@@ -226,7 +225,5 @@ def flag_message(sol: Solution) -> str | None:
             listed = sol.recordings[name]
             needed = int(np.max(np.sum(np.asarray(listed.counts), -1, dtype=np.int64)))
             return _overflowed(name.removesuffix(".spikes"), needed, listed)
-        if code == 1:
-            return f"Node {name!r} is not finite {when}: the run diverged. Try a smaller dt or another solver."
-        return f"The solver of node {name!r} failed {when}. Try a smaller dt or another solver."
+        return said(code, name, when, net, inputs, sol.state)
     return None

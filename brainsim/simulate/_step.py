@@ -7,20 +7,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from ..base import float_dtype
-from ..core import AbstractInput, Clock, Events, Network, NodeState, Parts, State, View, ring_slot
+from ..core import AbstractInput, Clock, Events, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
 from ..events import collect, multiplicity, place
 from ..solvers import Update, update
 from ._checks import checked_inputs, checked_solvers
-
-FINE, NOT_FINITE, SOLVER_FAILED = 0, 1, 2
-
-
-def _flag(flag: tuple[Array, Array], bad: Array, code: int, n: Int[Array, ""]) -> tuple[Array, Array]:
-    first = bad & (flag[0] == FINE)
-    return jnp.where(first, code, flag[0]), jnp.where(first, n, flag[1])
+from ._flags import NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
+from ._inputs import begun, check_inputs_read, with_input_states
 
 
 def input_value(source: Any, z: Any, n_units: int, clock: Clock) -> tuple[Array, Any]:
@@ -59,7 +54,7 @@ def step_core(
     """
     n, dt, probes = state.n, state.dt, probes or {}
     inbox = {node: dict(ports) for node, ports in state.inbox.items()}
-    nodes, flags, views, counts = {}, {}, {}, {}
+    nodes, flags, views, counts = {}, dict(state.flags), {}, {}
     edges, input_states, sent = dict(state.edges), dict(state.inputs), {}
 
     def send(name):
@@ -80,10 +75,11 @@ def step_core(
         inp: Array = jnp.zeros((), float_dtype())
         for given in [one for one in (name, *members.get(name, [])) if one in inputs]:
             own = Clock.of(given, n, dt, state.key)
-            value, following = input_value(inputs[given], state.inputs.get(given), sizes[given], own)
+            held = state.inputs.get(given)
+            value, following = input_value(inputs[given], held.z if held else None, sizes[given], own)
             inp = value if given == name else _added(inp, node.size, net.parts[given].units, value)
-            if given in input_states:
-                input_states[given] = following
+            if held and isinstance(inputs[given], AbstractInput):
+                input_states[given] = InputState(following, held.kind)
         for port, ring in inbox[name].items():
             if (name, port) in probes:
                 inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0]))
@@ -92,8 +88,8 @@ def step_core(
         if name in members:  # events of every unit, summed over each member when the run is over
             value = new.events.value
             counts[name] = (value != 0).astype(jnp.int32) if new.events.single else multiplicity(value)
-        flag = _flag(state.flags[name], new.failed, SOLVER_FAILED, n)
-        flags[name] = _flag(flag, new.not_finite, NOT_FINITE, n)
+        flag = raised(state.flags[name], new.failed, SOLVER_FAILED, n)
+        flags[name] = raised(flag, new.not_finite, NOT_FINITE, n)
         nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events, inp)
         for edge_name, edge in instant.items():
             if set(edge.reads.values()) <= set(views) and name in edge.reads.values():
@@ -110,8 +106,10 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 
 @eqx.filter_jit
 def _step(net, state, inputs, solvers):
+    check_inputs_read(net, inputs)
+    state = before_run(net, fitted(net, state), inputs)
     state, views, *_ = step_core(net.at(state.dt), state, inputs, solvers)
-    return state, {name: views[name].events for name in net.sizes}
+    return after_run(state), {name: views[name].events for name in net.sizes}
 
 
 def step(
@@ -119,21 +117,12 @@ def step(
 ) -> tuple[State, dict[str, Events]]:
     """One step of `net`: for closed loops, and for an ANN in the loop.
 
-    **Arguments:** `state`: from `initial_state` or an earlier step; it knows `dt`. `inputs`: node -> input of this
-    step, shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
+    **Arguments:** `state`: from `initial_state`, a run or an earlier step; it knows `dt`. `inputs`: node -> input of
+    this step, shape () or (n,), or an `AbstractInput`. `solver`: as in `simulate`.
 
     **Returns:** the next state and the events of every node, by all names it goes by.
     """
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
-    state = with_input_states(net, state, inputs)
+    state = with_input_states(net, begun("step", net, state, None, None), inputs)
     return _step(net, state, inputs, solvers)
-
-
-def with_input_states(net: Network, state: State, inputs: dict[str, Any]) -> State:
-    """`state` with an initial state for every waveform that has none yet."""
-    known, sizes = dict(state.inputs), net.sizes
-    for name, source in inputs.items():
-        if isinstance(source, AbstractInput) and name not in known:
-            known[name] = source.init(sizes[name], Clock.of(name, state.n, state.dt, state.key))
-    return eqx.tree_at(lambda s: s.inputs, state, known)

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from ..base import Key
-from ..core import AbstractInput, Network, State, initial_state
+from ..core import AbstractInput, Network, State, fitted
 from ._checks import checked_inputs, checked_steps, positive
-from ._simulate import simulate
+from ._inputs import begun, warn_of_the_past, with_input_states
+from ._simulate import continued
 from ._solution import Solution
 
 
@@ -68,13 +69,12 @@ def stream(
     """
     dt, chunk = positive("dt", dt), positive("chunk", chunk)
     per_chunk = checked_steps(0.0, chunk, dt, None)
-    if state is None:
-        if key is None:
-            raise ValueError("stream: give key=jax.random.key(seed) for initial values and noise, or state=.")
-        state = initial_state(net, dt=dt, key=key)
+    warn_of_the_past("stream", net, inputs or {}, state)
+    state = fitted(net, begun("stream", net, state, key, dt))
     start = int(state.n)
     n_steps = checked_steps(None, t1, dt, state)
     inputs = checked_inputs(net, inputs or {}, n_steps=n_steps)
+    state = with_input_states(net, state, inputs)
     about = {
         "dt": dt,
         "chunk": chunk,
@@ -94,7 +94,7 @@ def stream(
             first, last = k * per_chunk, min((k + 1) * per_chunk, n_steps)
             rows = {name: _rows(x, first, last) for name, x in inputs.items()}
             until = (start + last) * dt
-            sol = simulate(net, t1=until, dt=dt, solver=solver, state=state, inputs=rows, saveat=saveat)
+            sol = continued(net, t1=until, dt=dt, solver=solver, state=state, inputs=rows, saveat=saveat)
             sink.write(k, sol, net)
             state = sol.state
             if bar and task is not None:
