@@ -1,4 +1,4 @@
-"""Flags: what goes wrong in a run, by the name of the node, edge or list of spikes; when they are raised, what they say.
+"""Flags: what goes wrong in a run, by the name of the node, edge or list of spikes; when it is raised, what it says.
 
 What can go wrong in any step is looked at in every step: whether the variables of a node are finite, whether its solver
 failed. The rest is looked at once, before the first step or after the last, so that a step costs nothing more: what

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Array, Int
 
 from ..base import is_traced
 from ..core import Network, State
+from ._flags import parameters_of
 from ._saveat import Origin, Spikes
 from ._solution import Solution, SpikeList, overflow
 
@@ -29,12 +31,14 @@ def counted(net: Network, counts: dict[str, Array]) -> dict[str, Array]:
 
 
 def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
-    """Flags by node; of a packed one those of its members: its own where the units are not finite, or for all if none
-    is."""
+    """Flags by node; of a packed one those of its members: its own where anything of their units is not finite, or for
+    all if nothing is."""
     flags: dict[str, Any] = dict(state.flags)
     for name in net.members:
         size = net.nodes[name].size
-        bad = [jnp.any(~jnp.isfinite(x).reshape(size, -1), axis=1) for x in jax.tree.leaves(state.nodes[name].y)]
+        parameters = [x for x in jax.tree.leaves(parameters_of(net.nodes[name])) if jnp.shape(x) == (size,)]
+        each = [x for x in (*jax.tree.leaves(state.nodes[name]), *parameters) if eqx.is_inexact_array(x)]
+        bad = [jnp.any(~jnp.isfinite(x).reshape(size, -1), axis=1) for x in each]
         bad = _sums(net, name, sum((x.astype(jnp.int32) for x in bad), start=jnp.zeros(size, jnp.int32)))
         mine = (bad > 0) | (jnp.sum(bad) == 0)
         code, first = flags[name]

@@ -61,8 +61,8 @@ class Solution(eqx.Module):
     the seconds spent on compilation and on the run itself (-1 inside a transformation).
 
     `sol.flags` are pairs (code, step): by node and edge as in `State`, 0 where all is fine; by list of spikes, e.g.
-    `sol.flags["P.spikes"]`, 3 where it overflowed, with the first such step. `sol.units_of(key)` are the unit numbers of the columns of a
-    recording. Of a batch of runs, made by `vmap`, all arrays have one more axis; run k is
+    `sol.flags["P.spikes"]`, 3 where it overflowed, with the first such step. `sol.units_of(key)` are the unit numbers
+    of the columns of a recording. Of a batch of runs, made by `vmap`, all arrays have one more axis; run k is
     `jax.tree.map(lambda x: x[k], sol)`.
     """
 
