@@ -83,14 +83,18 @@ def check_inputs_read(net: Network, inputs: dict[str, Any]) -> None:
                 f"inputs[{name!r}]: {what} of {name!r} reads no input, so that this one has no effect. Leave it out; "
                 "of the sources, bs.Poisson adds an input to its rate and bs.External emits it."
             )
-    for whole, node in net.nodes.items():
-        if isinstance(node, Source) and node.process.needs_input and whole not in inputs:
-            for name in net.members.get(whole, [whole]):
-                if name not in inputs:
-                    raise ValueError(
-                        f"Source {name!r} emits its input, and the run has none for it. Give inputs={{{name!r}: ...}}: "
-                        "an array (n_steps, n), a waveform, or 0.0 for silence."
-                    )
+    for name in without_input(net, inputs):
+        raise ValueError(
+            f"Source {name!r} emits its input, and the run has none for it. Give inputs={{{name!r}: ...}}: an array "
+            "(n_steps, n), a waveform, or 0.0 for silence."
+        )
+
+
+def without_input(net: Network, inputs: dict[str, Any]) -> list[str]:
+    """The sources that need an input and have none, by the names they go by."""
+    needy = [k for k, node in net.nodes.items() if isinstance(node, Source) and node.process.needs_input]
+    names = [name for whole in needy if whole not in inputs for name in net.members.get(whole, [whole])]
+    return [name for name in names if name not in inputs]
 
 
 def _reads_input(node: AbstractNode, name: str) -> bool:

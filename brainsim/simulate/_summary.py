@@ -16,6 +16,7 @@ from ..core import AbstractInput, Clock, Network, Population, Source, initial_st
 from ..fusion import observed
 from ..solvers import fusion
 from ._checks import checked_solvers
+from ._inputs import without_input
 from ._simulate import simulate
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
@@ -108,7 +109,8 @@ def summary(
 
 
 def _steps(net: Network, dt: float, solver: Any, inputs: dict[str, Any], saveat: Sequence[Any]) -> str:
-    """How `simulate` would run it: traced, not run."""
+    """How `simulate` would run it: traced, not run; sources that emit their input are silent where it is not given."""
+    inputs = dict.fromkeys(without_input(net, inputs), 0.0) | inputs
     rows = [x.shape[0] for x in inputs.values() if not isinstance(x, AbstractInput) and np.ndim(x) == 2]
     n_steps = rows[0] if rows else 2 * math.lcm(*(getattr(r, "every", 1) for r in saveat))
 
