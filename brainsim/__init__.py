@@ -159,12 +159,12 @@ from .synapses import (
 )
 
 if _CHECKING:
-    from . import lower as lower, train as train
+    from . import lower as lower, sweep as sweep, train as train
 
 
 def __getattr__(name: str) -> _Any:
-    """What is imported when it is first asked for: optimisers take as long to load as all the rest."""
-    if name in ("io", "lower", "plot", "train"):
+    """Packages imported at their first use: the optimisers of `train` take as long to load as all the rest."""
+    if name in ("io", "lower", "plot", "sweep", "train"):
         return _import(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

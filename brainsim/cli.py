@@ -2,6 +2,7 @@
 
 import os
 import platform
+import runpy
 import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
@@ -186,6 +187,58 @@ def targets(
         console.print()
     for source, number in sources.items():
         typer.echo(f"{number:2} {source}")
+
+
+sweep = typer.Typer(no_args_is_help=True, help="Run a study of many networks, or look at one.")
+app.add_typer(sweep, name="sweep")
+
+
+@sweep.command("run")
+def sweep_run(
+    study: Annotated[Path, typer.Argument(help="A Python file that defines `model`, `space` and `key`.")],
+    store: Annotated[Path, typer.Option(help="The folder of the results; started again, the study goes on.")],
+    chunk: Annotated[int, typer.Option(min=0, help="Members in a batch; 0: found out.")] = 0,
+) -> None:
+    """Run every member of a study, as `bs.sweep.run` does. Started several times on one store, the runs share it."""
+    from .sweep import StoreError, run
+
+    defined = _defined(study, ("model", "space", "key"))
+    stop: Any = defined.get("stop")
+    try:
+        result = run(
+            defined["model"], defined["space"], key=defined["key"], store=store, chunk=chunk or "auto", stop=stop
+        )
+    except (StoreError, TypeError, ValueError) as e:
+        typer.echo(f"brainsim sweep: {e}", err=True)
+        raise typer.Exit(1) from None
+    Console().print(result)
+
+
+@sweep.command("status")
+def sweep_status(store: Annotated[Path, typer.Argument(help="The folder of the results.")]) -> None:
+    """Show how many members are finished, how many of them are flagged, and the range of every result."""
+    from .sweep import StoreError, Sweep
+
+    try:
+        Console().print(Sweep.open(store))
+    except StoreError as e:
+        typer.echo(f"brainsim sweep: {e}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _defined(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """What a Python file defines."""
+    if not path.is_file():
+        typer.echo(
+            f"brainsim sweep: {path} is no file; expected a Python file that defines {', '.join(names)}.", err=True
+        )
+        raise typer.Exit(1)
+    defined = runpy.run_path(str(path), run_name="study")
+    missing = [name for name in names if name not in defined]
+    if missing:
+        typer.echo(f"brainsim sweep: {path} does not define {', '.join(missing)}.", err=True)
+        raise typer.Exit(1)
+    return defined
 
 
 if __name__ == "__main__":

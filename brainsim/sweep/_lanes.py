@@ -1,0 +1,103 @@
+"""Members in batches: one call a chunk, or segment by segment with places refilled as members stop."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._model import Segments, with_flag
+
+FEWEST = 2
+"""Members of a batch: XLA compiles a batch of one as another program, with other last bits."""
+REFILL = 1 / 8
+"""Share of free places from which refilling pays."""
+
+
+class Lanes:
+    """Compiled programs that run members `ids` of a sweep with parameters `p` (n, ...), on batches of `size`."""
+
+    def __init__(self, model: Segments, members: dict[str, np.ndarray], key: Any, size: int, stop: Any) -> None:
+        self.members, self.size, self.n = members, max(size, FEWEST), model.n
+
+        def begin(ids, p):
+            return jax.vmap(lambda i, p: model.start(p, jax.random.fold_in(key, i)))(ids, p)
+
+        def finish(p, carry):
+            out = with_flag(model.finish(p, carry))
+            return out, jnp.asarray(False) if stop is None else jnp.asarray(stop(out)) | (out["flag"] != 0)
+
+        def advance(p, carry):
+            carry = jax.vmap(model.advance)(p, carry)
+            return carry, *jax.vmap(finish)(p, carry)
+
+        def refill(fresh, ids, p, carry):
+            new = begin(ids, p)
+
+            def one(old, x):
+                return jnp.where(fresh.reshape(-1, *(1,) * (x.ndim - 1)), x, old)
+
+            return jax.tree.map(one, carry, new)
+
+        self.whole = jax.jit(lambda ids, p: advance(p, begin(ids, p))[1])
+        self._begin, self._advance, self._refill = jax.jit(begin), jax.jit(advance), jax.jit(refill)
+
+    def rows(self, ids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """`ids`, padded to a batch with the last of them, and their parameters."""
+        padded = np.concatenate([ids, np.repeat(ids[-1:], self.size - ids.size)]).astype(np.int32)
+        return padded, {name: x[padded] for name, x in self.members.items()}
+
+    def chunk(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """The results of up to a batch of members, all run to the end."""
+        out = jax.device_get(self.whole(*self.rows(ids)))
+        return {name: x[: ids.size] for name, x in out.items()}
+
+    def stream(self, queue: Iterator[int], keep: Callable[[int, dict[str, np.ndarray]], None]) -> None:
+        """Run the members of `queue` segment by segment; `keep(member, results)` as each is done.
+
+        A place whose member stopped goes to the next one; towards the end, batches shrink.
+        """
+        lane = np.full(self.size, -1)
+        age = np.zeros(self.size, int)
+        carry: Any = None
+        p: Any = None
+        drained = False
+        while True:
+            free = np.flatnonzero(lane < 0)
+            if not drained and (free.size >= REFILL * lane.size or free.size == lane.size):
+                fresh = np.fromiter(_some(queue, free.size), int)
+                drained = fresh.size < free.size
+                if fresh.size:
+                    places = free[: fresh.size]
+                    lane[places], age[places] = fresh, 0
+                    ids = np.where(lane < 0, fresh[0], lane).astype(np.int32)
+                    p = {name: x[ids] for name, x in self.members.items()}
+                    if carry is None:
+                        carry = self._begin(ids, p)
+                    else:
+                        mask = np.isin(np.arange(lane.size), places)
+                        carry = self._refill(jnp.asarray(mask), ids, p, carry)
+            active = np.flatnonzero(lane >= 0)
+            if not active.size:
+                return
+            if drained and active.size <= lane.size // 2 and lane.size // 2 >= FEWEST:
+                taken = np.concatenate([active, np.flatnonzero(lane < 0)])[: max(lane.size // 2, FEWEST)]
+                lane, age = lane[taken], age[taken]
+                carry, p = jax.tree.map(lambda x, taken=taken: x[taken], (carry, p))
+            carry, out, stopped = self._advance(p, carry)
+            age += 1
+            done = np.flatnonzero((lane >= 0) & (np.asarray(stopped) | (age >= self.n)))
+            if done.size:
+                results = jax.device_get(out)
+                for k in done:
+                    keep(int(lane[k]), {name: x[k] for name, x in results.items()})
+                lane[done] = -1
+
+
+def _some(queue: Iterator[int], n: int) -> Iterator[int]:
+    for _ in range(n):
+        try:
+            yield next(queue)
+        except StopIteration:
+            return
