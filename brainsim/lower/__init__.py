@@ -28,9 +28,22 @@ from ._discretise import (
 )
 from ._image import Image as Image
 from ._interval import Bounds as Bounds, bounds as bounds
-from ._ledger import Ledger as Ledger, ledger as ledger, tiles as tiles
+from ._ledger import (
+    Ledger as Ledger,
+    Overflows as Overflows,
+    ledger as ledger,
+    overflows as overflows,
+    tiles as tiles,
+)
 from ._legalise import Layout as Layout, legalise as legalise, merged as merged
-from ._pack import Packed as Packed, decode as decode, pack as pack, read as read, write as write
+from ._pack import (
+    Packed as Packed,
+    decode as decode,
+    pack as pack,
+    read as read,
+    used as used,
+    write as write,
+)
 from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
 from ._targets import (
     LOIHI1 as LOIHI1,

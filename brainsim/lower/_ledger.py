@@ -120,6 +120,94 @@ def ledger(
     return Ledger(steps, spikes, synaptic, accessed, updated, packets, outside, int(hops[0]), int(hops[1]))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Overflows:
+    """How often the states of every cell of a group left their range within a run, (n,)."""
+
+    wraps: Int[np.ndarray, " n"]
+    """Steps in which q, u or `u + bias` wrapped around."""
+    clips: Int[np.ndarray, " n"]
+    """Steps in which v was clipped."""
+
+
+def overflows(
+    image: Image, events: Mapping[str, Any], u: Mapping[str, Any], v: Mapping[str, Any]
+) -> dict[str, Overflows]:
+    """Wraps and clips of every group in a run of `image` from rest, counted from its recordings in 64-bit integers.
+
+    **Arguments:** `events`, `v`: as in `ledger`; `u`: of every group, its u at the end of every step, (steps, n).
+
+    Every word of the recording is computed anew from the words of the step before: **raises** AssertionError should one
+    differ, which would be a fault of this library. Where `Bounds.steady` holds of all cells the counts are 0.
+    """
+    tables, out = image.tables, {}
+    sent = {name: np.asarray(x).astype(bool) for name, x in events.items()}
+    steps, d = len(next(iter(sent.values()))), tables.dialect
+    for name, c in tables.cells.items():
+        q = _arrived(image, name, sent, steps)
+        after_u, after_v = (np.rint(np.asarray(x[name])).astype(np.int64) for x in (u, v))
+        spiked = sent[name]
+        rest = np.zeros((1, c.size), np.int64)
+        before_u = np.concatenate([rest, after_u[:-1]])
+        before_v = np.concatenate([rest, np.where(spiked, 0, after_v)[:-1]])
+        if d.q_bits is not None:
+            half = 1 << (d.q_bits - 1)
+            inside = (q >= -half) & (q < half)
+            q = (q + half) % (2 * half) - half
+        else:
+            inside = np.ones_like(spiked)
+        now = _decayed(before_u, 4096 - c.decay_u - d.decay_u_offset) + q
+        now, ok = _turned(now, d.u_range)
+        drive, fits = _turned(now + c.bias, d.u_range if d.wraps_bias else None)
+        full = _decayed(before_v, 4096 - c.decay_v) + drive
+        silent = _silent(spiked, c.refractory)
+        low, high = (c.v_min, c.v_max) if d.v_range is not None else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+        clipped = ((full < low) | (full > high)) & ~silent
+        full = np.where(silent, 0, np.clip(full, low, high))
+        assert np.array_equal(now, after_u)
+        assert np.array_equal(np.where(spiked, d.marker, full), after_v)
+        assert np.array_equal((full > 64 * c.threshold) & ~silent, spiked)
+        out[name] = Overflows((~(inside & ok & fits)).sum(0), clipped.sum(0))
+    return out
+
+
+def _arrived(image: Image, name: str, sent: Mapping[str, np.ndarray], steps: int) -> Int[np.ndarray, "steps n"]:
+    """What arrives at the cells `name` in every step, before any wrap."""
+    tables = image.tables
+    q = np.zeros((steps, tables.cells[name].size), np.int64)
+    for key, s in tables.synapses.items():
+        if s.post != name:
+            continue
+        words = s.words(key, tables.dialect)
+        for d in np.unique(s.delay):
+            some, late, sums = np.flatnonzero(s.delay == d), int(d) + 1, np.zeros_like(q)
+            t, j = np.nonzero(sent[s.pre][: max(steps - late, 0), s.sources[some]])
+            np.add.at(sums, (t + late, s.targets[some][j]), words[some][j])
+            q += (sums >> -s.exponent) * 64 if s.shifts_sum(tables.dialect) else sums
+    return q
+
+
+def _decayed(x: Int[np.ndarray, "steps n"], keep: Int[np.ndarray, " n"]) -> Int[np.ndarray, "steps n"]:
+    return np.sign(x) * ((np.abs(x) * keep) >> 12)
+
+
+def _turned(x: Int[np.ndarray, "steps n"], ends: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """`x` wrapped by 2^24 into `ends`, and where it lay inside."""
+    if ends is None:
+        return x, np.ones(x.shape, bool)
+    low, high = ends
+    return np.where(x > high, x - 2**24, np.where(x < low, x + 2**24, x)), (x >= low) & (x <= high)
+
+
+def _silent(spiked: np.ndarray, refractory: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Steps in which v is held after a spike."""
+    silent, last = np.zeros_like(spiked), np.full(refractory.shape, -(2**30))
+    for t in range(len(spiked)):
+        silent[t] = t < last + refractory
+        last = np.where(spiked[t], t, last)
+    return silent
+
+
 def _mark(s: Synapses, sent: np.ndarray, steps: int, reached: np.ndarray) -> None:
     """Mark in `reached` (steps, n) where an event arrived."""
     for d in np.unique(s.delay):

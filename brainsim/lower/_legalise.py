@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -76,7 +77,8 @@ def formats(s: Synapses, limit: int) -> tuple[int, int, int]:
 
 
 def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
-    """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together.
+    """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together: first those of
+    equal decays or first those of equal threshold, whichever takes fewer cores.
 
     A core is closed as soon as the next cell would break one of `RULES`; where its cells reach too many other cores
     (L1-OUT), all cores are filled half as far. **Raises** `LoweringError` with the rule, the cell, its number and the
@@ -86,21 +88,11 @@ def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
     if target is not LOIHI1:
         raise ValueError(f"legalise: the limits of a core of {target.name} are not known in full; expected loihi1.")
     limits = {rule: int(fact.value) for rule, fact in target.limits.items()}
-    order, names = _order(tables)
-    flat = flattened(tables, order)
-    config, threshold = _registers(tables, names)
-    widths = {k: sum(formats(s, limits["L1-COMP"])) for k, s in enumerate(tables.synapses.values())}
-    cap = limits["L1-COMP"]
-    while True:
-        ends = _fill(flat, config, threshold, widths, limits | {"L1-COMP": cap}, names, target)
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
-        out = _outputs(tables, flat, core_of, order)
-        if out.max(initial=0) <= limits["L1-OUT"]:
-            break
-        if cap == 1:
-            raise LoweringError("L1-OUT", "chip", f"{out.max()} output axons; {target.limits['L1-OUT']}.")
-        cap = max(cap // 2, 1)
+    order, flat, config, threshold, widths, ends, out = min(
+        (_filled(tables, limits, target, first) for first in ("decays", "threshold")), key=lambda found: len(found[5])
+    )
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
     if len(ends) > limits["L1-CORES"]:
         raise LoweringError("L1-CORES", "chip", f"{len(ends)} cores are needed; {target.limits['L1-CORES']}.")
     usage = [_usage(flat, config, threshold, widths, a, b) for a, b in zip(starts, ends, strict=True)]
@@ -112,11 +104,30 @@ def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
     return Layout(target, core, slot, by_rule)
 
 
-def _order(tables: Tables) -> tuple[dict[str, Int[np.ndarray, " n"]], list[tuple[str, int]]]:
+def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str) -> tuple[Any, ...]:
+    """Cores filled in the order of decays or thresholds: the order, its arrays, where cores end, their output axons."""
+    order, names = _order(tables, first)
+    flat = flattened(tables, order)
+    config, threshold = _registers(tables, names)
+    widths = {k: sum(formats(s, limits["L1-COMP"])) for k, s in enumerate(tables.synapses.values())}
+    cap = limits["L1-COMP"]
+    while True:
+        ends = _fill(flat, config, threshold, widths, limits | {"L1-COMP": cap}, names, target)
+        core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
+        out = _outputs(tables, flat, core_of, order)
+        if out.max(initial=0) <= limits["L1-OUT"]:
+            return order, flat, config, threshold, widths, ends, out
+        if cap == 1:
+            raise LoweringError("L1-OUT", "chip", f"{out.max()} output axons; {target.limits['L1-OUT']}.")
+        cap = max(cap // 2, 1)
+
+
+def _order(tables: Tables, first: str) -> tuple[dict[str, Int[np.ndarray, " n"]], list[tuple[str, int]]]:
     """Position of every cell, by group; and the (group, cell) of every position."""
     order, names, begin = {}, [], 0
     for name, c in tables.cells.items():
-        by = np.lexsort((np.arange(c.size), c.threshold, c.refractory, c.decay_v, c.decay_u))
+        decays, threshold = (c.refractory, c.decay_v, c.decay_u), (c.threshold,)
+        by = np.lexsort((np.arange(c.size), *(threshold + decays if first == "decays" else decays + threshold)))
         order[name] = np.empty(c.size, np.int64)
         order[name][by] = begin + np.arange(c.size)
         names += [(name, int(k)) for k in by]
@@ -156,13 +167,13 @@ def _usage(flat: Flat, config, threshold, widths: Mapping[int, int], a: int, b: 
     """What cells at the positions a to b would use of a core, by rule."""
     some = slice(flat.first[a], flat.first[b])
     source, edge = flat.source[some], flat.edge[some]
-    runs, n = np.unique(np.stack([source, edge]), axis=1, return_counts=True)
-    width = np.array([widths[int(e)] for e in runs[1]], np.int64)
+    runs, n = np.unique(source * len(widths) + edge, return_counts=True)  # lists, each of one source and one edge
+    width = np.array([*widths.values()], np.int64)[runs % max(len(widths), 1)]
     whole, rest = n // BLOCK, n % BLOCK
     words = whole * -(-(HEADER + BLOCK * width) // WORD) + np.where(rest > 0, -(-(HEADER + rest * width) // WORD), 0)
     return {
         "L1-COMP": int(b - a),
-        "L1-IN": int(np.unique(source).size),
+        "L1-IN": int(np.unique(runs // max(len(widths), 1)).size),
         "L1-SYN": int(words.sum()),
         "L1-CFG": len(np.unique(config[a:b], axis=0)),
         "L1-VTH": int(np.unique(threshold[a:b]).size),
@@ -175,13 +186,14 @@ def _fill(flat, config, threshold, widths, limits, names, target) -> list[int]:
     ends, a, n = [], 0, len(names)
     while a < n:
         low, high = a, min(a + limits["L1-COMP"], n)
+        middle = high  # most cores are full
         while low < high:
-            middle = (low + high + 1) // 2
             used = _usage(flat, config, threshold, widths, a, middle)
             if all(used[rule] <= limits[rule] for rule in RULES):
                 low = middle
             else:
                 high = middle - 1
+            middle = (low + high + 1) // 2
         if low == a:
             used = _usage(flat, config, threshold, widths, a, a + 1)
             rule = next(rule for rule in RULES if used[rule] > limits[rule])

@@ -1,6 +1,7 @@
 """The words of an image: registers and synaptic memory of every core, to the bit, and back."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,48 @@ def _get(words: np.ndarray, at: np.ndarray, width: int) -> np.ndarray:
     return (value & np.uint64(2**width - 1)).astype(np.int64)
 
 
+def used(packed: Packed) -> dict[str, Int[np.ndarray, " cores"]]:
+    """By rule, what every core uses of it, counted in the words and lists of `packed` alone."""
+    n_cores = int(packed.cell_core.max(initial=-1)) + 1
+    groups = sum(packed.about["cells"].values())
+
+    def kinds(of: Any, core: Any) -> Int[np.ndarray, " cores"]:
+        pairs = np.unique(np.stack([core.astype(np.uint64), of.astype(np.uint64)]), axis=1)
+        return np.bincount(pairs[0].astype(np.int64), minlength=n_cores)
+
+    refractory, first = (packed.cells >> np.uint64(41)) & np.uint64(63), packed.cells & np.uint64(2**24 - 1)
+    sizes = np.diff(packed.axon_first)
+    formats_of = [(int(c), e) for c, e, _, _ in _blocks(packed)]
+    cores, format_ids = np.array(formats_of, np.int64).reshape(-1, 2).T
+    home = np.full(groups, -1)
+    begin = dict(zip((*packed.about["cells"], *packed.about["inputs"]), _begins(packed.about), strict=True))
+    for number, name in enumerate(packed.about["cells"]):
+        some = packed.cell_group == number
+        home[begin[name] + packed.cell_unit[some]] = packed.cell_core[some]
+    inside = packed.axon_source[packed.axon_source < groups]
+    return {
+        "L1-COMP": np.bincount(packed.cell_core, minlength=n_cores),
+        "L1-IN": np.bincount(packed.axon_core, minlength=n_cores),
+        "L1-SYN": np.bincount(packed.axon_core, weights=sizes, minlength=n_cores).astype(np.int64),
+        "L1-CFG": kinds(first | refractory << np.uint64(24), packed.cell_core),
+        "L1-VTH": kinds((packed.cells >> np.uint64(24)) & np.uint64(2**17 - 1), packed.cell_core),
+        "L1-FMT": kinds(format_ids, cores),
+        "L1-OUT": np.bincount(home[inside], minlength=n_cores),
+    }
+
+
+def _blocks(packed: Packed) -> Iterator[tuple[int, int, int, int]]:
+    """Core, format, number of synapses and first word of every block, and so the end of every list."""
+    widths = [sum(e["widths"]) for e in packed.about["edges"].values()]
+    for core, word, last in zip(packed.axon_core, packed.axon_first, packed.axon_first[1:], strict=False):
+        word = int(word)
+        while word < last:
+            header = int(packed.words[word]) & 1023
+            e, n = header & 15, (header >> 4) + 1
+            yield int(core), e, n, word
+            word += -(-(HEADER + n * widths[e]) // WORD)
+
+
 def decode(packed: Packed) -> Image:
     """The image that `packed` is the memory of: the same cells, and the same synapses in the order of the lists."""
     about = packed.about
@@ -168,23 +211,17 @@ def decode(packed: Packed) -> Image:
         cells[name] = Cells(size, **registers, bias=bias, refractory=fields["refractory"] + 1)
     found = [[] for _ in about["edges"]]
     edges = list(about["edges"].values())
-    starts = np.flatnonzero(np.concatenate([[True], packed.cell_core[1:] != packed.cell_core[:-1]]))
+    starts = np.searchsorted(packed.cell_core, np.arange(int(packed.cell_core.max(initial=-1)) + 1))
     begin = {name: int(b) for name, b in zip((*groups, *about["inputs"]), _begins(about), strict=True)}
-    for core, source, first, last in zip(
-        packed.axon_core, packed.axon_source, packed.axon_first, packed.axon_first[1:], strict=False
-    ):
-        word = int(first)
-        while word < last:
-            header = int(packed.words[word]) & 1023
-            e, n = header & 15, (header >> 4) + 1
-            widths = edges[e]["widths"]
-            at = word * WORD + HEADER + np.arange(n) * sum(widths)
-            weight = _get(packed.words, at, widths[0])
-            delay = _get(packed.words, at + widths[0], widths[1])
-            slot = _get(packed.words, at + widths[0] + widths[1], widths[2])
-            unit = packed.cell_unit[starts[core] + slot]
-            found[e].append(np.stack([np.full(n, source - begin[edges[e]["pre"]]), unit, weight, delay]))
-            word += -(-(HEADER + n * sum(widths)) // WORD)
+    for core, e, n, word in _blocks(packed):
+        source = packed.axon_source[np.searchsorted(packed.axon_first, word, side="right") - 1]
+        widths = edges[e]["widths"]
+        at = word * WORD + HEADER + np.arange(n) * sum(widths)
+        weight = _get(packed.words, at, widths[0])
+        delay = _get(packed.words, at + widths[0], widths[1])
+        slot = _get(packed.words, at + widths[0] + widths[1], widths[2])
+        unit = packed.cell_unit[starts[core] + slot]
+        found[e].append(np.stack([np.full(n, source - begin[edges[e]["pre"]]), unit, weight, delay]))
     synapses = {}
     for (name, e), parts in zip(about["edges"].items(), found, strict=True):
         source, target, weight, delay = np.concatenate([np.zeros((4, 0), np.int64), *parts], axis=1)

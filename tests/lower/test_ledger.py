@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import brainsim as bs
-from brainsim.lower import LOIHI, LOIHI1, Cells, Image, Synapses, ledger, legalise
+from brainsim.lower import DIALECTS, LOIHI, LOIHI1, Cells, Image, Synapses, ledger, legalise, overflows
 
 from .nets import events, tables
 
@@ -53,6 +53,27 @@ def test_counts_and_energies_are_those_of_sana_fe():
     assert f"{counts['packets_sent']:,} packets" in str(got)
     with pytest.raises(ValueError, match="nothing is counted for"):
         got.energy({"laser": LOIHI1.limits["L1-COMP"]})
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
+def test_no_overflow_is_silent(dialect):
+    """Every wrap and clip is counted (I7), and none happens where it is proved that none can."""
+    for strong in (False, True):
+        if strong and dialect.u_range is None:
+            continue
+        cells, synapses, inputs = tables(3, dialect, strong=strong)
+        image, x = Image.of(dialect, cells, synapses, inputs), events(4, 50, 8)
+        sol = image.simulate(50, inputs={"x": x}, saveat=[bs.Trace("P.u"), bs.Trace("P.v"), bs.Events("P")])
+        u, v = np.asarray(sol["P.u"]), np.asarray(sol["P.v"])
+        found = overflows(image, {"P": sol["P.events"], "x": x}, {"P": u}, {"P": v})["P"]
+        steady = image.tables.bounds["P"].steady
+        assert not np.any((found.wraps + found.clips)[steady])
+        if strong:
+            jumps = np.abs(np.diff(u, axis=0)) > 2**23  # weights are far below: u has turned over
+            assert np.all(found.wraps >= jumps.sum(0) * (dialect.q_bits is None))
+            assert found.wraps.sum() > 0
+        with pytest.raises(AssertionError):
+            overflows(image, {"P": sol["P.events"], "x": x}, {"P": u + (u == u.max())}, {"P": v})
 
 
 def test_counts_are_those_of_plain_loops():

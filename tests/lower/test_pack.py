@@ -19,6 +19,7 @@ from brainsim.lower import (
     merged,
     pack,
     read,
+    used,
     write,
 )
 
@@ -90,24 +91,12 @@ def test_limits_are_kept_as_counted_in_the_memory():
     """From the packed bits and lists alone, not from what the allocator counted."""
     image = big()
     layout = legalise(image.tables)
-    packed = pack(image, layout)
-    cores = layout.n_cores
-    assert np.array_equal(np.bincount(packed.cell_core, minlength=cores), layout.usage["L1-COMP"])
-    assert np.array_equal(np.bincount(packed.axon_core, minlength=cores), layout.usage["L1-IN"])
-    sizes = np.bincount(packed.axon_core, weights=np.diff(packed.axon_first), minlength=cores)
-    assert np.array_equal(sizes, layout.usage["L1-SYN"])
-    for core in range(cores):
-        word = packed.cells[packed.cell_core == core]
-        threshold, decays = (word >> np.uint64(24)) & np.uint64(2**17 - 1), word & np.uint64(2**24 - 1)
-        refractory = (word >> np.uint64(41)) & np.uint64(63)
-        assert np.unique(threshold).size == layout.usage["L1-VTH"][core]
-        assert len(set(zip(decays.tolist(), refractory.tolist(), strict=True))) == layout.usage["L1-CFG"][core]
-    reached = {(int(s), int(c)) for s, c in zip(packed.axon_source, packed.axon_core, strict=True) if s < 3000}
-    home = layout.core["P"]
-    assert np.array_equal(np.bincount([home[s] for s, _ in reached], minlength=cores), layout.usage["L1-OUT"])
-    for rule, used in layout.usage.items():
-        assert used.max() <= LIMITS[rule]
-        assert f"{rule}: at most {used.max():,} of" in str(layout)
+    counted = used(pack(image, layout))
+    assert counted.keys() == layout.usage.keys()
+    for rule, own in counted.items():
+        assert np.array_equal(own, layout.usage[rule]), rule
+        assert own.max() <= LIMITS[rule]
+        assert f"{rule}: at most {own.max():,} of" in str(layout)
 
 
 def test_cores_close_at_the_tightest_limit():
@@ -121,13 +110,20 @@ def test_cores_close_at_the_tightest_limit():
     assert tuples.usage["L1-CFG"].max() == LIMITS["L1-CFG"]
 
 
+def test_cells_of_equal_threshold_share_a_core_where_that_takes_fewer():
+    cells = Cells(320, threshold=100 + np.arange(320) // 10, decay_u=300 + np.arange(320) % 10)
+    layout = legalise(Image.of(LOIHI, {"P": cells}, {}, {}).tables)
+    assert layout.n_cores == 4  # 32 thresholds, 8 a core; in the order of decays each core would see them all
+    assert layout.usage["L1-CFG"].tolist() == [10] * 4
+
+
 def test_where_cells_lie_changes_no_word():
     image = big(n=300, fan=20)
     layout = legalise(image.tables)
     rng = np.random.default_rng(1)
-    core = {"P": rng.integers(0, 4, 300)}
+    core = {"P": rng.choice([0, 1, 3, 6], 300)}  # some cores are empty
     slot = {"P": np.zeros(300, np.int64)}
-    for c in range(4):
+    for c in range(7):
         some = np.flatnonzero(core["P"] == c)
         slot["P"][rng.permutation(some)] = np.arange(some.size)
     moved = dataclasses.replace(layout, core=core, slot=slot)
@@ -143,7 +139,10 @@ def test_random_tables_come_back():
         given = tables(seed, LOIHI, n=int(np.random.default_rng(seed).integers(1, 90)))
         given[0]["P"] = dataclasses.replace(given[0]["P"], v_min=1 - 2**23)
         image = Image.of(LOIHI, *given)
-        again = decode(pack(image, legalise(image.tables))).tables
+        layout = legalise(image.tables)
+        packed = pack(image, layout)
+        assert all(np.array_equal(own, layout.usage[rule]) for rule, own in used(packed).items())
+        again = decode(packed).tables
         assert all(np.array_equal(listed(s), listed(again.synapses[k])) for k, s in given[1].items())
         assert np.array_equal(again.cells["P"].bias, given[0]["P"].bias)
 
