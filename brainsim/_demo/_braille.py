@@ -59,7 +59,9 @@ def network(c: Settings) -> bs.Network:
     return bs.Network(
         nodes={
             "sensors": bs.Source(process=bs.External(), size=lines),
-            "cells": bs.Population(cells, n, {"syn": bs.ExpCurr(tau=np.full(n, 15.0))}, detach_reset=True),
+            "cells": bs.Population(
+                cells, n, {"syn": bs.ExpCurr(tau=np.full(n, 15.0))}, surrogate=bs.Triangular(1.0), detach_reset=True
+            ),
             "letters": bs.Population(bs.LeakyIntegrator(tau_m=20.0, r=12.0), LETTERS, {"syn": bs.ExpCurr(tau=10.0)}),
         },
         edges={

@@ -1,5 +1,6 @@
 """The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
 
+from ._crossing import Crossing as Crossing
 from ._delay import (
     AbstractDelay as AbstractDelay,
     GaussianDelay as GaussianDelay,
@@ -49,6 +50,7 @@ from ._surrogate import (
     ArcTan as ArcTan,
     Damped as Damped,
     Gaussian as Gaussian,
+    HalfDrop as HalfDrop,
     PiecewiseExponential as PiecewiseExponential,
     Rectangular as Rectangular,
     Sigmoid as Sigmoid,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ..base import Frozen, FrozenDict, Key, float_dtype, unknown
 from ._edge import AbstractEdge
 from ._gap import coupled
-from ._node import AbstractNode
+from ._node import AbstractNode, Population
 from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash, unflagged
 from ._wiring import check_sign
@@ -119,6 +119,11 @@ class Network(Frozen):
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
         edges = FrozenDict(coupled(self.nodes, edges, dt), "Network.edges")
         return eqx.tree_at(lambda net: net.edges, self, edges)
+
+    def ready(self) -> "Network":
+        """The network with the default derivatives of spikes worked out from its parameters, once for a run."""
+        nodes = {name: node.ready() if isinstance(node, Population) else node for name, node in self.nodes.items()}
+        return eqx.tree_at(lambda net: net.nodes, self, FrozenDict(nodes, "Network.nodes"))
 
 
 def _fix(member: Any) -> str:

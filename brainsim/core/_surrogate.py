@@ -82,6 +82,32 @@ class Rectangular(AbstractSurrogate):
         return jnp.abs(x) < self.width
 
 
+class HalfDrop(AbstractSurrogate):
+    """`max(0, 1 - |x| / w) / w` with `w = (drop + x) / 2`, half of what a reset from x takes: sparse backward.
+
+    The default of units that flow linearly. A step with slope h multiplies the gradient by `1 - h (drop + x)` through
+    the reset: this is the steepest triangle for which that stays between -1 and 1 at every x. Support
+    `-drop / 3 < x < drop`.
+
+    **Arguments:** `drop`: by how much the reset lowers the guard of a unit at threshold, `v_th - v_reset`.
+    """
+
+    drop: Param = eqx.field(converter=parameter)
+
+    @property
+    def width(self) -> Param:
+        """The width at threshold, half the drop."""
+        return 0.5 * self.drop
+
+    def slope(self, x):
+        inside = self.support(x)
+        w = 0.5 * jnp.where(inside, self.drop + x, jnp.broadcast_to(self.drop, x.shape))
+        return jnp.where(inside, (1.0 - jnp.abs(x) / w) / w, jnp.zeros_like(x))
+
+    def support(self, x):
+        return (3.0 * x > -self.drop) & (x < self.drop)
+
+
 class PiecewiseExponential(AbstractSurrogate):
     """`exp(-|x| / width) / (2 width)`: dense backward. Source: Shrestha & Orchard 2018 (SLAYER)."""
 

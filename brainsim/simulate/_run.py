@@ -37,7 +37,7 @@ def _run(
     Everything but arrays is static."""
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
-    net = net.at(state.dt)
+    net = net.at(state.dt).ready()
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
     lists = [r for r in recordings if isinstance(r, Spikes)]

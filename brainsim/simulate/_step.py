@@ -108,7 +108,7 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 def _step(net, state, inputs, solvers):
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
-    state, views, *_ = step_core(net.at(state.dt), state, inputs, solvers)
+    state, views, *_ = step_core(net.at(state.dt).ready(), state, inputs, solvers)
     return after_run(state), {name: views[name].events for name in net.sizes}
 
 

@@ -74,7 +74,7 @@ def summary(
     solvers = checked_solvers(net, solver)
     warned = [w for name, node in net.nodes.items() for w in (*_coarse(name, node, dt), *_fast(name, node, dt))]
     nodes = []
-    for name, node in net.nodes.items():
+    for name, node in net.ready().nodes.items():
         kind = type(node.process).__name__ if isinstance(node, Source) else type(getattr(node, "unit", node)).__name__
         needed = _bytes((state.nodes[name], state.inbox[name]))
         depths = {port: ring.shape[0] for port, ring in state.inbox[name].items()}

@@ -3,12 +3,13 @@
 from typing import Any, NamedTuple
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype
-from ..core import AbstractNode, Clock, Events, name_hash, ring_slot
+from ..core import AbstractNode, Clock, Events, Population, name_hash, ring_slot
 from ..events import collect, tally
 from ._noise import Increments, increments
 from ._plan import Plan, make_plan
@@ -50,15 +51,36 @@ def flow(
     return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.elementwise)
 
 
+class Taken(eqx.Module):
+    """The step that a node has taken from `before`, with what it was taken with."""
+
+    solver: AnySolver
+    before: Any
+    inp: Array
+    dw: Any
+
+    def longer(self, node: AbstractNode, z: Any, clock: Clock) -> Any:
+        """The derivative of the state after the step by its length (per ms)."""
+
+        def step(dt):
+            own = Clock(clock.n, dt, clock.run_key, clock.name)
+            return flow(node, self.solver, self.before, z, self.inp, own, self.dw)[0]
+
+        return jax.jvp(step, (clock.dt,), (jnp.ones_like(clock.dt),))[1]
+
+
 def advance(node: AbstractNode, solver: AnySolver, y: Any, z: Any, inp: Array, clock: Clock, dw: Any):
     """Flow over `clock.dt` with `inp` constant, then jump.
 
     **Returns:** `(y, z, events, failed)`; `failed` is True where the solver gave up.
     """
-    failed = jnp.asarray(False)
+    failed, taken = jnp.asarray(False), Taken(solver, y, inp, dw)
     if jax.tree.leaves(y) and node.size:
         y, failed = flow(node, solver, y, z, inp, clock, dw)
-    y, z, events = node.jump(y, z, inp, clock)
+    if isinstance(node, Population):
+        y, z, events = node.jump(y, z, inp, clock, taken)
+    else:
+        y, z, events = node.jump(y, z, inp, clock)
     return y, z, events, failed
 
 

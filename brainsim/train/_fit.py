@@ -71,6 +71,9 @@ def fit(
     A loss or a gradient that is not finite is reported with parameter and step; the start goes back to its last good
     point and takes half the step.
 
+    **Warns:** UserWarning of the first of the `reports`: of parameters by which the gradient is exactly zero at every
+    start, with what to use instead; of parameters that end at a bound; of residuals left far above `sigma`.
+
     **Returns:** a `Fitted`: parameters, network, history, bounds; it prints as a table and plots itself.
 
     **Raises:** ValueError or TypeError, before anything is compiled for the fit, on names that do not exist (with near
@@ -143,6 +146,8 @@ def _fitted(space: Space, problem: Problem, run: Any, log: Log, stopped: str, ba
     best = {name: jnp.asarray(p[start]) for name, p in ends.items()}
     free = jax.tree.map(lambda a: a[start], x.get(FREE, ()))
     loss: Any = problem.loss
+    for text in _doubts(space, best, float(losses[start]), loss):
+        log.report(text)
     known = sensitivity(space, loss, best, free, *batch) if problem.given_by_residuals else None
     return Fitted(
         space.model(best),
@@ -158,6 +163,26 @@ def _fitted(space: Space, problem: Problem, run: Any, log: Log, stopped: str, ba
         reports=log.reports,
         stopped=stopped,
     )
+
+
+_AT_BOUND = 1e-2
+"""Part of the way between two bounds within which a value is at one of them."""
+
+_ABOVE_NOISE = 4.0
+"""Mean squared residual, in units of the noise, above which a fit explains the data badly: twice the noise."""
+
+
+def _doubts(space: Space, best: dict[str, Any], loss: float, of: Any) -> list[str]:
+    """What speaks against the end of a fit."""
+    found = []
+    for name, at in space.at_bounds(best, _AT_BOUND).items():
+        found.append(f"{name} ends at its bound {at:.5g}: the best value may lie beyond. Widen the bounds")
+    sigma = getattr(of, "sigma", None)
+    if sigma is not None and loss > _ABOVE_NOISE:
+        text = f"the residuals are {loss**0.5:.3g} times the noise sigma = {sigma:g} at the end"
+        more = ", or with more segments" if hasattr(of, "segments") else ""
+        found.append(f"{text}: not the optimum, or the model is wrong. Try several starts{more}")
+    return found
 
 
 def _bar() -> Progress:

@@ -31,11 +31,13 @@ class Best(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a step did: the loss where it looked, whether all was finite there, the names at fault, where that was."""
+    """What a step did: the loss where it looked, whether all was finite there, the names at fault, those by which the
+    derivative is zero, where that was."""
 
     loss: Float[Array, ""]
     fine: Bool[Array, ""]
     faults: dict[str, Bool[Array, ""]]
+    still: dict[str, Bool[Array, ""]]
     x: Any
     converged: Bool[Array, ""]
 
@@ -46,6 +48,10 @@ def _where(condition: Array, new: Any, old: Any) -> Any:
 
 def _finite(x: Any) -> Bool[Array, ""]:
     return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(x)]))
+
+
+def _zero(x: Any) -> Bool[Array, ""]:
+    return jnp.all(jnp.asarray([jnp.all(leaf == 0) for leaf in jax.tree.leaves(x)]))
 
 
 def _better(best: Best, x: Any, loss: Array) -> Best:
@@ -78,13 +84,14 @@ class Descent:
         x = jax.tree.map(lambda x, m: x + state.scale * m, state.x, state.move)
         loss, gradient = jax.value_and_grad(self.value)(x, *batch)
         faults = {name: ~_finite(g) for name, g in gradient.items()}
+        still = {name: _zero(g) for name, g in gradient.items()}
         fine = jnp.isfinite(loss) & _finite(gradient)
         extra = {"value": loss, "grad": gradient, "value_fn": lambda x: self.value(x, *batch)}
         with jax.numpy_dtype_promotion("standard"):  # optax mixes types
             move, inner = self.tx.update(gradient, state.inner, x, **extra)
         following = Moving(x, move, inner, jnp.minimum(2.0 * state.scale, 1.0), _better(state.best, x, loss))
         again = state._replace(scale=0.5 * state.scale)
-        return _where(fine, following, again), Report(loss, fine, faults, x, jnp.asarray(False))
+        return _where(fine, following, again), Report(loss, fine, faults, still, x, jnp.asarray(False))
 
 
 class Trusted(NamedTuple):
@@ -162,7 +169,9 @@ class GaussNewtonLike:
             for name, f in faults.items()
             if jax.tree.leaves(f)
         }
-        return following, Report(loss, fine, faults, self.unravel(state.trial), converged)
+        columns = self.unravel(jnp.max(jnp.abs(triangle[:, :-1]), 0))
+        still = {name: _zero(columns[name]) & fine for name in faults}
+        return following, Report(loss, fine, faults, still, self.unravel(state.trial), converged)
 
 
 class CMAES(eqx.Module):

@@ -120,6 +120,20 @@ class Space:
             for name, p in self.values.items()
         }
 
+    def at_bounds(self, values: Mapping[str, Any], part: float) -> dict[str, float]:
+        """Name -> bound of the parameters of which a value is within `part` of the way between two bounds of one."""
+        found = {}
+        for name, value in values.items():
+            transform: Any = self.transforms[name]
+            low, high = getattr(transform, "low", None), getattr(transform, "high", None)
+            if low is None or high is None:
+                continue
+            low, high = np.asarray(low, float), np.asarray(high, float)
+            for bound, inside in ((low, np.asarray(value) - low), (high, high - np.asarray(value))):
+                if np.any(inside < part * (high - low)):
+                    found[name] = float(np.max(bound))
+        return found
+
     @property
     def labels(self) -> list[str]:
         """A name for every single number: `"P.unit.g_na"`, or `"EE.weight[3]"` where there are several."""

@@ -37,6 +37,10 @@ class Steps:
         """The losses, which starts have converged, and which are alive after step k."""
         self.state, new = self._step(self.state, batch)
         losses, fine = np.asarray(new.loss), np.asarray(new.fine)
+        if k == 0 and np.any(alive):
+            still = [name for name, zero in new.still.items() if name != FREE and np.all(np.asarray(zero)[alive])]
+            if still:
+                report(_no_gradient(still))
         for s in np.flatnonzero(~fine & alive):
             report(_fault(k, int(s), new, losses[s], self.problem.space))
         return losses, np.asarray(new.converged), alive & (np.asarray(self.state.scale) > SHORTEST)
@@ -53,6 +57,15 @@ class Steps:
         self.state = from_arrays(self.state, state, what)
 
 
+def _no_gradient(names: list[str]) -> str:
+    return (
+        f"the gradient of the loss by {', '.join(names)} is exactly zero at every start, so that a fit by gradients "
+        "leaves the values as they are. Whole steps and random draws have no derivative: of a plain delay (use "
+        "delay=bs.LinearDelay(...) or bs.GaussianDelay(...)), a refractory period, the rate of a Poisson source, "
+        "counts such as sol.rates and Spikes (record bs.Rate or bs.Events). Or use method=bs.train.CMAES()"
+    )
+
+
 def _fault(k: int, s: int, new: Any, loss: float, space: Space) -> str:
     """What was not finite at step k of start s, and where."""
     x = jax.tree.map(lambda a: a[s], new.x)
@@ -60,7 +73,11 @@ def _fault(k: int, s: int, new: Any, loss: float, space: Space) -> str:
     values = space.bound(x)
     at = ", ".join(f"{name} = {np.mean(np.asarray(values[name])):.5g}" for name in (wrong or values))
     what = f"the loss is {loss}" if not np.isfinite(loss) else f"the gradient of {', '.join(wrong)} is not finite"
-    return f"step {k}, start {s}: {what} at {at}; back to the last good point, half the step"
+    why = (
+        ". Through many spikes that is a surrogate too narrow for the reset, or recurrent growth: gradient_norms shows"
+    )
+    why = why if np.isfinite(loss) else ""
+    return f"step {k}, start {s}: {what} at {at}; back to the last good point, half the step{why}"
 
 
 class Populations:

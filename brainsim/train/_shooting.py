@@ -17,6 +17,9 @@ from ..neurons import Sampled, VoltageClamp
 from ..simulate import AbstractAdjoint, CheckpointedAdjoint, Trace, simulate
 from ._residuals import AbstractResiduals
 
+_SEGMENT = 10.0
+"""Length of a segment by default (ms)."""
+
 
 class MultipleShooting(AbstractResiduals):
     """Residuals of a recorded voltage, in `segments` stretches that are run side by side.
@@ -36,7 +39,9 @@ class MultipleShooting(AbstractResiduals):
     - `node`: its name.
     - `data`: recorded voltage (mV), shape (steps,) or (steps, n), one sample at the end of every step of `dt`.
     - `dt`, `inputs`, `solver`: as for `simulate`. The run is as long as the data.
-    - `segments`: how many; it divides the number of steps.
+    - `segments`: how many; it divides the number of steps. None: such that one lasts about 10 ms, a spike or so. With
+      fewer the first guess has to be better; with more each holds less about slow variables. A fit that ends far above
+      the noise, or at a bound, warns: try twice as many.
     - `sigma`: standard deviation of the noise of the recording (mV).
     - `continuity`: allowed gap, as a part of the spread of a variable. Begin with a loose one (0.1), tighten it when
       that has converged (0.01): `loss.tightened(0.01, fitted)`.
@@ -65,7 +70,7 @@ class MultipleShooting(AbstractResiduals):
         data: Any,
         *,
         dt: float,
-        segments: int,
+        segments: int | None = None,
         sigma: float | None = None,
         inputs: Mapping[str, Any] | None = None,
         solver: diffrax.AbstractSolver | None = None,
@@ -87,6 +92,10 @@ class MultipleShooting(AbstractResiduals):
                 f"MultipleShooting: data of shape {data.shape}; expected finite numbers (steps, {population.size}), "
                 "one column per unit."
             )
+        if segments is None:
+            wanted = max(1.0, data.shape[0] * float(dt) / _SEGMENT)
+            whole = [k for k in range(1, data.shape[0] + 1) if data.shape[0] % k == 0]
+            segments = min(whole, key=lambda k: abs(np.log(k / wanted)))
         if segments < 1 or data.shape[0] % segments:
             near = [k for k in range(1, data.shape[0] + 1) if data.shape[0] % k == 0]
             near = sorted(near, key=lambda k: abs(k - segments))[:3]

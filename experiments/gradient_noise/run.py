@@ -67,7 +67,7 @@ def spiking() -> bs.Network:
     edges = {}
     for k in range(1, DEPTH + 1):
         n_pre = 12 * len(LINES) if k == 1 else CELLS
-        nodes[f"L{k}"] = bs.Population(unit, CELLS, {"in": bs.Delta()}, detach_reset=True)
+        nodes[f"L{k}"] = bs.Population(unit, CELLS, {"in": bs.Delta()}, surrogate=bs.Triangular(1.0), detach_reset=True)
         edges[f"E{k}"] = bs.Projection(
             f"L{k - 1}", f"L{k}", bs.Dense(n_pre, CELLS), weight=np.zeros((n_pre, CELLS)), delay=bs.INSTANT
         )

@@ -251,3 +251,23 @@ def test_the_bound_of_a_line_is_the_textbook_one():
     got = train.cramer_rao(model, line, {"slope": train.Identity(), "idle": train.Identity()})
     assert np.isinf(got.sd[1])  # no residual sees it
     assert np.isfinite(got.sd[0])
+
+
+def test_a_parameter_without_a_gradient_is_reported_with_what_to_use_instead():
+    net = bs.Network({"P": bs.Population(bs.LIF(t_ref=2.0), 1, i_e=150.0)})
+
+    def loss(net):
+        sol = bs.simulate(net, t1=20.0, dt=0.1, key=jax.random.key(0), saveat=[bs.Trace("P.v")])
+        return jnp.mean((sol["P.v"] + 55.0) ** 2)
+
+    with pytest.warns(UserWarning, match=r"P\.unit\.t_ref is exactly zero.*CMAES"):
+        fitted = train.fit(net, loss, {"P.unit.t_ref": (0.0, 5.0)}, steps=2, progress=False)
+    assert "LinearDelay" in fitted.reports[0]
+    # the other one moves
+    still = [r for r in train.fit(net, loss, {"P.i_e": (0.0, 500.0)}, steps=2, progress=False).reports if "zero" in r]
+    assert not still
+
+
+def test_an_end_at_a_bound_is_reported():
+    with pytest.warns(UserWarning, match="a ends at its bound 2"):
+        train.fit({"a": jnp.asarray(1.0)}, lambda m: (m["a"] - 9.0) ** 2, {"a": (0.0, 2.0)}, steps=300, progress=False)
