@@ -8,8 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..base import is_traced
-from ..core import AbstractDelay, AbstractNode, AbstractReceptor, AbstractUnit, Network, Population, Projection, Source
+from ..base import float_dtype, is_traced
+from ..core import (
+    AbstractDelay,
+    AbstractEdge,
+    AbstractNode,
+    AbstractReceptor,
+    AbstractUnit,
+    Network,
+    Population,
+    Projection,
+    Source,
+)
 from ..events import CSR, Dense, FixedFanout
 from ..neurons import LIF, CubaLIF
 from ..solvers import ExponentialEuler
@@ -74,12 +84,15 @@ class Graph:
         return "\n".join([head, *self.notes])
 
 
-def canonical(net: Network, *, dt: float, solver: Any = None) -> Graph:
+def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | None = None) -> Graph:
     r"""The graph of `net` as `bs.simulate(net, dt=dt, solver=solver)` runs it.
 
     With forward Euler a state keeps `1 - dt / tau` a step, with `ExponentialEuler` `exp(-dt / tau)`; an arrival adds to
     the current before v reads it. Both have the form of a chip exactly: nothing is approximated here but the constant
     current of a `CubaLIF`, which its synapse filters: it enters v at its steady state from the first step on.
+
+    `known`: the graph of a network with the same synapses, whose pairs and delays are taken; it is needed inside `jit`,
+    where those of `net` cannot be looked at.
 
     Takes `CubaLIF` with one port `Delta("i")`, and `LIF` with one port `ExpCurr`; `Source` nodes become inputs.
 
@@ -96,7 +109,12 @@ def canonical(net: Network, *, dt: float, solver: Any = None) -> Graph:
         )
         if isinstance(node, Population) and isinstance(node.unit, CubaLIF) and np.any(_host(node.i_e) != 0):
             notes.append(f"{name}: the constant current acts at its steady state from the first step on")
-    connections = {name: _connection(name, edge, net.nodes, dt) for name, edge in net.edges.items()}
+    connections = {}
+    for name, edge in net.edges.items():
+        projection = _checked(name, edge)
+        ends, weight = known.connections[name] if known else _ends(projection, dt), projection.weight
+        weight = jnp.reshape(weight, (-1,)) if jnp.ndim(weight) else weight
+        connections[name] = dataclasses.replace(ends, weight=jnp.broadcast_to(weight, ends.sources.shape))
     return Graph(dt, groups, connections, inputs, tuple(notes))
 
 
@@ -160,7 +178,7 @@ def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractRecepto
     return port.tau, 1.0 / unit.g_l, 1.0 / unit.g_l
 
 
-def _connection(name: str, edge: Any, nodes: dict[str, AbstractNode], dt: float) -> Connection:
+def _checked(name: str, edge: AbstractEdge) -> Projection:
     if not isinstance(edge, Projection) or not isinstance(edge.connect, CSR | Dense | FixedFanout):
         kind = type(edge.connect if isinstance(edge, Projection) else edge).__name__
         raise LoweringError("GRAPH-EDGE", name, f"{kind}; expected a bs.Projection whose synapses are stored.")
@@ -172,6 +190,11 @@ def _connection(name: str, edge: Any, nodes: dict[str, AbstractNode], dt: float)
         )
     if isinstance(edge.delay, AbstractDelay):
         raise LoweringError("GRAPH-DELAY", name, "a delay that is learnt; round it first: bs.hardened(net, dt).")
+    return edge
+
+
+def _ends(edge: Projection, dt: float) -> Connection:
+    """Pairs and delays of the synapses of `edge`, without weights."""
     start, _, step = edge.route.units_pre or (0, None, 1)
     first, _, stride = edge.route.units_post
     if isinstance(edge.connect, Dense):
@@ -180,15 +203,8 @@ def _connection(name: str, edge: Any, nodes: dict[str, AbstractNode], dt: float)
     else:
         pre, post = (np.asarray(x, np.int64) for x in edge.connect.to_coo())
     n = pre.size
-    delay = np.floor(_host(edge.delay) / dt + 0.5).astype(np.int64).reshape(-1)
+    delay = np.floor(np.asarray(edge.delay) / dt + 0.5).astype(np.int64).reshape(-1)
     if delay.size not in (1, n):
         delay = delay[pre]
-    weight = jnp.reshape(edge.weight, (-1,)) if jnp.ndim(edge.weight) else edge.weight
-    return Connection(
-        edge.reads["pre"],
-        edge.writes[0],
-        start + step * pre,
-        post,
-        jnp.broadcast_to(weight, (n,)),
-        np.broadcast_to(delay, (n,)),
-    )
+    weight = jnp.zeros(n, float_dtype())
+    return Connection(edge.reads["pre"], edge.writes[0], start + step * pre, post, weight, np.broadcast_to(delay, (n,)))

@@ -99,7 +99,7 @@ class Lowered(eqx.Module):
         quantisation-aware training. There the proof cannot be looked at, so the run is checked instead: it stops should
         a state leave the integers of float32. Raises LoweringError and ValueError as `discretise` does.
         """
-        graph = canonical(net, dt=self.graph.dt, solver=self.solver)
+        graph = canonical(net, dt=self.graph.dt, solver=self.solver, known=self.graph)
         words = rounded(graph, self.scales)
         if any(is_traced(x) for x in jax.tree.leaves(words)):
             return _filled(self.image, words, self.scales)
