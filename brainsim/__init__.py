@@ -134,6 +134,7 @@ from .simulate import (
     Trace as Trace,
     TruncatedAdjoint as TruncatedAdjoint,
     check_dt as check_dt,
+    clear_caches as clear_caches,
     compilation_cache as compilation_cache,
     simulate as simulate,
     simulate_events as simulate_events,

@@ -16,7 +16,7 @@ spare the kernels the search for values; where the values are others than the ca
 """
 
 from collections.abc import Callable, Collection, Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -412,7 +412,7 @@ def _register(
         mlir.register_lowering(primitive, partial(lower, platform=platform), platform=platform)
 
 
-@cache
+@lru_cache(maxsize=256)
 def _jitted(primitive: Primitive, **params: Any) -> Callable:
     """The compiled primitive, for calls outside `jit`."""
     return jax.jit(partial(primitive.bind, **params))

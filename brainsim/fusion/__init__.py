@@ -2,4 +2,4 @@
 
 from . import _tangent as _tangent  # the rules of the derivative
 from ._fused import Program as Program, fused as fused, unavailable as unavailable, why_not as why_not
-from ._scan import observed as observed, observing as observing, scan as scan
+from ._scan import forget as forget, observed as observed, observing as observing, scan as scan

@@ -223,3 +223,9 @@ def _lower(ctx, *operands, program, rank):
 
 mlir.register_lowering(fused_p, _fallback)
 mlir.register_lowering(fused_p, _lower, platform="cpu")
+
+
+def forget() -> None:
+    """Free programs cut to what is read, and those compiled for calls outside `jit`."""
+    _without.cache_clear()
+    _jitted.cache_clear()

@@ -298,8 +298,9 @@ _BY_TABLE = """
 call to far away needs is no part of the block of memory, and writing it aborts the process."""
 
 
-def _machine_code(text: str) -> tuple[Any, int]:
-    """The engine that owns the compiled kernel, and its address."""
+@cache
+def _machine() -> Any:
+    """What writes machine code for this processor."""
     import llvmlite.binding as llvm
 
     target()
@@ -307,16 +308,36 @@ def _machine_code(text: str) -> tuple[Any, int]:
     # constants are addressed relative to the code (`pic`; whole addresses in 32 bits end where memory is higher up), so
     # both must lie in one block of memory: `use_lmm`
     how: dict[str, Any] = dict(cpu=cpu, features=features, opt=3, codemodel="small", reloc="pic", jit=True)
-    machine = llvm.Target.from_default_triple().create_target_machine(**how)
-    module = llvm.parse_assembly(text + _BY_TABLE)
-    module.triple, module.data_layout = machine.triple, str(machine.target_data)
+    return llvm.Target.from_default_triple().create_target_machine(**how)
+
+
+def _machine_code(text: str) -> tuple[Any, int]:
+    """The engine that owns the compiled kernel, and nothing else, and its address."""
+    import llvmlite.binding as llvm
+
+    machine = _machine()
+    module, nothing = llvm.parse_assembly(text + _BY_TABLE), llvm.parse_assembly("")
+    for one in (module, nothing):
+        one.triple, one.data_layout = machine.triple, str(machine.target_data)
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine, use_lmm=True)
+    own = llvm.Target.from_default_triple().create_target_machine(codemodel="small", reloc="pic", jit=True)
+    engine = llvm.create_mcjit_compiler(nothing, own, use_lmm=True)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(machine.emit_object(module)))
+    module.close()  # an engine that compiles keeps a megabyte of what it has compiled from
     engine.finalize_object()
     return engine, engine.get_function_address("kernel")
+
+
+def forget() -> list[int]:
+    """Free all machine code; its numbers, which nothing may call any more."""
+    with _lock:
+        numbers = list(_compiled)
+        _compiled.clear()
+    refusal.cache_clear()
+    return numbers
 
 
 KERNEL_TYPE = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * 4, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)

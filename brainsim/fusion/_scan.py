@@ -24,6 +24,7 @@ from jax.interpreters import batching, mlir
 
 from ..events import _ffi
 from ..events._primitives import Kernel, outer_p, to_front
+from . import _fused, _loop, _tangent
 from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
 from ._rules import scan_sizes
@@ -209,3 +210,12 @@ def _install() -> None:
 
 
 Kernel.when_traced.append(_install)
+
+
+def forget() -> None:
+    """Free tapes, derivatives of programs and machine code; what has been compiled with them cannot run any more."""
+    for kept in (tape_of, refusal, _jitted, _tangent.tangent_of, _tangent.transpose_of):
+        kept.cache_clear()
+    _fused.forget()
+    for number in _loop.forget():
+        _ffi.register_fused(number, 0)

@@ -8,7 +8,7 @@ from ._adjoint import (
     in_one as in_one,
     in_segments as in_segments,
 )
-from ._cache import compilation_cache as compilation_cache
+from ._cache import clear_caches as clear_caches, compilation_cache as compilation_cache
 from ._check_dt import StepCheck as StepCheck, check_dt as check_dt
 from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays

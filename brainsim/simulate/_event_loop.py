@@ -13,6 +13,7 @@ from ..events import Dense, FixedFanout
 from ..neurons import Regular, StepCurrent
 from ._adjoint import segment_length
 from ._affine import Flow, Guard, affine, first_crossing, polished
+from ._cache import noted
 from ._solution import EventSolution
 
 
@@ -132,6 +133,7 @@ def run_events(
     max_spikes: int,
 ) -> EventSolution:
     """`resting`: populations in which a unit may be in a refractory period."""
+    noted()
     kind = float_dtype()
     cells = {k: _cells(node, k in resting) for k, node in net.nodes.items() if isinstance(node, Population)}
     edges: dict[str, Any] = net.edges

@@ -20,6 +20,7 @@ from ..core import Network, Population, Projection, Source, State, initial_state
 from ..events import CSR, Dense, FixedFanout
 from ..neurons import Regular, Replay, StepCurrent
 from ._affine import NotAffine, affine
+from ._cache import bounded
 from ._checks import checked_inputs, positive, strong
 from ._event_loop import discrete, run_events
 from ._solution import EventSolution
@@ -95,6 +96,8 @@ def simulate_events(
             f"simulate_events: only {float(jnp.min(sol.t)):g} of {t1:g} ms fit max_events = {max_events}, max_spikes = "
             f"{max_spikes}; the busiest unit, of node {most!r}, had {full[most]} spikes. Raise the one that is full."
         )
+    if not is_traced(sol.t):
+        bounded()
     return sol
 
 

@@ -14,6 +14,7 @@ from ..core import AbstractInput, Events, Network, Parts, Source, State, View, f
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
+from ._cache import noted
 from ._flags import after_run, before_run
 from ._inputs import check_inputs_read
 from ._parts import counted, flagged
@@ -35,6 +36,7 @@ def _run(
 ) -> Solution:
     """`n_steps` steps of `net`, whose delays are in ms still; `rooms` are the lengths of the lists of spikes, by key.
     Everything but arrays is static."""
+    noted()
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
     net = net.at(state.dt).ready()

@@ -10,6 +10,7 @@ import jax
 from ..base import Key, is_traced
 from ..core import Network, State
 from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
+from ._cache import bounded
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
 from ._flows import with_flows
 from ._inputs import begun, warn_of_the_past, with_input_states
@@ -124,6 +125,7 @@ def continued(
         if any(is_traced(x) for x in jax.tree.leaves(sol)):
             return sol
         jax.block_until_ready(sol)
+    bounded()
     sol = dataclasses.replace(sol, compile_s=watch.compile_s, run_s=watch.run_s)
     said = flag_message(sol, net, given)
     if throw and said is not None:

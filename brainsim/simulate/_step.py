@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import float_dtype
+from ..base import float_dtype, is_traced
 from ..core import AbstractInput, Clock, Events, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
 from ..events import collect, multiplicity, place
 from ..solvers import Update, update
+from ._cache import bounded, noted
 from ._checks import checked_inputs, checked_solvers
 from ._flags import NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
 from ._inputs import begun, check_inputs_read, with_input_states
@@ -108,6 +109,7 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 def _step(net, state, inputs, solvers):
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
+    noted()
     state, views, *_ = step_core(net.at(state.dt).ready(), state, inputs, solvers)
     return after_run(state), {name: views[name].events for name in net.sizes}
 
@@ -125,4 +127,7 @@ def step(
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
     state = with_input_states(net, begun("step", net, state, None, None), inputs)
-    return _step(net, state, inputs, solvers)
+    after = _step(net, state, inputs, solvers)
+    if not is_traced(state.n):
+        bounded()
+    return after
