@@ -7,7 +7,7 @@ import numpy as np
 
 from ..base import unknown
 from ..simulate import ONE_OF_A_BATCH, Solution, SpikeTrain, is_batch
-from ._directory import StoredRun
+from ._stored import StoredRun
 
 if TYPE_CHECKING:
     from neo import Block
@@ -33,10 +33,13 @@ class _Run:
                 raise ValueError(
                     f"to_neo: {run.path} holds no complete chunk; nothing can be exported. Let the run go on."
                 )
-            abouts = [run._about(path) for path in run.chunks]
-            self.dt, self.every, self.origins = abouts[0]["dt"], abouts[0]["every"], run.origins
-            first = abouts[0]["n0"]
-            last = first + sum(about["n_steps"] for about in abouts)
+            if run.gaps:
+                raise ValueError(
+                    f"to_neo: {run.path} has a gap from {run.gaps[0][0]:g} to {run.gaps[0][1]:g} ms; expected a whole "
+                    "run. Complete it with stream(resume=True)."
+                )
+            self.dt, self.every, self.origins = run.dt, run.every, run.origins
+            first, last = run.n0, run.n0 + run.n_steps
         # Products as in `spikes` and `times`, so that a spike of the last step is not after the end by a rounding.
         self.start, self.stop = first * self.dt, last * self.dt
 

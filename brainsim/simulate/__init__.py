@@ -10,6 +10,8 @@ from ._adjoint import (
 )
 from ._cache import clear_caches as clear_caches, compilation_cache as compilation_cache
 from ._check_dt import StepCheck as StepCheck, check_dt as check_dt
+from ._checks import strong as strong
+from ._describe import describe as describe, difference as difference, digest as digest, structure as structure
 from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
 from ._online import AbstractOnlineAdjoint as AbstractOnlineAdjoint
@@ -34,6 +36,6 @@ from ._solution import (
     is_batch as is_batch,
     units_of as units_of,
 )
-from ._step import step as step
+from ._step import step as step, with_input_states as with_input_states
 from ._stream import AbstractSink as AbstractSink, stream as stream
 from ._summary import Summary as Summary, summary as summary

@@ -4,7 +4,7 @@ import abc
 import contextlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import diffrax
 import jax
@@ -12,22 +12,29 @@ import numpy as np
 
 from ..base import Key
 from ..core import AbstractInput, Network, State, fitted
-from ._checks import checked_inputs, checked_steps, positive
+from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
+from ._describe import describe
 from ._inputs import begun, warn_of_the_past, with_input_states
 from ._simulate import continued
 from ._solution import Solution
+
+Resume = Literal[False, True, "stored", "given"]
 
 
 class AbstractSink(abc.ABC):
     """Where the chunks of a `stream` go, such as `bs.Directory`."""
 
     @abc.abstractmethod
-    def open(self, net: Network, state: State, *, resume: bool, about: dict[str, Any]) -> tuple[int, Network, State]:
-        """Prepare for writing; the number of chunks already done with the network and state to go on from."""
+    def open(self, net: Network, state: State, *, resume: Resume, about: dict[str, Any]) -> tuple[int, Network, State]:
+        """Prepare for writing; the number of chunks already done with the network and state to go on from. `about` is
+        what the run was called with: two runs with the same network, state and `about` are the same run."""
 
     @abc.abstractmethod
     def write(self, k: int, solution: Solution, net: Network) -> None:
         """Keep the recordings of chunk `k` and a checkpoint after it. All or nothing."""
+
+    def close(self) -> None:  # noqa: B027  (a sink may have nothing to close)
+        """Called when the run has ended, in whatever way."""
 
 
 Between = Callable[[int, Network, State], Network]
@@ -47,7 +54,7 @@ def stream(
     inputs: dict[str, Any] | None = None,
     saveat: Sequence[Any] = (),
     between: Between | None = None,
-    resume: bool = False,
+    resume: Resume = False,
     progress: bool = True,
 ) -> State:
     """Run `net` to `t1` in chunks of `chunk` ms, each written to `sink` before the next: constant memory.
@@ -60,13 +67,19 @@ def stream(
     - `chunk`: length of a chunk (ms), a multiple of `dt` and of the steps of the recordings.
     - `sink`: e.g. `bs.Directory("results/run1")`.
     - `between`: `between(k, net, state) -> net`, called before chunk k >= 1: parameter changes, stopping (raise).
-    - `resume`: go on after the last complete chunk in `sink`.
+    - `resume`: go on after the last complete chunk in `sink`, with the same arguments, or a larger `t1`; True compares
+      parameters and initial state too. If they differ, "stored" goes on with the parameters of the stored run, and
+      "given" with those of `net` from here on.
     - `progress`: show a progress bar with the simulated time and the firing rates of the last chunk.
 
     **Returns:** the final state.
 
     **Raises:** what `simulate` and the sink raise; complete chunks stay readable.
     """
+    resume = resume if isinstance(resume, str) else bool(resume)
+    if resume not in (False, True, "stored", "given"):
+        raise ValueError(f"stream: resume is {resume!r}; expected False, True, 'stored' or 'given'.")
+    net = strong(net)
     dt, chunk = positive("dt", dt), positive("chunk", chunk)
     per_chunk = checked_steps(0.0, chunk, dt, None)
     warn_of_the_past("stream", net, inputs or {}, state)
@@ -75,26 +88,34 @@ def stream(
     n_steps = checked_steps(None, t1, dt, state)
     inputs = checked_inputs(net, inputs or {}, n_steps=n_steps)
     state = with_input_states(net, state, inputs)
+    _check_recordings(net, saveat, n_steps, per_chunk)
+    rows = {name: x for name, x in inputs.items() if _by_step(x)}
     about = {
         "dt": dt,
         "chunk": chunk,
         "t0": start * dt,
         "t1": float(t1),
         "key": np.asarray(jax.random.key_data(state.key)).tolist(),
+        "solver": describe(checked_solvers(net, solver)),
+        "saveat": _described(saveat),
+        "inputs": describe({name: "one row per step" if name in rows else x for name, x in inputs.items()}),
+        "rows": {what: text for name, x in rows.items() for what, text in _pieces(name, x, per_chunk).items()},
     }
-    done, net, state = sink.open(net, state, resume=resume, about=about)
     total = -(-n_steps // per_chunk)
     bar = _bar() if progress else None
-    with bar or contextlib.nullcontext():
+    with contextlib.closing(sink), contextlib.ExitStack() as stack:
+        done, net, state = sink.open(net, state, resume=resume, about=about)
+        if bar:
+            stack.enter_context(bar)
         before: Any = min(done * per_chunk, n_steps) * dt
         task = bar.add_task("simulating", total=n_steps * dt, completed=before, rates="") if bar else None
         for k in range(done, total):
             if k and between is not None:
-                net = between(k, net, state)
+                net = _strong(between(k, net, state), net)
             first, last = k * per_chunk, min((k + 1) * per_chunk, n_steps)
-            rows = {name: _rows(x, first, last) for name, x in inputs.items()}
+            given = {name: x[first:last] if name in rows else x for name, x in inputs.items()}
             until = (start + last) * dt
-            sol = continued(net, t1=until, dt=dt, solver=solver, state=state, inputs=rows, saveat=saveat)
+            sol = continued(net, t1=until, dt=dt, solver=solver, state=state, inputs=given, saveat=saveat)
             sink.write(k, sol, net)
             state = sol.state
             if bar and task is not None:
@@ -103,8 +124,38 @@ def stream(
     return state
 
 
-def _rows(x: Any, first: int, last: int) -> Any:
-    return x if isinstance(x, AbstractInput) or x.ndim < 2 else x[first:last]
+def _check_recordings(net: Network, saveat: Sequence[Any], n_steps: int, per_chunk: int) -> None:
+    """Raise for what does not fit a whole chunk or the last one, before the first is run."""
+    if n_steps >= per_chunk:
+        checked_recordings(net, saveat, per_chunk)
+    last = n_steps % per_chunk
+    if last:
+        try:
+            checked_recordings(net, saveat, last)
+        except ValueError as e:
+            raise ValueError(f"stream: the last chunk has {last} steps. {e}") from None
+
+
+def _by_step(x: Any) -> bool:
+    return not isinstance(x, AbstractInput) and x.ndim == 2
+
+
+def _pieces(name: str, x: Any, per_chunk: int) -> dict[str, str]:
+    """The rows of every chunk, described."""
+    x = np.asarray(x)
+    cuts = range(0, len(x), per_chunk)
+    pieces = {f"{name!r}, steps {k} to {min(k + per_chunk, len(x))}": x[k : k + per_chunk] for k in cuts}
+    return describe(pieces)
+
+
+def _described(saveat: Sequence[Any]) -> dict[str, str]:
+    """What is recorded. The room for spikes is left out: it may be raised after it did not suffice."""
+    described = describe({r.key: r for r in saveat})
+    return {path: entry for path, entry in described.items() if not path.endswith(".max_rate")}
+
+
+def _strong(net: Network, before: Network) -> Network:
+    return net if net is before else strong(net)
 
 
 def _bar() -> Any:

@@ -1,14 +1,12 @@
 """History and reports of a fit, kept on disk with the state of the method."""
 
-import io
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..io import write_whole
+from ..io import read_arrays, write_arrays
 
 
 class Log:
@@ -37,9 +35,7 @@ class Log:
             raise FileExistsError(
                 f"{self.path} already holds a fit. Pass resume=True to go on with it, or choose another folder."
             )
-        with np.load(file) as z:
-            arrays = {name: z[name] for name in z.files}
-        about = json.loads(arrays.pop("about").tobytes())
+        arrays, about = read_arrays(file, "Begin the fit again in another folder.")
         for name, value in self.about.items():
             if about[name] != value:
                 raise ValueError(
@@ -64,6 +60,4 @@ class Log:
             return
         about = self.about | {"reports": self.reports, "steps": done}
         arrays = run.kept() | {"history": np.stack(self.history), "seconds": np.asarray(self.seconds)}
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays, about=np.frombuffer(json.dumps(about).encode(), np.uint8))
-        write_whole(self.path / "fit.npz", buffer.getvalue())
+        write_arrays(self.path / "fit.npz", arrays, about)

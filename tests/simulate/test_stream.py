@@ -169,7 +169,7 @@ def test_save_and_load(net, whole, tmp_path):
     assert about["versions"]["jax"] == jax.__version__
     on = bs.simulate(loaded, t1=250.0, dt=0.1, state=state)
     assert same(on.state, bs.simulate(net, t1=250.0, dt=0.1, state=whole.state).state)
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="size = 50, not 60"):
         bs.load(tmp_path / "net.npz", balanced(60))
 
 
@@ -179,4 +179,4 @@ def test_environment_is_kept_with_the_run(net, tmp_path):
     assert about["dt"] == 0.1
     assert about["kernels"] == bs.backend()
     assert about["versions"]["jaxlib"]
-    assert os.path.getsize(tmp_path / "run.json") < 2000
+    assert os.path.getsize(tmp_path / "run.json") < 10_000
