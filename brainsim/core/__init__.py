@@ -58,6 +58,7 @@ from ._surrogate import (
     Triangular as Triangular,
 )
 from ._synapses import Synapses as Synapses, synapses_of as synapses_of
+from ._time import Exact as Exact, Instant as Instant, earlier as earlier, instant_of_step as instant_of_step
 from ._unit import (
     AbstractNoise as AbstractNoise,
     AbstractReceptor as AbstractReceptor,

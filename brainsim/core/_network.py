@@ -112,13 +112,12 @@ class Network(Frozen):
     def at(self, dt: float) -> "Network":
         """The network with the delays of its edges in steps of `dt` (ms); raises on weights that do not fit, warns of
         durations that `dt` does not divide."""
-        for name, node in self.nodes.items():
-            node.check_step(name, dt)
+        nodes = FrozenDict({name: node.at(name, dt) for name, node in self.nodes.items()}, "Network.nodes")
         for name, edge in self.edges.items():
             check_sign(name, edge, self.nodes)
         edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
-        edges = FrozenDict(coupled(self.nodes, edges, dt), "Network.edges")
-        return eqx.tree_at(lambda net: net.edges, self, edges)
+        edges = FrozenDict(coupled(nodes, edges, dt), "Network.edges")
+        return eqx.tree_at(lambda net: (net.nodes, net.edges), self, (nodes, edges))
 
     def ready(self) -> "Network":
         """The network with the default derivatives of spikes worked out from its parameters, once for a run."""

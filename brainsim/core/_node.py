@@ -76,9 +76,15 @@ class AbstractNode(Frozen):
     def check(self, name: str) -> None:
         """Raise on parameters that do not fit the size; `name` is the node's name in the network."""
 
-    def check_step(self, name: str, dt: float) -> None:
-        """Warn of parameters that do not suit the step `dt` (ms) of a run."""
+    def at(self, name: str, dt: float) -> "AbstractNode":
+        """The node as a run with steps of `dt` (ms) has it; warns of durations that `dt` does not divide."""
         del name, dt
+        return self
+
+    def watched(self, z: Any, inp: Array, clock: Clock) -> list[Array]:
+        """Arrays that must be finite in a step that begins with `z`, beside what flows: else the node is flagged."""
+        del z, inp, clock
+        return []
 
     @abc.abstractmethod
     def init(self, clock: Clock) -> tuple[Any, Any]:
@@ -321,10 +327,11 @@ class Population(AbstractNode):
                     f"unit. Pass a number or an array of the population's size."
                 )
 
-    def check_step(self, name: str, dt: float) -> None:
+    def at(self, name: str, dt: float) -> "Population":
         for field in self.unit.in_steps:
             if hasattr(self.unit, field):
                 warn_off_grid(f"Population {name!r}", f"a {field}", getattr(self.unit, field), dt)
+        return self
 
     def init(self, clock: Clock) -> tuple[Any, Any]:
         unit, z = self.unit.init(self.size, clock)
@@ -440,6 +447,16 @@ class AbstractProcess(Frozen):
     def check(self, name: str, size: int) -> None:
         """Raise on parameters that do not fit `size` units."""
 
+    def at(self, size: int, dt: float) -> "AbstractProcess":
+        """The process as a run of `size` units with steps of `dt` (ms) has it."""
+        del size, dt
+        return self
+
+    def watched(self, z: dict, inp: Array, n: int, clock: Clock) -> list[Array]:
+        """Arrays that must be finite in a step that begins with `z`, or the source is flagged; `inp` is () or (n,)."""
+        del z, inp, n, clock
+        return []
+
     @abc.abstractmethod
     def init(self, n: int, clock: Clock) -> dict:
         """Initial `z`."""
@@ -482,6 +499,13 @@ class Source(AbstractNode):
 
     def check(self, name: str) -> None:
         self.process.check(name, self.size)
+
+    def at(self, name: str, dt: float) -> "Source":
+        process = self.process.at(self.size, dt)
+        return self if process is self.process else eqx.tree_at(lambda source: source.process, self, process)
+
+    def watched(self, z, inp, clock):
+        return self.process.watched(z, inp, self.size, clock)
 
     def init(self, clock):
         return {}, self.process.init(self.size, clock)

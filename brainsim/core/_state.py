@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from ..base import Key, float_dtype, to_steps
+from ._time import Exact, Instant, instant_of_step
 
 
 def name_hash(name: str) -> int:
@@ -26,7 +27,8 @@ def ring_slot(n: Int[Array, ""], depth: int) -> Int[Array, ""]:
 class Clock(eqx.Module):
     """The time and the randomness of one node in one step.
 
-    `n` is the step counter, the only clock: absolute time is `n * dt` (ms). `key` is
+    `n` is the step counter, the only clock: absolute time is `n * dt` (ms), which `instant` has without the rounding
+    that float32 makes of it late in a run (`step` is dt as the user gave it). `key` is
     `fold_in(fold_in(run key, n), hash(name))`; it is derived, never advanced, so a resumed run draws the same numbers.
     """
 
@@ -34,11 +36,12 @@ class Clock(eqx.Module):
     dt: Float[Array, ""]
     run_key: Key
     name: str = eqx.field(static=True, default="")
+    step: float | None = eqx.field(static=True, default=None)
 
     @staticmethod
     def of(name: str, n: Int[Array, ""], dt: float, key: Key) -> "Clock":
         """The clock of the node or edge called `name`."""
-        return Clock(n, jnp.asarray(dt, float_dtype()), key, name)
+        return Clock(n, jnp.asarray(dt, float_dtype()), key, name, float(dt))
 
     @property
     def key(self) -> Key:
@@ -47,8 +50,14 @@ class Clock(eqx.Module):
 
     @property
     def t(self) -> Float[Array, ""]:
-        """Time at the start of the step (ms)."""
+        """Time at the start of the step (ms), to float32: after 16 s steps of 0.001 ms are no longer told apart."""
         return self.n.astype(self.dt.dtype) * self.dt
+
+    def instant(self, late: float = 0.0) -> Instant:
+        """The time `late` steps after the start of the step."""
+        if self.step is None:  # a clock made by hand
+            return Exact.of(t := (self.n.astype(self.dt.dtype) + late) * self.dt).instant(t)
+        return instant_of_step(self.n, self.step, late)
 
     def steps(self, duration: Array) -> Int[Array, "..."]:
         """A duration in ms as a whole number of steps, to the nearest, halves upward, as delays are."""
@@ -114,8 +123,8 @@ class State(eqx.Module):
     `inbox[node][port]` is a ring of shape (depth, width): row `n % depth` holds what arrives at step `n`.
     `inputs[node]` is the state of the waveform that the node is given, and the kind of waveform that it belongs to.
     `flags[name]`, of every node and edge, is (code, step): 0 fine; with the first such step, 1 a flowing variable is
-    not finite, 2 the solver failed; with the first step of the run, 4 a parameter or an input is not finite, 5 a delay
-    is not within 0 and `max_delay`; with the step after the run, 6 another variable is NaN.
+    not finite, 2 the solver failed, 7 a source cannot emit; with the first step of the run, 4 a parameter or an input
+    is not finite, 5 a delay is not within 0 and `max_delay`; with the step after the run, 6 another variable is NaN.
     """
 
     n: Int[Array, ""]

@@ -1,5 +1,6 @@
 """Voltage clamp of any unit."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import check_parameter, parameter, unknown
-from ..core import AbstractInput, AbstractUnit, Clock
+from ..core import AbstractInput, AbstractUnit
 from ._shared import SILENT, filled
 
 
@@ -77,6 +78,6 @@ class VoltageClamp(AbstractUnit):
         driven = slope != 0
         i_clamp = jnp.where(driven, -f / jnp.where(driven, slope, jnp.ones_like(slope)), jnp.zeros_like(f))
         y, inner = self.unit.reset(y, inner, jnp.zeros_like(s), inp, clock)
-        following = Clock(clock.n + 1, clock.dt, clock.key)
+        following = dataclasses.replace(clock, n=clock.n + 1, run_key=clock.key, name="")
         v, command = self._value(z["command"], y["v"].shape[0], following)
         return {**y, "v": v}, {**inner, "i_clamp": i_clamp, "command": command}

@@ -61,12 +61,22 @@ def _uniform(key: Key, n: int) -> Float[Array, " n"]:
     return uniform_bits(seed_of(key), n).astype(jnp.float32) * np.float32(2.0**-32)
 
 
+_ROUNDING = 1e-5
+
+
+def _probability(rate: Array, clock: Any) -> Array:
+    """Of an event in a step."""
+    return (1e-3 * clock.dt * rate).astype(jnp.float32)
+
+
 class Poisson(AbstractProcess):
     """Independent Poisson spikes: in a step each unit emits 1 with probability `rate dt` (at most 1), else 0.
 
     `inputs={"name": ...}` of the run adds to the rate, so a rate that varies in time is a waveform given here or there;
     where the sum is below 0 it counts as 0. The mean rate is exact; spikes of a unit are at least one step apart, as in
-    Brian2. The spikes have no derivative with respect to the rate. Source: Dayan & Abbott 2001, section 1.4.
+    Brian2. A rate above 1 / dt (10 kHz at 0.1 ms) therefore sets the flag of the source, as NaN does, and the run
+    raises: `PoissonInput` draws any number of events a step. The spikes have no derivative with respect to the rate.
+    Source: Dayan & Abbott 2001, section 1.4.
 
     **Arguments:** `rate`: Hz; number, array (n,) or a waveform (`AbstractInput`).
     """
@@ -84,9 +94,13 @@ class Poisson(AbstractProcess):
     def init(self, n, clock):
         return {"rate": _init_rate(self.rate, n, clock)}
 
+    def watched(self, z, inp, n, clock):
+        rate, _ = _rate_now(self.rate, z["rate"], n, clock)
+        return [jnp.where(_probability(rate + inp, clock) <= 1.0 + _ROUNDING, 0.0, jnp.nan).astype(inp.dtype)]
+
     def emit(self, z, inp, clock):
         rate, state = _rate_now(self.rate, z["rate"], inp.shape[0], clock)
-        p = (1e-3 * clock.dt * (rate + inp)).astype(jnp.float32)
+        p = _probability(rate + inp, clock)
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))  # the waveform may draw too
         return (_uniform(key, inp.shape[0]) < p).astype(inp.dtype), {"rate": state}
 
@@ -98,10 +112,12 @@ _MEAN = 64.0  # exp(-mean) must be far from the smallest float32
 def poisson_counts(key: Key, mean: Array, n: int) -> Float[Array, " n"]:
     """Poisson counts by inversion: the number of k with `u < P(N > k)`, exact to float32 rounding. No derivative.
 
-    Faster than `jax.random.poisson` for the small means of a step. A large mean is the sum of several smaller
-    ones.
+    Faster than `jax.random.poisson` for the small means of a step. A large mean is the sum of several smaller ones. NaN
+    where the mean is NaN or infinite.
     """
-    mean = jnp.maximum(jax.lax.stop_gradient(mean).astype(jnp.float32), 0.0)
+    mean = jax.lax.stop_gradient(mean).astype(jnp.float32)
+    known = jnp.broadcast_to(jnp.isfinite(mean), (n,))  # a unit with a rate of NaN leaves the others alone
+    mean = jnp.where(jnp.isfinite(mean), jnp.maximum(mean, 0.0), jnp.zeros_like(mean))
     parts = jnp.maximum(jnp.ceil(jnp.max(mean, initial=0.0) / _MEAN).astype(jnp.int32), 1)
     mean = mean / parts.astype(jnp.float32)
 
@@ -123,7 +139,8 @@ def poisson_counts(key: Key, mean: Array, n: int) -> Float[Array, " n"]:
         start = jnp.zeros((), jnp.float32), jnp.exp(-mean), -jnp.expm1(-mean), jnp.zeros(n, jnp.float32)
         return total + jax.lax.while_loop(lambda carry: jnp.any(u < carry[2]), turn, start)[3]
 
-    return jax.lax.fori_loop(0, parts, draw, jnp.zeros(n, jnp.float32)).astype(float_dtype())
+    counts = jax.lax.fori_loop(0, parts, draw, jnp.zeros(n, jnp.float32))
+    return jnp.where(known, counts, jnp.nan).astype(float_dtype())
 
 
 class PoissonInput(AbstractEdge):

@@ -1,7 +1,7 @@
 """Sources of events that are not random: regular, replayed, given from outside.
 
-The time of an event is the end of its step, so an event at t is emitted in the step n = round(t / dt) - 1; what lies
-nearer to 0 than to the end of the first step is not emitted.
+The time of an event is the end of its step, so an event at t is emitted in the step n = round(t / dt) - 1. Of a replay
+the first step emits what is nearer to 0; a regular train has no event there.
 """
 
 from typing import Any, ClassVar
@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..base import Param, check_parameter, is_traced, parameter
-from ..core import AbstractInput, AbstractProcess
+from ..base import Param, check_parameter, float_dtype, is_traced, parameter
+from ..core import AbstractInput, AbstractProcess, Exact, earlier
 from ._shared import not_negative, positive
 
 
@@ -67,23 +67,30 @@ class Regular(AbstractProcess):
 class Replay(AbstractProcess):
     """Recorded spikes: unit `ids[k]` emits at `times[k]`; several spikes of a unit in one step add up.
 
-    `Replay(*sol.spikes("P"))` emits in the very steps of the recording, as long as they number below 3 million (float32
-    times; any number under x64). A step costs a binary search in the list plus its own spikes. Past the last spike it
-    is silent; times are those of the state, so that a list for a run after a burn-in begins at the end of that. The
-    list is part of the network, no matter how long; it is no trainable parameter.
+    `Replay(*sol.spikes("P"))` emits in the very steps of the recording, however late. A step costs two binary searches
+    in the list plus its own spikes. Past the last spike it is silent; what is nearer to 0 than to the end of the first
+    step is emitted in the first. Times are those of the state, so that a list for a run after a burn-in begins at the
+    end of that. The list is part of the network, no matter how long; it is no trainable parameter.
+
+    Other times or units may be put in by `eqx.tree_at`, a batch of trains under `vmap`, in any order: a run sorts them.
+    Those that are negative, NaN or of units that do not exist set the flag of the source.
 
     **Arguments:** `times`: ms >= 0, in any order; `ids`: unit numbers >= 0, of the same length.
     """
 
     times: Float[Array, " n_spikes"]
     ids: Int[Array, " n_spikes"]
+    exact: Exact
+    fault: Float[Array, ""]  # set by `at`: NaN where times or ids cannot be
 
     def __init__(self, times: Any, ids: Any) -> None:
+        self.fault = jnp.zeros((), float_dtype())
+        if is_traced(times) or is_traced(ids):
+            _two_lists(times, ids)
+            self.times, self.exact, self.ids = parameter(times), Exact.of(times), jnp.asarray(ids).astype(jnp.int32)
+            return
         t, i = np.asarray(times), np.asarray(ids)
-        if t.ndim != 1 or i.shape != t.shape:
-            raise ValueError(
-                f"Replay: times of shape {t.shape} and ids of shape {i.shape}; expected two lists of one length."
-            )
+        _two_lists(t, i)
         if i.size and not np.issubdtype(i.dtype, np.integer):
             raise TypeError(
                 f"Replay.ids is of type {i.dtype}; expected whole numbers of units. Convert with ids.astype(int)."
@@ -98,7 +105,7 @@ class Replay(AbstractProcess):
         if np.any(i < 0):
             raise ValueError(f"Replay.ids contains {int(i.min())}; expected unit numbers >= 0.")
         order = np.argsort(t, kind="stable")
-        self.times = parameter(t[order])
+        self.times, self.exact = parameter(t[order]), Exact.of(t[order])
         self.ids = jnp.asarray(i[order], jnp.int32)
 
     def check(self, name, size):
@@ -107,6 +114,26 @@ class Replay(AbstractProcess):
             raise ValueError(
                 f"Source {name!r}: Replay.ids contains unit {largest}; the source has {size} units. Raise its size."
             )
+
+    def at(self, size, dt):
+        times, ids = jax.lax.stop_gradient(self.times), self.ids
+        _two_lists(times, ids)
+        rest = self.exact.rest(times)
+        good = jnp.all((times >= 0) & (ids >= 0) & (ids < size))
+        ahead, more = times[1:] - times[:-1], rest[1:] - rest[:-1]
+        sorted_ = jnp.all((ahead > 0) | ((ahead == 0) & (more >= 0)))
+
+        def sort(args):
+            order = jnp.lexsort((args[1], args[0]))
+            return tuple(x[order] for x in args)
+
+        times, rest, ids = jax.lax.cond(sorted_, lambda args: args, sort, (times, rest, ids))
+        fault = jnp.where(good, 0.0, jnp.nan).astype(self.fault.dtype)
+        new = times, Exact(times, rest), ids, fault
+        return eqx.tree_at(lambda p: (p.times, p.exact, p.ids, p.fault), self, new)
+
+    def watched(self, z, inp, n, clock):
+        return [self.fault]
 
     def init(self, n, clock):
         return {}
@@ -118,13 +145,19 @@ class Replay(AbstractProcess):
 
     def emit(self, z, inp, clock):
         # Times nearest to the end of this step lie between its middle and that of the next one.
-        times, n = jax.lax.stop_gradient(self.times), clock.n.astype(clock.dt.dtype)
-        first = jnp.searchsorted(times, (n + 0.5) * clock.dt).astype(jnp.int32)
-        end = jnp.searchsorted(times, (n + 1.5) * clock.dt).astype(jnp.int32)
+        times = jax.lax.stop_gradient(self.times)
+        first, end = (earlier(times, self.exact, clock.instant(late)) for late in (0.5, 1.5))
+        first = jnp.where(clock.n == 0, jnp.zeros_like(first), first)
         value = jnp.zeros_like(inp)
         if not self.ids.shape[0]:
             return value, z
         return jax.lax.fori_loop(first, end, lambda k, v: v.at[self.ids[k]].add(1.0), jax.lax.stop_gradient(value)), z
+
+
+def _two_lists(times: Any, ids: Any) -> None:
+    t, i = jnp.shape(times), jnp.shape(ids)
+    if len(t) != 1 or i != t:
+        raise ValueError(f"Replay: times of shape {t} and ids of shape {i}; expected two lists of one length.")
 
 
 class External(AbstractProcess):

@@ -1,10 +1,12 @@
 """Waveforms over time, for `simulate(inputs={...})`, for rates of sources and for clamped potentials.
 
 Their unit is that of what they feed: pA for populations, Hz for a Poisson source, mV for a voltage clamp. A waveform is
-constant within a step and has there the value of the middle of the step. Its times are those of the state, so that a
-run from a state at 100 ms begins with what the waveform is at 100 ms.
+constant within a step: steps and held samples have there their mean over the step, so that no charge is lost where dt
+does not divide their times; all others the value of the middle of the step. Times are those of the state, so that a run
+from a state at 100 ms begins with what the waveform is at 100 ms; they are exact however late in a run.
 """
 
+import dataclasses
 import math
 import zlib
 from typing import Any
@@ -13,10 +15,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..base import Param, check_parameter, float_dtype, is_traced, parameter
-from ..core import AbstractInput, Clock
+from ..core import AbstractInput, Clock, Exact, Instant, earlier, instant_of_step
 from ..events import normals, seed_of
 from ._shared import not_negative, positive
 
@@ -28,9 +30,17 @@ class AbstractWaveform(AbstractInput):
         return Sum(self, other) if isinstance(other, AbstractInput) else NotImplemented
 
 
-def _middle(clock: Clock) -> Float[Array, ""]:
-    """The time of the middle of the step (ms): jumps at whole steps are met whatever the rounding of n * dt."""
-    return (clock.n.astype(clock.dt.dtype) + 0.5) * clock.dt
+_AT_ONCE = 16
+"""Changes of a waveform in one step that count."""
+
+_ROUNDING = 1e-3
+"""Steps by which a time may miss the grid of the run and still lie on it."""
+
+
+def _on_grid(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A part of a step, 0 to 1, at its ends where it is close to them."""
+    x = jnp.where(x < _ROUNDING, jnp.zeros_like(x), x)
+    return jnp.where(x > 1 - _ROUNDING, jnp.ones_like(x), x)
 
 
 def _fits(waveform: Any, name: str, n: int, *fields: str) -> None:
@@ -58,6 +68,10 @@ class StepCurrent(AbstractWaveform):
 
     amplitudes: Param = eqx.field(converter=parameter)
     times: Param = eqx.field(converter=parameter)
+    exact: Exact
+
+    def __init__(self, amplitudes: Any, times: Any) -> None:
+        self.amplitudes, self.times, self.exact = parameter(amplitudes), parameter(times), Exact.of(times)
 
     def __check_init__(self) -> None:
         check_parameter("StepCurrent", "amplitudes", self.amplitudes)
@@ -67,7 +81,9 @@ class StepCurrent(AbstractWaveform):
             raise ValueError(
                 f"StepCurrent: amplitudes of shape {a} and times of shape {t}; expected (k,) or (k, n), and (k,)."
             )
-        if not is_traced(self.times) and np.any(np.asarray(self.times[1:] <= self.times[:-1])):
+        t = self.exact.instant(self.times)
+        before, after = (Instant(t.whole[part], t.part[part]) for part in (slice(None, -1), slice(1, None)))
+        if not is_traced(self.times) and np.any(np.asarray(after.since(before)) <= 0):
             raise ValueError(f"StepCurrent.times is {np.asarray(self.times)}; expected increasing times. Sort them.")
 
     @property
@@ -83,9 +99,25 @@ class StepCurrent(AbstractWaveform):
         return {}
 
     def value(self, z, n, clock):
-        k = jnp.searchsorted(jax.lax.stop_gradient(self.times), _middle(clock), side="right")
-        row = self.amplitudes[jnp.maximum(k - 1, 0)]
-        return jnp.where(k > 0, row, jnp.zeros_like(row)), z
+        times, begin = jax.lax.stop_gradient(self.times), clock.instant()
+        count, end = (earlier(times, self.exact, clock.instant(late)) for late in (_ROUNDING, 1.0 - _ROUNDING))
+
+        def amplitude(k):
+            row = self.amplitudes[jnp.maximum(k - 1, 0)]
+            return jnp.where(k > 0, row, jnp.zeros_like(row))
+
+        def late(k):  # the part of this step before change k
+            return jnp.clip(self.exact.at(k).instant(times[k]).since(begin) / clock.dt, 0.0, 1.0)
+
+        def mean(row):
+            for j in range(min(times.shape[0], _AT_ONCE)):
+                k = jnp.minimum(count + j, times.shape[0] - 1)
+                missed = (amplitude(count + j + 1) - amplitude(count + j)) * late(k)
+                row = row - jnp.where(count + j < end, missed, jnp.zeros_like(missed))
+            return row
+
+        # most steps have no change in them
+        return jax.lax.cond(end > count, mean, lambda row: row, amplitude(end)), z
 
 
 class Ramp(AbstractWaveform):
@@ -98,13 +130,19 @@ class Ramp(AbstractWaveform):
     stop: Param = eqx.field(converter=parameter)
     t_start: Param = eqx.field(converter=parameter)
     t_stop: Param = eqx.field(converter=parameter)
+    exact: tuple[Exact, Exact]
+
+    def __init__(self, start: Any, stop: Any, t_start: Any, t_stop: Any) -> None:
+        self.start, self.stop = parameter(start), parameter(stop)
+        self.t_start, self.t_stop = parameter(t_start), parameter(t_stop)
+        self.exact = Exact.of(t_start), Exact.of(t_stop)
 
     def __check_init__(self) -> None:
         for name in ("start", "stop", "t_start", "t_stop"):
             check_parameter("Ramp", name, getattr(self, name))
-        if not (is_traced(self.t_start) or is_traced(self.t_stop)) and not bool(
-            np.all(np.asarray(self.t_stop - self.t_start) > 0)
-        ):
+        begin, end = self.exact[0].instant(self.t_start), self.exact[1].instant(self.t_stop)
+        traced = is_traced(self.t_start) or is_traced(self.t_stop)
+        if not traced and not bool(np.all(np.asarray(end.since(begin)) > 0)):
             raise ValueError(
                 f"Ramp: t_start = {self.t_start}, t_stop = {self.t_stop}; expected t_start < t_stop. Swap them."
             )
@@ -122,7 +160,8 @@ class Ramp(AbstractWaveform):
         return {}
 
     def value(self, z, n, clock):
-        done = jnp.clip((_middle(clock) - self.t_start) / (self.t_stop - self.t_start), 0.0, 1.0)
+        begin, end = self.exact[0].instant(self.t_start), self.exact[1].instant(self.t_stop)
+        done = jnp.clip(clock.instant(0.5).since(begin) / end.since(begin), 0.0, 1.0)
         return self.start + (self.stop - self.start) * done, z
 
 
@@ -134,8 +173,13 @@ class Sine(AbstractWaveform):
 
     amplitude: Param = eqx.field(converter=parameter)
     frequency: Param = eqx.field(converter=parameter)
-    phase: Param = eqx.field(converter=parameter, default=0.0)
-    offset: Param = eqx.field(converter=parameter, default=0.0)
+    phase: Param = eqx.field(converter=parameter)
+    offset: Param = eqx.field(converter=parameter)
+    exact: Exact
+
+    def __init__(self, amplitude: Any, frequency: Any, phase: Any = 0.0, offset: Any = 0.0) -> None:
+        self.amplitude, self.frequency = parameter(amplitude), parameter(frequency)
+        self.phase, self.offset, self.exact = parameter(phase), parameter(offset), Exact.of(frequency)
 
     def __check_init__(self) -> None:
         for name in ("amplitude", "phase", "offset"):
@@ -149,8 +193,25 @@ class Sine(AbstractWaveform):
         return {}
 
     def value(self, z, n, clock):
-        cycles = _middle(clock) * (self.frequency * 1e-3)
-        return self.offset + self.amplitude * jnp.sin(2 * math.pi * (cycles - jnp.floor(cycles)) + self.phase), z
+        now, f = clock.instant(0.5), jax.lax.stop_gradient(self.frequency)
+        cycles = _cycles(now, f, self.exact.rest(f))
+        # the derivative in the frequency is t
+        cycles = cycles + (now.whole.astype(f.dtype) + now.part) * (1e-3 * (self.frequency - f))
+        return self.offset + self.amplitude * jnp.sin(2 * math.pi * cycles + self.phase), z
+
+
+def _cycles(t: Instant, f: Float[Array, "..."], rest: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The fraction of a cycle of frequency `f + rest` (Hz) at `t`: with t = s + m / 1000 + part and f = h + g, h whole,
+    that of s g + m h / 1000 + m g / 1000 + part f / 1000."""
+    thousand = jnp.asarray(1000, jnp.int32)
+    s, m = jax.lax.div(t.whole, thousand), jax.lax.rem(t.whole, thousand)
+    h = jnp.floor(f)
+    # a fraction of 2^32 parts: products wrap around at whole cycles
+    g = ((f - h) * 2.0**32).astype(jnp.uint32) + jnp.round(rest * 2.0**32).astype(jnp.int32).astype(jnp.uint32)
+    slow = (s.astype(jnp.uint32) * g).astype(f.dtype) * 2.0**-32
+    fast = jax.lax.rem(m * jax.lax.rem(h.astype(jnp.int32), thousand), thousand).astype(f.dtype) * 1e-3
+    cycles = slow + fast + m.astype(f.dtype) * 1e-3 * (f - h) + t.part * (f * 1e-3)
+    return cycles - jnp.floor(cycles)
 
 
 class OUCurrent(AbstractWaveform):
@@ -200,7 +261,12 @@ class Sampled(AbstractWaveform):
 
     values: Param = eqx.field(converter=parameter)
     dt: Param = eqx.field(converter=parameter)
-    linear: bool = eqx.field(static=True, default=False)
+    linear: bool = eqx.field(static=True)
+    given: float | None = eqx.field(static=True)  # dt without the rounding of float32
+
+    def __init__(self, values: Any, dt: Any, linear: bool = False) -> None:
+        self.values, self.dt, self.linear = parameter(values), parameter(dt), linear
+        self.given = float(dt) if isinstance(dt, int | float | np.number) else None
 
     def __check_init__(self) -> None:
         check_parameter("Sampled", "values", self.values)
@@ -221,16 +287,46 @@ class Sampled(AbstractWaveform):
     def init(self, n, clock):
         return {}
 
+    def _place(self, clock: Clock, late: float) -> tuple[Int[Array, ""], Float[Array, ""]]:
+        """The sample `late` steps after the start of the step, and how much of it is over."""
+        now = clock.instant(late)
+        x = (now.whole.astype(self.dt.dtype) + now.part) / self.dt
+        k = jnp.floor(x)
+        part, k = x - k, k.astype(jnp.int32)
+        if self.given is not None and clock.step is not None:
+            exact = instant_of_step(clock.n, clock.step / self.given, late)
+            more, same = jnp.floor(exact.part), self.dt == jnp.asarray(self.given, self.dt.dtype)
+            k = jnp.where(same, exact.whole + more.astype(jnp.int32), k)
+            part = jnp.where(same, exact.part - more, part)
+        return k, part
+
     def value(self, z, n, clock):
         last = self.values.shape[0] - 1
-        x = _middle(clock) / self.dt
-        k = jnp.floor(x).astype(jnp.int32)
-        row = self.values[jnp.clip(k, 0, last)]
+
+        def sample(k):
+            row = self.values[jnp.clip(k, 0, last)]
+            return jnp.where(k >= last if self.linear else k > last, jnp.zeros_like(row), row)
+
         if self.linear:
-            part = x - k.astype(x.dtype)
-            row = row + part * (self.values[jnp.clip(k + 1, 0, last)] - row)
-        beyond = k >= last if self.linear else k > last
-        return jnp.where(beyond, jnp.zeros_like(row), row), z
+            k, part = self._place(clock, 0.5)
+            row, following = sample(k), self.values[jnp.clip(k + 1, 0, last)]
+            return jnp.where(k >= last, row, row + part * (following - row)), z
+        # held: the mean over the step; an end that lies on the grid belongs to the sample before
+        (first, over), (end, part) = self._place(clock, 0.0), self._place(clock, 1.0)
+        first, over = jnp.where(over > 1 - _ROUNDING, first + 1, first), _on_grid(over)
+        over = jnp.where(over == 1, jnp.zeros_like(over), over)
+        end, part = jnp.where(part < _ROUNDING, end - 1, end), jnp.where(part < _ROUNDING, jnp.ones_like(part), part)
+
+        def mean(row):
+            total, weights = jnp.zeros_like(row), jnp.zeros_like(over)
+            for j in range(_AT_ONCE):
+                k = first + j
+                weight = jnp.where(k < end, jnp.ones_like(part), part) - (over if j == 0 else jnp.zeros_like(over))
+                weight = jnp.where(k <= end, weight, jnp.zeros_like(weight))
+                total, weights = total + weight * sample(k), weights + weight
+            return total / weights
+
+        return jax.lax.cond(end > first, mean, lambda row: row, sample(first)), z
 
 
 class Sum(AbstractWaveform):
@@ -267,4 +363,4 @@ class Sum(AbstractWaveform):
 
     @staticmethod
     def _clock(k, clock):
-        return Clock(clock.n, clock.dt, jax.random.fold_in(clock.key, k))
+        return dataclasses.replace(clock, run_key=jax.random.fold_in(clock.key, k), name="")

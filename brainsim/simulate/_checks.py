@@ -36,6 +36,10 @@ def strong(net: Network) -> Network:
     return jax.tree.map(one, net)
 
 
+LAST_STEP = 2**31 - 2**24
+"""The largest number of steps, with room for the delays."""
+
+
 def _time(what: str, x: Any) -> float:
     """`x` (ms) as a Python float."""
     if is_traced(x):
@@ -68,6 +72,13 @@ def checked_steps(t0: float | None, t1: float, dt: float, state: State | None) -
         if t1 > 0:
             text += f"t1 is the time at which the run ends, not its length: for {t1:g} ms, give t1={t0 + t1:g}."
         raise ValueError(text.rstrip())
+    last = round(t0 / dt) + n_steps
+    if last * max(dt, 1.0) > LAST_STEP:
+        raise ValueError(
+            f"simulate: t1 = {t1:g} ms is step {last} of dt = {dt:g} ms; expected at most {LAST_STEP} steps and "
+            f"{LAST_STEP} ms, which steps of 32 bits can count. Take a larger dt, or go "
+            "on from the final state with its step number set back: eqx.tree_at(lambda s: s.n, state, ...)."
+        )
     if abs(exact - n_steps) > 1e-3:
         raise ValueError(
             f"simulate: from t0 = {t0:g} to t1 = {t1:g} ms there are {exact:.4g} steps of dt = {dt:g} ms; expected a "

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Int
 
 from ..core import AbstractEdge, Network, State
 
-FINE, NOT_FINITE, SOLVER_FAILED, OVERFLOWED, BAD_PARAMETER, BAD_DELAY, NAN_KEPT = range(7)
+FINE, NOT_FINITE, SOLVER_FAILED, OVERFLOWED, BAD_PARAMETER, BAD_DELAY, NAN_KEPT, CANNOT_EMIT = range(8)
 WHAT: Final = {
     NOT_FINITE: "not finite",
     SOLVER_FAILED: "solver failed",
@@ -24,6 +24,7 @@ WHAT: Final = {
     BAD_PARAMETER: "a parameter or input that is not finite",
     BAD_DELAY: "a delay beyond max_delay",
     NAN_KEPT: "NaN",
+    CANNOT_EMIT: "cannot emit",
 }
 
 _UNREAD: Final = ("weight", "connect", "parts")
@@ -84,6 +85,11 @@ def said(code: int, name: str, when: str, net: Network, inputs: dict[str, Any], 
         return f"{owner} is not finite {when}: the run diverged. Try a smaller dt or another solver."
     if code == SOLVER_FAILED:
         return f"The solver of node {name!r} failed {when}. Try a smaller dt or another solver."
+    if code == CANNOT_EMIT:
+        return (
+            f"Source {name!r} cannot emit {when}: a rate is NaN or above one event a step, {1e3 / state.dt:g} Hz, or "
+            "replayed times or units are not valid. Mend them; bs.PoissonInput draws any number of events a step."
+        )
     if code == BAD_DELAY:
         line = getattr(edge, "max_delay", None)
         return f"{owner} has a delay that is not within 0 and max_delay = {line} ms {when}. Build it with a larger one."

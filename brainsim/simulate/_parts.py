@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 
 from ..base import is_traced
 from ..core import Network, State
+from ._count import Count
 from ._flags import parameters_of
 from ._saveat import Origin, Spikes
 from ._solution import Solution, SpikeList, overflow
@@ -25,9 +26,16 @@ def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_member
     return upto[stops] - upto[starts]
 
 
-def counted(net: Network, counts: dict[str, Array]) -> dict[str, Array]:
+def counted(net: Network, counts: dict[str, Count]) -> dict[str, Count]:
     """Numbers of events by node; of a packed one, for which `counts` has a number per unit, those of its members."""
-    return {name: _sums(net, name, x) if name in net.members else x for name, x in counts.items()}
+    return {name: _total(net, name, x) if name in net.members else x for name, x in counts.items()}
+
+
+def _total(net: Network, node: str, x: Count) -> Count:
+    """The sums of the members of `node`, of 15 bits at a time: of 2^16 units and more in parts that cannot overflow."""
+    high, middle, low = (_sums(net, node, part) for part in (x.high, x.low >> 15, x.low & (2**15 - 1)))
+    middle = middle + (low >> 15)
+    return Count(high + (middle >> 15), ((middle & (2**15 - 1)) << 15) + (low & (2**15 - 1)))
 
 
 def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
@@ -51,17 +59,17 @@ def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) 
 
     Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
     """
-    n_events, flags = _by_member(net, sol.n_events), _by_member(net, sol.flags)
+    events, flags = _by_member(net, sol.events), _by_member(net, sol.flags)
     recordings, every, origins = dict(sol.recordings), dict(sol.every), dict(sol.origins)
     for whole, each in capacities.items():
         every |= {f"{m}.spikes": every[f"{whole}.spikes"] for m in each}
         origins |= {f"{m}.spikes": Origin("Spikes", m) for m in each}
         del every[f"{whole}.spikes"], origins[f"{whole}.spikes"]
-        lists = _split(net, recordings.pop(f"{whole}.spikes"), each, n_events)
+        lists = _split(net, recordings.pop(f"{whole}.spikes"), each, {m: events[m].whole for m in each})
         recordings |= lists
         del flags[f"{whole}.spikes"]
         flags |= {key: overflow(listed, sol.n0) for key, listed in lists.items()}
-    return dataclasses.replace(sol, recordings=recordings, n_events=n_events, flags=flags, every=every, origins=origins)
+    return dataclasses.replace(sol, recordings=recordings, events=events, flags=flags, every=every, origins=origins)
 
 
 def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:

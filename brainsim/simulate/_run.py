@@ -15,6 +15,7 @@ from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
 from ._cache import noted
+from ._count import Count
 from ._flags import after_run, before_run
 from ._inputs import check_inputs_read
 from ._parts import counted, flagged
@@ -55,7 +56,7 @@ def _run(
         net, (lasting, solvers, lists, sampled) = params
         state, counts, spikes = carry
         state, views, new, sent = step_core(net, state, lasting | row, solvers, probes, update)
-        counts = {name: count + new[name] for name, count in counts.items()}
+        counts = {name: count.plus(new[name]) for name, count in counts.items()}
         now = {}
         for r in lists:
             ids, used = spikes[r.key]
@@ -75,7 +76,7 @@ def _run(
         samples = {key: x for key, x in samples.items() if key not in windows}
         return (windows, meter.step(meter_state, (first + length) / n_steps)), (samples, now)
 
-    counts = {name: jnp.zeros((sizes[name],) if name in members else (), jnp.int32) for name in net.nodes}
+    counts = {name: Count.zero((sizes[name],) if name in members else ()) for name in net.nodes}
     spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
     shapes = jax.eval_shape(lambda: take(rare, net, _views(net, state), state))
     windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}

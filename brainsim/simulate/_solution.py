@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..base import float_dtype, is_traced, unknown
+from ..base import is_traced, unknown
 from ..core import Network, State
+from ._count import Count
 from ._flags import OVERFLOWED, WHAT, said
 from ._saveat import Origin
 from ._stats import Stats
@@ -68,7 +69,7 @@ class Solution(eqx.Module):
 
     recordings: dict[str, Any]
     state: State
-    n_events: dict[str, Int[Array, ""]]
+    events: dict[str, Count]
     flags: dict[str, tuple[Array, Array]]
     graded: dict[str, Bool[Array, ""]]
     n0: Int[Array, ""]
@@ -127,13 +128,17 @@ class Solution(eqx.Module):
         return units_of(self, key)
 
     @property
+    def n_events(self) -> dict[str, Any]:
+        """Number of events of every node, over the whole run; inside of transformations it ends at 2^31 - 1."""
+        return {name: count.whole for name, count in self.events.items()}
+
+    @property
     def rates(self) -> dict[str, Float[Array, ""]]:
         """Mean firing rate of every population (Hz), over the whole run; NaN of a source of graded events, which has
         none. A count: its derivative is 0; use `Events`."""
         seconds = self.n_steps * self.dt * 1e-3
         rates: dict[str, Any] = {
-            name: count.astype(float_dtype()) / (max(self.sizes[name], 1) * seconds)
-            for name, count in self.n_events.items()
+            name: count.real / (max(self.sizes[name], 1) * seconds) for name, count in self.events.items()
         }
         return rates | {name: jnp.where(x, jnp.nan, rates[name]) for name, x in self.graded.items() if name in rates}
 

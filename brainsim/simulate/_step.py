@@ -15,7 +15,7 @@ from ..events import collect, multiplicity, place
 from ..solvers import Update, update
 from ._cache import bounded, noted
 from ._checks import checked_inputs, checked_solvers
-from ._flags import NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
+from ._flags import CANNOT_EMIT, NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
 from ._inputs import begun, check_inputs_read, with_input_states
 
 
@@ -90,7 +90,7 @@ def step_core(
             value = new.events.value
             counts[name] = (value != 0).astype(jnp.int32) if new.events.single else multiplicity(value)
         flag = raised(state.flags[name], new.failed, SOLVER_FAILED, n)
-        flags[name] = raised(flag, new.not_finite, NOT_FINITE, n)
+        flags[name] = raised(flag, new.not_finite, NOT_FINITE if jax.tree.leaves(new.y) else CANNOT_EMIT, n)
         nodes[name], views[name] = NodeState(new.y, new.z), View(new.y, new.z, new.events, inp)
         for edge_name, edge in instant.items():
             if set(edge.reads.values()) <= set(views) and name in edge.reads.values():

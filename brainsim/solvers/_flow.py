@@ -112,16 +112,19 @@ def update(
     dw = noise_of(node, solver, y, z, clock) if jax.tree.leaves(y) and node.size else None
     slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
     plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
+    watched = node.watched(z, inp, clock)
     if isinstance(plan, Plan):
         new = Update(*plan.run(y, z, rings, slots, inp, dw, clock), jnp.asarray(False))
-        single = new.events.single  # the kernel counts units
-        return new if single else new._replace(count=tally(new.events.value, (), many=True)[0])
+        if new.events.single and not watched:
+            return new
+        count, bad = tally(new.events.value, watched, many=not new.events.single)  # the kernel counts units
+        return new._replace(count=count, not_finite=new.not_finite | bad)
     arrivals, left = {}, {}
     for port, ring in rings.items():
         arrivals[port], left[port] = collect(ring, slots[port])
     y, z = node.arrive(y, z, arrivals)
     y, z, events, failed = advance(node, solver, y, z, inp, clock, dw)
-    count, bad = tally(events.value, jax.tree.leaves(y), many=not events.single)
+    count, bad = tally(events.value, [*jax.tree.leaves(y), *watched], many=not events.single)
     return Update(y, z, left, events, count, bad, failed)
 
 

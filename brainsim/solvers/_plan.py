@@ -1,5 +1,6 @@
 """From the equations of a node and its solver to one fused program: which operands, in which order, to which place."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
         node, solver = eqx.combine(params, static)
         y, z = node.arrive(y, z, dict(zip(ports, rows, strict=True)))
         # a solver that can fail has a loop, which no kernel has
-        y, z, events, _ = advance(node, solver, y, z, inp, Clock(n, dt, key, clock.name), dw)
+        y, z, events, _ = advance(node, solver, y, z, inp, dataclasses.replace(clock, n=n, dt=dt, run_key=key), dw)
         single.append(events.single)
         return (y, z), events.support, events.value
 

@@ -39,20 +39,25 @@ BRAINSIM_BOTH inline int32_t multiplicity(T value) {
   return value == T(0) ? 0 : static_cast<T>(whole) == value ? whole : 1;
 }
 
-// The sum of the multiplicities, at most 2^31 - 1.
-template <typename T>
-int32_t count_events(const T* x, int64_t n) {
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; ++i) found += multiplicity(x[i]);
-  return static_cast<int32_t>(std::min<int64_t>(found, std::numeric_limits<int32_t>::max()));
-}
-
 // Integer arithmetic on the bits, as only that vectorises without fast-math.
 template <typename T>
 int32_t count_values(const T* x, int64_t n) {
   typename Bits<T>::type found = 0;
   for (int64_t i = 0; i < n; ++i) found += (bits_of(x[i]) << 1) != 0;
   return static_cast<int32_t>(found);
+}
+
+// The sum of the multiplicities, at most 2^31 - 1; nearly as fast as `count_values` where none is above 1.
+template <typename T>
+int32_t count_events(const T* x, int64_t n) {
+  using U = typename Bits<T>::type;
+  const U one = bits_of(T(1)), sign = U(1) << (8 * sizeof(U) - 1);
+  U large = 0;
+  for (int64_t i = 0; i < n; ++i) large |= ((one - bits_of(x[i])) & ~bits_of(x[i])) & sign;
+  if (large == 0) return count_values(x, n);
+  int64_t found = 0;
+  for (int64_t i = 0; i < n; ++i) found += multiplicity(x[i]);
+  return static_cast<int32_t>(std::min<int64_t>(found, std::numeric_limits<int32_t>::max()));
 }
 
 // NaN, infinite, or 2^64 and beyond.
