@@ -158,10 +158,11 @@ class Image(eqx.Module):
         given = self._checked(inputs)
         if state is None and key is None:
             key = jax.random.key(0)
+        begin = 0.0 if state is None or is_traced(state.n) else float(state.n)
         return simulate(
             self.net,
-            t0=0.0,
-            t1=float(steps),
+            t0=begin,
+            t1=begin + float(steps),
             dt=DT,
             solver=self.solver,
             key=key,
