@@ -129,6 +129,20 @@ def test_docstrings_have_no_broken_paragraphs():
     assert broken("A population of\nunits.\nAnd more.") == ["A population of", "units."]
 
 
+MODELS = (brainsim.AbstractUnit, brainsim.AbstractReceptor, brainsim.AbstractShortTerm, brainsim.AbstractProcess)
+
+
+def test_parameters_of_models_are_in_the_documentation_that_help_shows():
+    models = {k: v for k, v in public("brainsim").items() if inspect.isclass(v) and issubclass(v, MODELS)}
+    assert len(models) > 20
+    missing = []
+    for name, model in models.items():
+        if not inspect.isabstract(model):
+            explained = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", inspect.getdoc(model) or ""))))
+            missing += [f"{name}.{p}" for p in inspect.signature(model).parameters if p not in explained]
+    assert missing == []
+
+
 def test_nothing_is_left_to_do():
     marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
     places = ["brainsim", "ops", "tests", "experiments", "notebooks", ".ci", "Makefile", "pyproject.toml"]

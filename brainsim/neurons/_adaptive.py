@@ -30,30 +30,33 @@ class AdEx(AbstractUnit):
     us), and the exponential of a step cannot overflow. The default cut-off is `v_t + 5 delta_t`, where the spike is
     certain; the paper's is 20 mV, met less than 0.1 ms later.
     Source: Brette & Gerstner 2005, doi:10.1152/jn.00686.2005, eq. 1-3 and table 1.
+
+    **Arguments:**
+
+    - `c_m`: membrane capacitance (pF).
+    - `g_l`: leak conductance (nS).
+    - `e_l`: leak reversal potential (mV).
+    - `v_t`: spike threshold (mV).
+    - `delta_t`: spike slope factor (mV).
+    - `tau_w`: adaptation time constant (ms).
+    - `a`: subthreshold adaptation (nS).
+    - `b`: spike-triggered adaptation (pA).
+    - `v_reset`: reset potential (mV).
+    - `v_peak`: cut-off: potential that counts as a spike (mV).
+    - `t_ref`: refractory period (ms).
     """
 
     c_m: Param = 281.0
-    """Membrane capacitance (pF)."""
     g_l: Param = 30.0
-    """Leak conductance (nS)."""
     e_l: Param = -70.6
-    """Leak reversal potential (mV)."""
     v_t: Param = -50.4
-    """Spike threshold (mV)."""
     delta_t: Param = 2.0
-    """Spike slope factor (mV)."""
     tau_w: Param = 144.0
-    """Adaptation time constant (ms)."""
     a: Param = 4.0
-    """Subthreshold adaptation (nS)."""
     b: Param = 80.5
-    """Spike-triggered adaptation (pA)."""
     v_reset: Param = -70.6
-    """Reset potential (mV)."""
     v_peak: Param = -40.4
-    """Cut-off: potential that counts as a spike (mV)."""
     t_ref: Param = 0.0
-    """Refractory period (ms)."""
 
     def __check_init__(self) -> None:
         positive(self, "c_m", "g_l", "delta_t", "tau_w")
@@ -87,18 +90,21 @@ class Izhikevich(AbstractUnit):
     v is in mV and t in ms; u and I are in mV/ms, so a current of 1 pA is taken as 1 mV/ms (a cell of 1 pF). The
     defaults are the regular spiking cell. Source: Izhikevich 2003, doi:10.1109/TNN.2003.820440, eq. 1-3 and fig. 2
     (that article's own program takes two half-millisecond Euler steps for v and one step of 1 ms for u).
+
+    **Arguments:**
+
+    - `a`: rate of recovery (1/ms); below 0 for some published patterns, where u runs away from `b v` between spikes.
+    - `b`: sensitivity of recovery to v (1/ms).
+    - `c`: reset potential (mV).
+    - `d`: jump of recovery at a spike (mV/ms).
+    - `v_peak`: potential that counts as a spike (mV).
     """
 
     a: Param = 0.02
-    """Rate of recovery (1/ms); below 0 for some published patterns, where u runs away from `b v` between spikes."""
     b: Param = 0.2
-    """Sensitivity of recovery to v (1/ms)."""
     c: Param = -65.0
-    """Reset potential (mV)."""
     d: Param = 8.0
-    """Jump of recovery at a spike (mV/ms)."""
     v_peak: Param = 30.0
-    """Potential that counts as a spike (mV)."""
 
     def __check_init__(self) -> None:
         below(self, "c", "v_peak")
@@ -129,26 +135,29 @@ class AdaptiveLIF(AbstractUnit):
     Bellec's and Yin's threshold `v_th + beta' b` with `b(n+1) = rho b(n) + (1 - rho) s(n)`, `rho = exp(-dt / tau_a)`,
     is this one with `a = beta' b` and `beta = beta' (1 - rho)`: here the jump does not depend on dt.
     Source: Bellec et al. 2018 (arXiv:1803.09574), eq. 1-2; Yin et al. 2021, doi:10.1038/s42256-021-00397-w, eq. 1-4.
+
+    **Arguments:**
+
+    - `tau_m`: membrane time constant (ms).
+    - `e_l`: leak reversal potential (mV, or no unit).
+    - `v_th`: threshold at rest (as e_l).
+    - `v_reset`: reset potential (as e_l).
+    - `g_l`: leak conductance (nS).
+    - `tau_a`: time constant of the threshold (ms).
+    - `beta`: jump of the threshold at a spike (as e_l).
+    - `t_ref`: refractory period (ms).
+    - `reset_by_subtraction`: subtract the distance from threshold to reset, instead of going to v_reset.
     """
 
     tau_m: Param = 20.0
-    """Membrane time constant (ms)."""
     e_l: Param = 0.0
-    """Leak reversal potential (mV, or no unit)."""
     v_th: Param = 1.0
-    """Threshold at rest (as e_l)."""
     v_reset: Param = 0.0
-    """Reset potential (as e_l)."""
     g_l: Param = 1.0
-    """Leak conductance (nS)."""
     tau_a: Param = 200.0
-    """Time constant of the threshold (ms)."""
     beta: Param = 0.1
-    """Jump of the threshold at a spike (as e_l)."""
     t_ref: Param = 0.0
-    """Refractory period (ms)."""
     reset_by_subtraction: bool = eqx.field(static=True, default=False)
-    """Subtract the distance from threshold to reset, instead of going to v_reset."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_m", "g_l", "tau_a")

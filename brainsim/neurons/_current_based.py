@@ -32,26 +32,29 @@ class CubaLIF(AbstractUnit):
     `diffrax.Tsit5()`, order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r
     in GOhm. Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), CubaLIF; Davies et al. 2018 (Loihi),
     eq. 1-2.
+
+    **Arguments:**
+
+    - `tau_syn`: time constant of the synaptic current (ms).
+    - `tau_m`: membrane time constant (ms); NIR's tau_mem.
+    - `r`: resistance (GOhm = mV/pA).
+    - `e_l`: resting potential (mV); NIR's v_leak.
+    - `v_th`: threshold (mV); NIR's v_threshold.
+    - `v_reset`: reset potential (mV).
+    - `w_in`: weight of the input current.
+    - `t_ref`: refractory period (ms).
+    - `reset_by_subtraction`: subtract the distance from threshold to reset, instead of going to v_reset.
     """
 
     tau_syn: Param = 5.0
-    """Time constant of the synaptic current (ms)."""
     tau_m: Param = 20.0
-    """Membrane time constant (ms); NIR's tau_mem."""
     r: Param = 1.0
-    """Resistance (GOhm = mV/pA)."""
     e_l: Param = 0.0
-    """Resting potential (mV); NIR's v_leak."""
     v_th: Param = 1.0
-    """Threshold (mV); NIR's v_threshold."""
     v_reset: Param = 0.0
-    """Reset potential (mV)."""
     w_in: Param = 1.0
-    """Weight of the input current."""
     t_ref: Param = 0.0
-    """Refractory period (ms)."""
     reset_by_subtraction: bool = eqx.field(static=True, default=False)
-    """Subtract the distance from threshold to reset, instead of going to v_reset."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_syn", "tau_m")
@@ -86,14 +89,17 @@ class LeakyIntegrator(AbstractUnit):
     I.
 
     Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), LI.
+
+    **Arguments:**
+
+    - `tau_m`: time constant (ms); NIR's tau.
+    - `e_l`: resting value (mV); NIR's v_leak.
+    - `r`: resistance (GOhm = mV/pA).
     """
 
     tau_m: Param = 20.0
-    """Time constant (ms); NIR's tau."""
     e_l: Param = 0.0
-    """Resting value (mV); NIR's v_leak."""
     r: Param = 1.0
-    """Resistance (GOhm = mV/pA)."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_m")

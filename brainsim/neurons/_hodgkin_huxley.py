@@ -32,26 +32,29 @@ class HodgkinHuxley(AbstractUnit):
     pA stand for 10 uA/cm2, in the modern sign with rest at -65 mV. At dt = 0.1 ms `ExponentialEuler` makes intervals 5
     % too long (`bs.check_dt` measures it), at 0.02 ms 1 %.
     Source: Hodgkin & Huxley 1952, doi:10.1113/jphysiol.1952.sp004764, eq. 26 and table 3.
+
+    **Arguments:**
+
+    - `c_m`: membrane capacitance (pF).
+    - `g_na`: sodium conductance (nS).
+    - `g_k`: potassium conductance (nS).
+    - `g_l`: leak conductance (nS).
+    - `e_na`: sodium reversal potential (mV).
+    - `e_k`: potassium reversal potential (mV).
+    - `e_l`: leak reversal potential (mV).
+    - `celsius`: temperature (degrees Celsius).
+    - `v_th`: potential whose upward crossing is a spike (mV).
     """
 
     c_m: Param = 1.0
-    """Membrane capacitance (pF)."""
     g_na: Param = 120.0
-    """Sodium conductance (nS)."""
     g_k: Param = 36.0
-    """Potassium conductance (nS)."""
     g_l: Param = 0.3
-    """Leak conductance (nS)."""
     e_na: Param = 50.0
-    """Sodium reversal potential (mV)."""
     e_k: Param = -77.0
-    """Potassium reversal potential (mV)."""
     e_l: Param = -54.387
-    """Leak reversal potential (mV)."""
     celsius: Param = 6.3
-    """Temperature (degrees Celsius)."""
     v_th: Param = 0.0
-    """Potential whose upward crossing is a spike (mV)."""
 
     def __check_init__(self) -> None:
         positive(self, "c_m")
@@ -93,28 +96,31 @@ class TraubMiles(AbstractUnit):
     when the last one is `t_ref` or longer ago; nothing is reset and v is not held. The defaults are a cell of 20,000
     um2. Brian2's example starts at m = h = n = 0. Source: Brette et al. 2007, doi:10.1007/s10827-007-0038-6, benchmark
     3; Traub & Miles 1991.
+
+    **Arguments:**
+
+    - `c_m`: membrane capacitance (pF).
+    - `g_na`: sodium conductance (nS).
+    - `g_k`: potassium conductance (nS).
+    - `g_l`: leak conductance (nS).
+    - `e_na`: sodium reversal potential (mV).
+    - `e_k`: potassium reversal potential (mV).
+    - `e_l`: leak reversal potential (mV).
+    - `v_t`: shift of the rates along v (mV).
+    - `v_th`: potential above which it is a spike (mV).
+    - `t_ref`: shortest time from spike to spike (ms).
     """
 
     c_m: Param = 200.0
-    """Membrane capacitance (pF)."""
     g_na: Param = 20000.0
-    """Sodium conductance (nS)."""
     g_k: Param = 6000.0
-    """Potassium conductance (nS)."""
     g_l: Param = 10.0
-    """Leak conductance (nS)."""
     e_na: Param = 50.0
-    """Sodium reversal potential (mV)."""
     e_k: Param = -90.0
-    """Potassium reversal potential (mV)."""
     e_l: Param = -60.0
-    """Leak reversal potential (mV)."""
     v_t: Param = -63.0
-    """Shift of the rates along v (mV)."""
     v_th: Param = -20.0
-    """Potential above which it is a spike (mV)."""
     t_ref: Param = 3.0
-    """Shortest time from spike to spike (ms)."""
 
     def __check_init__(self) -> None:
         positive(self, "c_m")
@@ -158,26 +164,29 @@ class WangBuzsaki(AbstractUnit):
     A spike is the upward crossing of `v_th`. The defaults are the article's for 100 um2: 1 pA stands for 1 uA/cm2.
     The field is not linear in v, so `ExponentialEuler` needs small steps (at 0.02 ms its rate is 7 % low at 1 uA/cm2);
     `diffrax.Heun()` does not. Source: Wang & Buzsaki 1996, doi:10.1523/JNEUROSCI.16-20-06402.1996, eq. 2.1-2.6.
+
+    **Arguments:**
+
+    - `c_m`: membrane capacitance (pF).
+    - `g_na`: sodium conductance (nS).
+    - `g_k`: potassium conductance (nS).
+    - `g_l`: leak conductance (nS).
+    - `e_na`: sodium reversal potential (mV).
+    - `e_k`: potassium reversal potential (mV).
+    - `e_l`: leak reversal potential (mV).
+    - `phi`: speed of h and n.
+    - `v_th`: potential whose upward crossing is a spike (mV).
     """
 
     c_m: Param = 1.0
-    """Membrane capacitance (pF)."""
     g_na: Param = 35.0
-    """Sodium conductance (nS)."""
     g_k: Param = 9.0
-    """Potassium conductance (nS)."""
     g_l: Param = 0.1
-    """Leak conductance (nS)."""
     e_na: Param = 55.0
-    """Sodium reversal potential (mV)."""
     e_k: Param = -90.0
-    """Potassium reversal potential (mV)."""
     e_l: Param = -65.0
-    """Leak reversal potential (mV)."""
     phi: Param = 5.0
-    """Speed of h and n."""
     v_th: Param = 0.0
-    """Potential whose upward crossing is a spike (mV)."""
 
     def __check_init__(self) -> None:
         positive(self, "c_m", "phi")
@@ -215,34 +224,37 @@ class MorrisLecar(AbstractUnit):
     firing starts at a finite rate), `MorrisLecar.type_1()` starts at zero rate; both for 100 um2, so 1 pA stands for 1
     uA/cm2. Source: Morris & Lecar 1981, doi:10.1016/S0006-3495(81)84782-0, eq. 9; parameters of Rinzel & Ermentrout
     1998, table 7.1.
+
+    **Arguments:**
+
+    - `c_m`: membrane capacitance (pF).
+    - `g_ca`: calcium conductance (nS).
+    - `g_k`: potassium conductance (nS).
+    - `g_l`: leak conductance (nS).
+    - `e_ca`: calcium reversal potential (mV).
+    - `e_k`: potassium reversal potential (mV).
+    - `e_l`: leak reversal potential (mV).
+    - `v_1`: midpoint of m_inf (mV).
+    - `v_2`: width of m_inf (mV).
+    - `v_3`: midpoint of w_inf (mV).
+    - `v_4`: width of w_inf (mV).
+    - `phi`: rate of w at its midpoint (1/ms).
+    - `v_th`: potential whose upward crossing is a spike (mV).
     """
 
     c_m: Param = 20.0
-    """Membrane capacitance (pF)."""
     g_ca: Param = 4.4
-    """Calcium conductance (nS)."""
     g_k: Param = 8.0
-    """Potassium conductance (nS)."""
     g_l: Param = 2.0
-    """Leak conductance (nS)."""
     e_ca: Param = 120.0
-    """Calcium reversal potential (mV)."""
     e_k: Param = -84.0
-    """Potassium reversal potential (mV)."""
     e_l: Param = -60.0
-    """Leak reversal potential (mV)."""
     v_1: Param = -1.2
-    """Midpoint of m_inf (mV)."""
     v_2: Param = 18.0
-    """Width of m_inf (mV)."""
     v_3: Param = 2.0
-    """Midpoint of w_inf (mV)."""
     v_4: Param = 30.0
-    """Width of w_inf (mV)."""
     phi: Param = 0.04
-    """Rate of w at its midpoint (1/ms)."""
     v_th: Param = 0.0
-    """Potential whose upward crossing is a spike (mV)."""
 
     @staticmethod
     def type_1() -> "MorrisLecar":

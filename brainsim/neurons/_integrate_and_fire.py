@@ -27,20 +27,23 @@ class LIF(AbstractUnit):
     The refractory period lasts `round(t_ref / dt)` steps, halves upward, after that of the spike, as in NEST (Brian2:
     one step less); what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
     Source: Lapicque 1907; Gerstner et al. 2014, Neuronal Dynamics, eq. 1.5.
+
+    **Arguments:**
+
+    - `tau_m`: membrane time constant (ms).
+    - `e_l`: leak reversal potential (mV).
+    - `v_th`: threshold (mV).
+    - `v_reset`: reset potential (mV).
+    - `t_ref`: refractory period (ms).
+    - `g_l`: leak conductance (nS).
     """
 
     tau_m: Param = 20.0
-    """Membrane time constant (ms)."""
     e_l: Param = -60.0
-    """Leak reversal potential (mV)."""
     v_th: Param = -50.0
-    """Threshold (mV)."""
     v_reset: Param = -60.0
-    """Reset potential (mV)."""
     t_ref: Param = 0.0
-    """Refractory period (ms)."""
     g_l: Param = 10.0
-    """Leak conductance (nS)."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_m", "g_l")
@@ -69,22 +72,25 @@ class QIF(AbstractUnit):
     `I > g_l (v_c - e_l) / 4`, with the period `pi tau_m / w` in the limit of far peak and reset, where
     `w^2 = (I / g_l) / (v_c - e_l) - 1 / 4`. Refractory period as in `LIF`.
     Source: Latham et al. 2000; Gerstner et al. 2014, Neuronal Dynamics, eq. 5.16.
+
+    **Arguments:**
+
+    - `tau_m`: membrane time constant at rest (ms).
+    - `e_l`: resting potential (mV).
+    - `v_c`: critical potential (mV).
+    - `v_peak`: potential that counts as a spike (mV).
+    - `v_reset`: reset potential (mV).
+    - `t_ref`: refractory period (ms).
+    - `g_l`: conductance at rest (nS).
     """
 
     tau_m: Param = 10.0
-    """Membrane time constant at rest (ms)."""
     e_l: Param = -65.0
-    """Resting potential (mV)."""
     v_c: Param = -50.0
-    """Critical potential (mV)."""
     v_peak: Param = 0.0
-    """Potential that counts as a spike (mV)."""
     v_reset: Param = -70.0
-    """Reset potential (mV)."""
     t_ref: Param = 0.0
-    """Refractory period (ms)."""
     g_l: Param = 10.0
-    """Conductance at rest (nS)."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_m", "g_l")
@@ -120,24 +126,27 @@ class ExponentialIF(AbstractUnit):
     `g_l (v_t - e_l - delta_t)`, reached at `v = v_t`. Source: Fourcaud-Trocme et al. 2003,
     doi:10.1523/JNEUROSCI.23-37-11628.2003, eq. 2-4; the defaults are their fit to the Wang-Buzsaki cell, with
     `v_peak = v_t + 5 delta_t` (theirs is infinite).
+
+    **Arguments:**
+
+    - `tau_m`: membrane time constant (ms).
+    - `e_l`: leak reversal potential (mV).
+    - `v_t`: potential of the minimum of the I-V curve, where the spike starts (mV).
+    - `delta_t`: spike slope factor (mV).
+    - `v_peak`: cut-off: potential that counts as a spike (mV).
+    - `v_reset`: reset potential (mV).
+    - `t_ref`: refractory period (ms).
+    - `g_l`: leak conductance (nS).
     """
 
     tau_m: Param = 10.0
-    """Membrane time constant (ms)."""
     e_l: Param = -65.0
-    """Leak reversal potential (mV)."""
     v_t: Param = -59.9
-    """Potential of the minimum of the I-V curve, where the spike starts (mV)."""
     delta_t: Param = 3.48
-    """Spike slope factor (mV)."""
     v_peak: Param = -42.5
-    """Cut-off: potential that counts as a spike (mV)."""
     v_reset: Param = -68.0
-    """Reset potential (mV)."""
     t_ref: Param = 1.7
-    """Refractory period (ms)."""
     g_l: Param = 10.0
-    """Leak conductance (nS)."""
 
     def __check_init__(self) -> None:
         positive(self, "tau_m", "delta_t", "g_l")

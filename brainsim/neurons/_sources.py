@@ -109,8 +109,8 @@ class Replay(AbstractProcess):
         self.ids = jnp.asarray(i[order], jnp.int32)
 
     def check(self, name, size):
-        largest = int(np.max(np.asarray(self.ids), initial=-1))
-        if not is_traced(self.ids) and largest >= size:
+        largest = -1 if is_traced(self.ids) else int(np.max(np.asarray(self.ids), initial=-1))
+        if largest >= size:
             raise ValueError(
                 f"Source {name!r}: Replay.ids contains unit {largest}; the source has {size} units. Raise its size."
             )

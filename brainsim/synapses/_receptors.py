@@ -101,10 +101,13 @@ class Delta(AbstractReceptor):
 
     `variable` names another flowing variable of the unit to jump instead, in that variable's unit: `Delta("i")` for a
     `CubaLIF`. Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_delta.
+
+    **Arguments:**
+
+    - `variable`: the variable that jumps.
     """
 
     variable: str = eqx.field(static=True, default="v")
-    """The variable that jumps."""
 
     def __check_init__(self) -> None:
         if not isinstance(self.variable, str):
@@ -132,10 +135,13 @@ class ExpCurr(AbstractReceptor):
 
     One event: `i = w exp(-t / tau)`, charge `w tau` (fC). Exact under `ExponentialEuler`.
     Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_exp.
+
+    **Arguments:**
+
+    - `tau`: decay time constant (ms).
     """
 
     tau: Param = 5.0
-    """Decay time constant (ms)."""
 
     def __check_init__(self) -> None:
         _at_least(self, "tau", 0.0)
@@ -158,14 +164,17 @@ class ExpCond(AbstractReceptor):
 
     One event: `g = w exp(-t / tau)`, integral `w tau`. Exact under `ExponentialEuler`.
     Source: Roth & van Rossum 2009 (Computational Modeling Methods for Neuroscientists, ch. 6).
+
+    **Arguments:**
+
+    - `tau`: decay time constant (ms).
+    - `e_rev`: reversal potential (mV).
     """
 
     conductance: ClassVar[bool] = True
 
     tau: Param = 5.0
-    """Decay time constant (ms)."""
     e_rev: Param = 0.0
-    """Reversal potential (mV)."""
 
     def __check_init__(self) -> None:
         _at_least(self, "tau", 0.0)
@@ -193,16 +202,19 @@ class DualExpCond(AbstractReceptor):
     tau_rise)`. Exact under `ExponentialEuler`. Needs tau_rise <= tau_decay; where they are equal it is the alpha
     function of `AlphaCond`, to 1e-4 in float32 and 1e-9 in float64, with its derivatives: constants less than 2 % apart
     (0.002 % in float64) are taken 2 % apart, with the same mean rate. Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
+
+    **Arguments:**
+
+    - `tau_rise`: rise time constant (ms).
+    - `tau_decay`: decay time constant (ms).
+    - `e_rev`: reversal potential (mV).
     """
 
     conductance: ClassVar[bool] = True
 
     tau_rise: Param = 0.5
-    """Rise time constant (ms)."""
     tau_decay: Param = 5.0
-    """Decay time constant (ms)."""
     e_rev: Param = 0.0
-    """Reversal potential (mV)."""
 
     def __check_init__(self) -> None:
         _slower(self)
@@ -226,10 +238,13 @@ class AlphaCurr(AbstractReceptor):
     One event: `i = w (t / tau) exp(1 - t / tau)`, which peaks at w pA at `t = tau`; charge `w e tau` (fC). Under
     `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau` (order
     1). Source: Rall 1967; NEST's iaf_psc_alpha.
+
+    **Arguments:**
+
+    - `tau`: time to peak (ms).
     """
 
     tau: Param = 2.0
-    """Time to peak (ms)."""
 
     def __check_init__(self) -> None:
         _at_least(self, "tau", 0.0)
@@ -254,14 +269,17 @@ class AlphaCond(AbstractReceptor):
     One event of weight w (nS): `g = w (t / tau) exp(1 - t / tau)`, which peaks at w nS at `t = tau`; integral `w e
     tau`. Under `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt /
     tau` (order 1). Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
+
+    **Arguments:**
+
+    - `tau`: time to peak (ms).
+    - `e_rev`: reversal potential (mV).
     """
 
     conductance: ClassVar[bool] = True
 
     tau: Param = 2.0
-    """Time to peak (ms)."""
     e_rev: Param = 0.0
-    """Reversal potential (mV)."""
 
     def __check_init__(self) -> None:
         _at_least(self, "tau", 0.0)
@@ -287,18 +305,21 @@ class NMDA(AbstractReceptor):
     `1 / tau_decay` lower the weight, or let `TsodyksMarkram` depress it.
     Source: Jahr & Stevens 1990, doi:10.1523/JNEUROSCI.10-09-03178.1990, eq. 4a (block); Roth & van Rossum 2009
     (kinetics).
+
+    **Arguments:**
+
+    - `tau_rise`: rise time constant (ms).
+    - `tau_decay`: decay time constant (ms).
+    - `e_rev`: reversal potential (mV).
+    - `mg`: magnesium concentration outside (mM).
     """
 
     conductance: ClassVar[bool] = True
 
     tau_rise: Param = 2.0
-    """Rise time constant (ms)."""
     tau_decay: Param = 100.0
-    """Decay time constant (ms)."""
     e_rev: Param = 0.0
-    """Reversal potential (mV)."""
     mg: Param = 1.0
-    """Magnesium concentration outside (mM)."""
 
     def __check_init__(self) -> None:
         _slower(self)

@@ -34,14 +34,17 @@ class TsodyksMarkram(AbstractShortTerm):
 
     Source: Tsodyks, Uziel & Markram 2000, doi:10.1523/JNEUROSCI.20-01-j0003.2000; Markram, Wang & Tsodyks 1998,
     doi:10.1073/pnas.95.9.5323. The time course of the current (their tau_I) belongs to the receptor.
+
+    **Arguments:**
+
+    - `U`: utilisation: the fraction of resources that a spike from rest releases.
+    - `tau_facil`: time constant of facilitation (ms).
+    - `tau_rec`: time constant of recovery from depression (ms).
     """
 
     U: Param = 0.5
-    """Utilisation: the fraction of resources that a spike from rest releases."""
     tau_facil: Param = 0.0
-    """Time constant of facilitation (ms)."""
     tau_rec: Param = 800.0
-    """Time constant of recovery from depression (ms)."""
 
     def __check_init__(self) -> None:
         expected = {
