@@ -81,9 +81,7 @@ class StepCurrent(AbstractWaveform):
             raise ValueError(
                 f"StepCurrent: amplitudes of shape {a} and times of shape {t}; expected (k,) or (k, n), and (k,)."
             )
-        t = self.exact.instant(self.times)
-        before, after = (Instant(t.whole[part], t.part[part]) for part in (slice(None, -1), slice(1, None)))
-        if not is_traced(self.times) and np.any(np.asarray(after.since(before)) <= 0):
+        if not is_traced(self.times) and np.any(np.diff(self.exact.numbers(self.times)) <= 0):
             raise ValueError(f"StepCurrent.times is {np.asarray(self.times)}; expected increasing times. Sort them.")
 
     @property
@@ -140,9 +138,9 @@ class Ramp(AbstractWaveform):
     def __check_init__(self) -> None:
         for name in ("start", "stop", "t_start", "t_stop"):
             check_parameter("Ramp", name, getattr(self, name))
-        begin, end = self.exact[0].instant(self.t_start), self.exact[1].instant(self.t_stop)
+        begin, end = self.exact
         traced = is_traced(self.t_start) or is_traced(self.t_stop)
-        if not traced and not bool(np.all(np.asarray(end.since(begin)) > 0)):
+        if not traced and not np.all(end.numbers(self.t_stop) > begin.numbers(self.t_start)):
             raise ValueError(
                 f"Ramp: t_start = {self.t_start}, t_stop = {self.t_stop}; expected t_start < t_stop. Swap them."
             )

@@ -93,3 +93,15 @@ def test_what_is_swapped_in_is_what_counts_and_gradients_are_right():
     np.testing.assert_allclose(jax.grad(value)(7.3), 2 * np.pi * t * np.cos(2 * np.pi * 7.3 * t), rtol=1e-4)
     rows = jax.grad(lambda a: jnp.sum(eqx.tree_at(lambda w: w.amplitudes, moved, a).value({}, 1, clock)[0]))
     np.testing.assert_allclose(rows(jnp.ones(1)), 1.0)
+
+
+def test_waveforms_are_made_inside_of_transformations():
+    """Of constants, which `jit` does not trace, and of traced numbers."""
+
+    def value(t):
+        waves = bs.StepCurrent([1.0, 2.0], [0.0, 0.5]) + bs.StepCurrent([4.0], t[None]) + bs.Ramp(0.0, 8.0, 0.0, 1.0)
+        waves = waves + bs.Sine(0.0, t) + bs.Sampled([16.0], 5.0)
+        clock = bs.Clock.of("P", jnp.asarray(9, jnp.int32), 0.1, K(0))
+        return jnp.sum(waves.value(waves.init(1, clock), 1, clock)[0])
+
+    np.testing.assert_allclose(jax.jit(value)(0.25), 2.0 + 4.0 + 8.0 * 0.95 + 16.0, rtol=1e-6)
