@@ -66,4 +66,9 @@ from ._unit import (
     WhiteNoise as WhiteNoise,
 )
 from ._units import Units as Units, columns as columns
-from ._wiring import INSTANT as INSTANT, Endpoint as Endpoint, drawn_weight as drawn_weight
+from ._wiring import (
+    INSTANT as INSTANT,
+    Endpoint as Endpoint,
+    drawn_weight as drawn_weight,
+    lowest_conductance as lowest_conductance,
+)

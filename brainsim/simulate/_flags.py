@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from ..core import AbstractEdge, Network, State
+from ..base import is_traced
+from ..core import AbstractEdge, Network, State, lowest_conductance
 
-FINE, NOT_FINITE, SOLVER_FAILED, OVERFLOWED, BAD_PARAMETER, BAD_DELAY, NAN_KEPT, CANNOT_EMIT = range(8)
+FINE, NOT_FINITE, SOLVER_FAILED, OVERFLOWED, BAD_PARAMETER, BAD_DELAY, NAN_KEPT, CANNOT_EMIT, NEGATIVE = range(9)
 WHAT: Final = {
     NOT_FINITE: "not finite",
     SOLVER_FAILED: "solver failed",
@@ -25,6 +26,7 @@ WHAT: Final = {
     BAD_DELAY: "a delay beyond max_delay",
     NAN_KEPT: "NaN",
     CANNOT_EMIT: "cannot emit",
+    NEGATIVE: "a negative conductance",
 }
 
 _UNREAD: Final = ("weight", "connect", "parts")
@@ -68,6 +70,16 @@ def before_run(net: Network, state: State, inputs: dict[str, Any]) -> State:
     return dataclasses.replace(state, flags=flags)
 
 
+def signs(net: Network, state: State) -> State:
+    """`state` with the flags of edges whose traced weights into a conductance are below 0; others are refused."""
+    flags = dict(state.flags)
+    for name, edge in net.edges.items():
+        lowest = lowest_conductance(edge, net.nodes)
+        if lowest is not None and is_traced(lowest):
+            flags[name] = raised(flags[name], lowest < 0, NEGATIVE, state.n)
+    return dataclasses.replace(state, flags=flags)
+
+
 def after_run(state: State) -> State:
     """`state` with the flags of what is NaN in it, the flowing variables apart."""
     flags = dict(state.flags)
@@ -81,8 +93,19 @@ def said(code: int, name: str, when: str, net: Network, inputs: dict[str, Any], 
     """What the flag of a node or edge says."""
     edge = net.edges.get(name)
     owner = f"Node {name!r}" if edge is None else f"Edge {name!r}"
+    whole = net.unit_range(name)[0] if edge is None else name
     if code == NOT_FINITE:
-        return f"{owner} is not finite {when}: the run diverged. Try a smaller dt or another solver."
+        port = _negative_port(net.nodes[whole], state.nodes[whole].y)
+        if port:
+            remedy = f"The conductance of port {port!r} is negative, which diverges at any dt: mend what makes it so."
+        else:
+            remedy = "Try a smaller dt or another solver."
+        return f"{owner} is not finite, or beyond 2^64, {when}: the run diverged. {remedy}"
+    if code == NEGATIVE:
+        return (
+            f"{owner} has a weight below 0 into a conductance {when}; expected weights >= 0. Bound what changes it; "
+            "inhibition is a reversal potential below rest."
+        )
     if code == SOLVER_FAILED:
         return f"The solver of node {name!r} failed {when}. Try a smaller dt or another solver."
     if code == CANNOT_EMIT:
@@ -93,7 +116,6 @@ def said(code: int, name: str, when: str, net: Network, inputs: dict[str, Any], 
     if code == BAD_DELAY:
         line = getattr(edge, "max_delay", None)
         return f"{owner} has a delay that is not within 0 and max_delay = {line} ms {when}. Build it with a larger one."
-    whole = net.unit_range(name)[0] if edge is None else name
     if code == BAD_PARAMETER:
         part = net.nodes[whole] if edge is None else edge
         what = _first(_infinite, parameters_of(part)) or (f"inputs[{name!r}]" if name in inputs else "a parameter")
@@ -101,6 +123,14 @@ def said(code: int, name: str, when: str, net: Network, inputs: dict[str, Any], 
     held = (state.nodes[whole].z, state.inputs.get(name)) if edge is None else (state.edges[name],)
     what = next(filter(None, (_first(jnp.isnan, x) for x in held)), "its state")
     return f"{owner}: {what} is NaN {when}. It comes from its parameters, its input or its equations for the jump."
+
+
+def _negative_port(node: Any, y: Any) -> str:
+    """The name of a port whose conductance is below 0; empty where there is none."""
+    for port, receptor in getattr(node, "receptors", {}).items():
+        if type(receptor).conductance and any(bool(np.any(np.asarray(g) < 0)) for g in y["ports"][port].values()):
+            return port
+    return ""
 
 
 def _first(test: Any, tree: Any) -> str:

@@ -12,6 +12,7 @@ from ..core import Network, State
 from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
 from ._cache import bounded
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
+from ._flags import signs
 from ._flows import with_flows
 from ._inputs import begun, warn_of_the_past, with_input_states
 from ._parts import by_name, whole_lists
@@ -112,7 +113,7 @@ def continued(
     recordings = checked_recordings(net, saveat, n_steps)
     given = checked_inputs(net, inputs or {}, n_steps=n_steps)
     net.at(dt)  # warns, outside the compiled run, of delays that dt does not divide and the like
-    begin = with_input_states(net, begin, given)
+    begin = signs(net, with_input_states(net, begin, given))
     net = with_flows(net, recordings)
     adjoint = CheckpointedAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter

@@ -76,3 +76,17 @@ def test_a_negative_conductance_put_in_later_is_refused_by_the_run():
     net = eqx.tree_at(lambda n: n.edges["SP"].weight, network(bs.ExpCond(), 3.0), jnp.asarray(-3.0))
     with pytest.raises(ValueError, match=r"edge 'SP'.weight is -3 nS"):
         bs.simulate(net, t1=10.0, dt=0.1, key=KEY)
+
+
+def test_a_negative_conductance_under_tracing_is_flagged_and_never_advised_a_smaller_dt():
+    net = network(bs.ExpCond(), 1.0)
+
+    def flag(weight):
+        changed = eqx.tree_at(lambda n: n.edges["SP"].weight, net, weight)
+        return bs.simulate(changed, t1=1.0, dt=0.1, key=KEY).flags["SP"][0]
+
+    np.testing.assert_array_equal(jax.vmap(flag)(jnp.asarray([1.0, -1.0, 0.0])), [0, 8, 0])
+    below = bs.Population(bs.LIF(tau_m=1.0), 4, {"syn": bs.ExpCond(tau=1e3)}, init={"syn.g": -1e4})
+    with pytest.raises(bs.SimulationError, match=r"'P' is not finite.*port 'syn' is negative") as e:
+        bs.simulate(bs.Network({"P": below}), t1=50.0, dt=0.1, key=KEY)
+    assert "smaller dt" not in str(e.value)
