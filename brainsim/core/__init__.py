@@ -1,6 +1,6 @@
 """The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
 
-from ._crossing import Crossing as Crossing
+from ._crossing import SINCE as SINCE, Crossing as Crossing
 from ._delay import (
     AbstractDelay as AbstractDelay,
     GaussianDelay as GaussianDelay,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import Key, float_dtype, is_traced
-from ..core import Network, Population, Projection, Source, State, initial_state
+from ..core import SINCE, Network, Population, Projection, Source, State, initial_state
 from ..events import CSR, Dense, FixedFanout
 from ..neurons import Regular, Replay, StepCurrent
 from ._affine import NotAffine, affine
@@ -131,7 +131,7 @@ def _check_node(name: str, node: Any) -> None:
         raise ValueError(f"simulate_events: population {name!r} has noise, so no closed form. Drop it. {fix}")
     unit = type(node.unit).__name__
     z = discrete(node, 0)
-    if set(z) - {"refractory"} or ("refractory" in z and not hasattr(node.unit, "t_ref")):
+    if set(z) - {"refractory", SINCE} or ("refractory" in z and not hasattr(node.unit, "t_ref")):
         raise ValueError(f"simulate_events: the unit {unit} of population {name!r} has the state {sorted(z)}. {fix}")
     try:
         affine(node, z)

@@ -100,7 +100,7 @@ def said(code: int, name: str, when: str, net: Network, inputs: dict[str, Any], 
             remedy = f"The conductance of port {port!r} is negative, which diverges at any dt: mend what makes it so."
         else:
             remedy = "Try a smaller dt or another solver."
-        return f"{owner} is not finite, or beyond 2^64, {when}: the run diverged. {remedy}"
+        return f"{owner} is not finite {when}: the run diverged (from 2^64 on it counts as that). {remedy}"
     if code == NEGATIVE:
         return (
             f"{owner} has a weight below 0 into a conductance {when}; expected weights >= 0. Bound what changes it; "

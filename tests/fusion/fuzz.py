@@ -133,7 +133,8 @@ class Generated(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         drawn = self._drawn("flow", y, z, inp)
-        return {name: drawn.of(max(self.operations // self.variables, 1), v.shape) - v for name, v in y.items()}
+        flow = {name: drawn.of(max(self.operations // self.variables, 1), v.shape) - v for name, v in y.items()}
+        return flow | {"v": flow["v"] + 0.01 * inp}  # an input that is not read is refused
 
     def guard(self, y, z):
         return y["v"] - 0.1 - 0.2 * self._drawn("guard", y, z, self.shared).of(2, y["v"].shape)

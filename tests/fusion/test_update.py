@@ -58,6 +58,7 @@ def start(pop, depth=3):
 
 def both(pop, solver, inp=None):
     """One step, fused and by XLA."""
+    pop = pop.ready()
     inp = jnp.linspace(-50.0, 400.0, pop.size, dtype=FLOAT) if inp is None else inp
     y, z, rings = start(pop)
     assert fusion(pop, solver, "P", {p: 3 for p in pop.ports}) == "fused"

@@ -20,10 +20,12 @@ N, STEPS, DT = 10, 400, 0.5
 
 @pytest.fixture(scope="module")
 def net():
-    cells = bs.Population(bs.LIF(), N, {"exc": bs.ExpCond(tau=5.0)}, i_e=150.0, init={"v": bs.Uniform(-60.0, -50.0)})
+    cells = bs.Population(
+        bs.LIF(), N, {"exc": bs.ExpCond(tau=5.0), "any": bs.ExpCurr()}, i_e=150.0, init={"v": bs.Uniform(-60.0, -50.0)}
+    )
     edges = {
         "half": bs.Projection("P[:5]", "P[5:].exc", bs.AllToAll(), weight=0.5),
-        "matrix": bs.Projection("P", "P.exc", bs.Dense(N, N), weight=np.linspace(-1.0, 1.0, N * N).reshape(N, N)),
+        "matrix": bs.Projection("P", "P.any", bs.Dense(N, N), weight=np.linspace(-1.0, 1.0, N * N).reshape(N, N)),
     }
     return bs.Network(nodes={"P": cells}, edges=edges, key=jax.random.key(0))
 

@@ -127,7 +127,7 @@ def test_inputs_constant_per_unit_and_per_step_are_the_same_current(net):
         ({"dt": 0.0}, "dt is 0"),
         ({"dt": float("nan")}, "dt is nan"),
         ({"t1": 10.03}, "whole number"),
-        ({"t1": -1.0}, "whole number"),
+        ({"t1": -1.0}, "expected a later time"),
         ({"key": None}, "key="),
     ],
 )

@@ -9,12 +9,12 @@ import json
 import sys
 from pathlib import Path
 
-import sanafe
-
 FILE = Path(__file__).parents[1] / "chips" / "sanafe.json"
 
 
 def main(path):
+    import sanafe
+
     given = json.loads(Path(path).read_text())
     arch, net = sanafe.load_loihi(), sanafe.Network()
     n = len(given["threshold"])
@@ -41,4 +41,5 @@ def main(path):
     FILE.write_text(json.dumps({"net": given, "counts": counts, "energy": energy}) + "\n")
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])
