@@ -244,7 +244,7 @@ def write(path: str | Path, packed: Packed) -> None:
     """
     import json
 
-    import h5py  # pyright: ignore[reportMissingImports]
+    import h5py
 
     with h5py.File(path, "w") as file:
         file.attrs["format"] = "brainsim chip image 1"
@@ -258,10 +258,11 @@ def read(path: str | Path) -> Packed:
     """The memory that `write` wrote; ValueError for another file."""
     import json
 
-    import h5py  # pyright: ignore[reportMissingImports]
+    import h5py
 
     with h5py.File(path, "r") as file:
         if file.attrs.get("format") != "brainsim chip image 1":
             raise ValueError(f"{path} is no image of a chip; expected a file of brainsim.lower.write.")
-        arrays = {name: file[name][...] for name in file}
-        return Packed(**arrays, about=json.loads(file.attrs["about"]))
+        arrays = {str(name): np.asarray(file[name]) for name in file}
+        about: Any = file.attrs["about"]
+        return Packed(**arrays, about=json.loads(about))
