@@ -102,6 +102,8 @@ def written_out(jaxpr: Any, barriers: bool = False) -> Any:
             flat, params = shape[-1:], eqn.params | dict(shape=shape[-1:])
             repeated = eqn.replace(outvars=[Var(eqn.outvars[0].aval.update(shape=flat))], params=params)
             return write(_reshaped(eqn, shape), write(repeated, ins))
+        if eqn.primitive.name.startswith("reduce_") and eqn.params.get("axes") == ():
+            return ins[:1]  # over no axes
         one = eqn.primitive in (collect_p, place_p) and ins[0].aval.ndim == 2 and ins[0].aval.shape[0] == 1
         if eqn.primitive is place_p and not isinstance(ins[0], Literal):
             ring, row, slot = taken.get(ins[0], (None,) * 3)

@@ -109,8 +109,8 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         flat = [t if d else z for t, d, z in zip(flat, depends, jax.tree.leaves(zeros), strict=True)]
         change = eqx.combine(jax.tree.unflatten(out, flat), jax.tree.map(_no_change, rest))
         # where vmap has asked `run` on which axis of what comes out the batch is, the value is that of `run`; its one
-        # call is cheap, and what is left to XLA has the batch where the scan above has it
-        return run(*leaves) if any(played) else eqx.combine(smooth, rest), change
+        # call is cheap, and what is left to XLA has the batch where the scan above has it; `call` keeps its derivative
+        return fusion.call(run, *leaves) if any(played) else eqx.combine(smooth, rest), change
 
     run.defjvp(rule, symbolic_zeros=True)
     return run(*leaves)
