@@ -16,7 +16,8 @@ def to_steps(duration: Any, dt: Any) -> Any:
     """
     if isinstance(duration, np.ndarray):  # an operation of JAX costs 100 times as much
         kind = duration.dtype.type
-        return np.floor(duration / kind(dt) + kind(0.5)).astype(np.int32)
+        with np.errstate(invalid="ignore"):  # NaN is flagged by the run
+            return np.floor(duration / kind(dt) + kind(0.5)).astype(np.int32)
     return jnp.floor(duration / dt + 0.5).astype(jnp.int32)
 
 

@@ -217,7 +217,7 @@ def _raised(sol: Solution) -> list[tuple[str, int, int]]:
         if codes.any():
             k = int(np.flatnonzero(codes)[0])
             found.append((name, int(codes.flat[k]), int(firsts.flat[k])))
-    return sorted(found, key=lambda flag: (flag[1] == OVERFLOWED, flag[0]))
+    return sorted(found, key=lambda flag: (flag[1] == OVERFLOWED, flag[2], flag[0]))
 
 
 def flag_message(sol: Solution, net: Network, inputs: dict[str, Any]) -> str | None:
