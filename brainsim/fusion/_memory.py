@@ -25,7 +25,7 @@ _SHAPE_ONLY = ("reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_grad
 
 
 class Array(NamedTuple):
-    """An array in memory; `own`: nobody else reads it later, so that it may be changed where it lies."""
+    """An array in memory; `own`: no later operation reads it, so that it may be changed in place."""
 
     at: str
     shape: tuple[int, ...]
@@ -246,7 +246,7 @@ class _Memory:
         return self.make(v.aval)
 
     def _mine(self, x: Any, out: Any, places: dict[Any, str]) -> Array:
-        """`x` to change: itself, if nobody reads it later, else a copy."""
+        """`x` to change: itself, if no later operation reads it, else a copy."""
         if isinstance(x, Value):
             x = self._shaped(x, out.aval.shape)
         if x.own:
