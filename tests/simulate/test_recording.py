@@ -172,6 +172,7 @@ def test_progress_is_reported(net, capfd):
 def test_a_number_put_into_a_network_does_not_compile_again(net, number):
     import equinox as eqx
 
+    bs.clear_caches()  # or this run may be the one after which all that is compiled is freed
     bs.simulate(net, t1=3.0, dt=0.1, key=KEY)
     other = eqx.tree_at(lambda m: m.nodes["P"].unit.tau_m, net, number)
     sol = bs.simulate(other, t1=3.0, dt=0.1, key=KEY)
