@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float
 
-from brainsim.base import Frozen, Key, Param, check_parameter, float_dtype, is_traced, parameter
+from brainsim.base import Frozen, Key, Param, check_parameter, float_dtype, is_traced, parameter, vary_with
 
 Shape = tuple[int, ...]
 
@@ -235,7 +235,7 @@ def _standard_gamma(key: Key, a: Float[Array, "..."]) -> Float[Array, "..."]:
         good = (v > 0) & (jnp.log1p(-u) < 0.5 * z**2 + d - d * v + d * log_v)
         return key, jnp.where(good & ~done, d * v, x), done | good
 
-    start = (key, jnp.zeros_like(a), jnp.zeros(a.shape, bool))
+    start = vary_with((key, jnp.zeros_like(a), jnp.zeros(a.shape, bool)), a)
     _, x, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), attempt, start)
     power = jnp.log1p(-jax.random.uniform(key_u, a.shape, a.dtype)) / jnp.where(small, a, jnp.ones((), a.dtype))
     return jnp.where(small, x * jnp.exp(power), x)
@@ -273,6 +273,17 @@ class Gamma(AbstractDistribution):
         return scale * _standard_gamma(key, a)
 
 
+@eqx.filter_jit
+def _drawn(law: AbstractDistribution, key: Key, shape: Shape) -> Float[Array, "..."]:
+    """Values of `law`, the same bits outside of transformations and inside of all of them.
+
+    Compiled as one function of parameters that the compiler cannot fold: with constants it would compute other bits
+    than with numbers, and one by one other bits than where it contracts a product and a sum.
+    """
+    numbers, rest = eqx.partition(law, eqx.is_array)
+    return eqx.combine(jax.lax.optimization_barrier(numbers), rest).sample(key, shape)
+
+
 def draw(x: Any, key: Key | None, shape: Shape, *, owner: str = "draw", name: str = "value") -> Float[Array, "..."]:
     """The values that a number, an array or a distribution stands for.
 
@@ -285,7 +296,7 @@ def draw(x: Any, key: Key | None, shape: Shape, *, owner: str = "draw", name: st
             raise ValueError(
                 f"{owner}.{name} is the distribution {x}, which needs a key; expected key=jax.random.key(...)."
             )
-        return x.sample(key, tuple(shape))
+        return _drawn(x, key, tuple(shape))
     value = parameter(x)
     check_parameter(owner, name, value)
     value = jnp.asarray(value, float_dtype())

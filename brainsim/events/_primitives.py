@@ -26,6 +26,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from ..base import made_of
 from . import _draws, _ffi, _pure
 
 
@@ -109,7 +110,7 @@ def _scatter_shape(base, value, weight, support, words, *topology, **params):
     odd = any(n not in (1, full) for n, full in zip(base.shape[:-2], batch, strict=True))
     if odd or value.dtype != base.dtype or weight.dtype != base.dtype:
         raise TypeError(f"scatter: base {base}, value {value} and weight {weight} do not agree.")
-    return ShapedArray(base.shape, base.dtype)
+    return made_of([base, value, weight, support, words, *topology], base.shape, base.dtype)
 
 
 def _gather_shape(c, weight, rowmask, *topology, n_value, **params):
@@ -117,32 +118,32 @@ def _gather_shape(c, weight, rowmask, *topology, n_value, **params):
     batch = _batch(c.ndim - 2, c, weight, rowmask, *topology)
     if weight.dtype != c.dtype:
         raise TypeError(f"gather: c {c} and weight {weight} do not agree.")
-    return ShapedArray((*batch, n_value), c.dtype)
+    return made_of([c, weight, rowmask, *topology], (*batch, n_value), c.dtype)
 
 
 def _outer_shape(value, c, support, words, *topology, n_weight, batch, **params):
-    del support, words, topology, params
+    del params
     if value.dtype != c.dtype:
         raise TypeError(f"outer: value {value} and c {c} do not agree.")
-    return ShapedArray((*batch, n_weight), c.dtype)
+    return made_of([value, c, support, words, *topology], (*batch, n_weight), c.dtype)
 
 
 @collect_p.def_abstract_eval
 def _(inbox, slot):
-    del slot
-    return ShapedArray((*inbox.shape[:-2], inbox.shape[-1]), inbox.dtype), ShapedArray(inbox.shape, inbox.dtype)
+    both = [inbox, slot]
+    return made_of(both, (*inbox.shape[:-2], inbox.shape[-1]), inbox.dtype), made_of(both, inbox.shape, inbox.dtype)
 
 
 @place_p.def_abstract_eval
 def _(inbox, row, slot):
-    del row, slot
-    return ShapedArray(inbox.shape, inbox.dtype)
+    return made_of([inbox, row, slot], inbox.shape, inbox.dtype)
 
 
 @append_p.def_abstract_eval
 def _(buffer, count, value, words, *, many):
-    del value, words, many
-    return ShapedArray(buffer.shape, buffer.dtype), ShapedArray(count.shape, count.dtype)
+    del many
+    of = [buffer, count, value, words]
+    return made_of(of, buffer.shape, buffer.dtype), made_of(of, count.shape, count.dtype)
 
 
 @room_p.def_abstract_eval
@@ -152,19 +153,18 @@ def _(*, n):
 
 @tally_p.def_abstract_eval
 def _(value, *others, rank, many):
-    del others, many
-    return (ShapedArray(value.shape[:rank], np.dtype(np.int32)),) * 2
+    del many
+    return (made_of([value, *others], value.shape[:rank], np.dtype(np.int32)),) * 2
 
 
 @bits_p.def_abstract_eval
 def _(seed, *, n, rank):
-    return ShapedArray((*seed.shape[:rank], n), np.dtype(np.uint32))
+    return made_of([seed], (*seed.shape[:rank], n), np.dtype(np.uint32))
 
 
 @normals_p.def_abstract_eval
 def _(seed, table, *, n, dtype, rank):
-    del table
-    return ShapedArray((*seed.shape[:rank], n), dtype)
+    return made_of([seed, table], (*seed.shape[:rank], n), dtype)
 
 
 # --- forward derivatives ----------------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def _drawn(*, plan, first, **others):
 _register(scatter_p, "scatter", _pure.scatter, 3, _stored_sorted, {0: 0})
 _register(gather_p, "gather", _pure.gather, None, _stored)
 _register(outer_p, "outer", _pure.outer, 2, _stored)
-outer_add_p.def_abstract_eval(lambda base, *operands, **params: ShapedArray(base.shape, base.dtype))
+outer_add_p.def_abstract_eval(lambda base, *operands, **params: made_of([base, *operands], base.shape, base.dtype))
 _register(outer_add_p, "outer_add", _pure.outer_add, 3, _stored, {0: 0})
 _register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
 _register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)

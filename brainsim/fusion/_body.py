@@ -13,6 +13,7 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.interpreters import partial_eval as pe
 
+from ..base import alike
 from ..events._primitives import append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
 from ._fused import fused_p
 from ._rules import INLINED
@@ -128,6 +129,9 @@ def written_out(jaxpr: Any, barriers: bool = False) -> Any:
 
         for eqn in jaxpr.eqns:
             ins = [read(v) for v in eqn.invars]
+            if eqn.primitive.name in ("pvary", "pcast"):
+                known.update(zip(eqn.outvars, ins))
+                continue
             inner = _inner(eqn, barriers)
             outs = write_all(inner.jaxpr, dict(zip(inner.jaxpr.invars, ins))) if inner else write(eqn, ins)
             known.update(zip(eqn.outvars, outs, strict=True))
@@ -221,7 +225,7 @@ def adding(jaxpr: Any) -> Any:
     def added(eqn: Any) -> list[Any]:
         for onto, x in (eqn.invars, eqn.invars[::-1]) if eqn.primitive.name in ("add", "add_any") else ():
             outer = source(x)
-            if outer is not None and onto.aval == x.aval and x.aval.shape == (outer.params["n_weight"],) != (1,):
+            if outer is not None and alike(onto.aval, x.aval) and x.aval.shape == (outer.params["n_weight"],) != (1,):
                 return [eqn.replace(primitive=outer_add_p, invars=[onto, *outer.invars], params=outer.params)]
         return [eqn]
 

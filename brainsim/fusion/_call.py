@@ -5,14 +5,16 @@ forgets their derivatives, which second derivatives take. A primitive stays as i
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 from jax.dtypes import float0
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
+from ..base import evaluated
 from ._body import written_out
 
 call_p = Primitive("brainsim_call")
@@ -29,7 +31,7 @@ def call(f: Callable, *args: Any) -> Any:
 
 
 def _reference(*operands: Any, jaxpr: ClosedJaxpr) -> list[Any]:
-    return jaxpr_as_fun(jaxpr)(*operands)
+    return evaluated(jaxpr, *operands)
 
 
 @call_p.def_abstract_eval
@@ -56,7 +58,7 @@ def _batch(operands, dims, *, jaxpr):
     n, inner = len(jaxpr.out_avals), written_out(jaxpr.jaxpr)
     used = [pe.dce_jaxpr(inner, [j == k for j in range(n)])[1] for k in range(n)]
     outs = [0 if any(u and d is not None for u, d in zip(by, dims, strict=True)) else None for by in used]
-    return jax.vmap(jaxpr_as_fun(jaxpr), in_axes=tuple(dims), out_axes=outs)(*operands), outs
+    return jax.vmap(partial(evaluated, jaxpr), in_axes=tuple(dims), out_axes=outs)(*operands), outs
 
 
 call_p.def_impl(_reference)

@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr
 from jax.interpreters import batching, mlir, partial_eval as pe
 
-from ..base import DIVERGED
+from ..base import DIVERGED, alike, evaluated, made_of, warn_of_copies
 from ..events import _ffi, collect
 from ..events._primitives import Kernel, to_front
 from ._loop import Loop, check_llvm, compile_loop, refusal
@@ -105,7 +104,7 @@ def smooth(program: Program, *operands: Any) -> list[Any]:
     """The outputs that may have a derivative: vectors and rings, of one batch element."""
     scalars, vectors, slots, rings = split(program, operands)
     taken = [collect(ring, slot) for slot, ring in zip(slots, rings, strict=True)]
-    outs = jaxpr_as_fun(program.jaxpr)(*scalars, *vectors, *(row for row, _ in taken))
+    outs = evaluated(program.jaxpr, *scalars, *vectors, *(row for row, _ in taken))
     return [*outs, *(ring for _, ring in taken)]
 
 
@@ -148,10 +147,10 @@ def reference(*operands: Any, program: Program, rank: int) -> list[Any]:
 def _(*operands, program, rank):
     batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
     rings = operands[len(operands) - 2 * program.n_rings + 1 :: 2] if program.n_rings else ()
-    outs = [ShapedArray((*batch, *a.shape), a.dtype) for a in program.jaxpr.out_avals]
-    outs += [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in rings]
-    words = ShapedArray((*batch, -(-program.n // 32)), np.dtype(np.uint32))
-    count = ShapedArray(batch, np.dtype(np.int32))
+    outs = [made_of(operands, (*batch, *a.shape), a.dtype) for a in program.jaxpr.out_avals]
+    outs += [made_of(operands, (*batch, *x.shape[rank:]), x.dtype) for x in rings]
+    words = made_of(operands, (*batch, -(-program.n // 32)), np.dtype(np.uint32))
+    count = made_of(operands, batch, np.dtype(np.int32))
     return [*outs, words, count, count]
 
 
@@ -205,16 +204,17 @@ _fallback = mlir.lower_fun(reference, multiple_results=True)
 def _lower(ctx, *operands, program, rank):
     if unavailable() or why_not(program):
         return _fallback(ctx, *operands, program=program, rank=rank)
+    warn_of_copies(ctx.module_context.axis_context)
     number, address = compile_loop(program.loop)
     _ffi.register_fused(number, address)
     alias = {}
     for k, vector in enumerate(program.alias):
         source = program.n_scalars + vector
-        if vector >= 0 and ctx.avals_in[source] == ctx.avals_out[k]:
+        if vector >= 0 and alike(ctx.avals_in[source], ctx.avals_out[k]):
             alias[source] = k
     first_ring, k = len(operands) - 2 * program.n_rings, len(program.alias)
     for r in range(program.n_rings):
-        if ctx.avals_in[first_ring + 2 * r + 1] == ctx.avals_out[k + r]:
+        if alike(ctx.avals_in[first_ring + 2 * r + 1], ctx.avals_out[k + r]):
             alias[first_ring + 2 * r + 1] = k + r
     call = jax.ffi.ffi_lowering(_ffi.target("fused"), operand_output_aliases=alias)
     numbers = {"id": number, "n": program.n, "n_scalars": program.n_scalars, "n_rings": program.n_rings, "rank": rank}

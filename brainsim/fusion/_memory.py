@@ -21,7 +21,7 @@ from ._writer import Unsupported, Value, Writer, base_type
 INDEX = np.dtype(np.int64)
 UPDATES = ("dynamic_update_slice", "scatter", "scatter-add", "scatter_add")
 """What gives its first operand back, changed in places."""
-_SHAPE_ONLY = ("reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient")
+_SHAPE_ONLY = ("reshape", "squeeze", "expand_dims", "copy", "copy_p", "stop_gradient", "pvary", "pcast")
 
 
 class Array(NamedTuple):

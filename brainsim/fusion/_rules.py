@@ -232,6 +232,8 @@ RULES = {
     "is_finite": _is_finite,
     "clamp": _clamp,
     "copy": _same,
+    "pvary": _same,
+    "pcast": _same,
     "stop_gradient": _same,
     "optimization_barrier": _same,
 } | {name: _function(name) for name in MATH if name != "pow"}

@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun, primitives
+from jax.extend.core import ClosedJaxpr, Primitive, primitives
 from jax.interpreters import batching, mlir
 
+from ..base import alike, evaluated, made_of, vary_with, warn_of_copies
 from ..events import _ffi
 from ..events._primitives import Kernel, outer_p, to_front
 from . import _fused, _loop, _tangent
@@ -69,7 +69,7 @@ def scan(
     closed, carry, ys = _traced(f, init, xs)
     flat, tree = jax.tree.flatten(init)
     n = len(flat)
-    if carry != tree or [v.aval for v in closed.jaxpr.outvars[:n]] != closed.in_avals[:n]:
+    if carry != tree or not all(map(alike, (v.aval for v in closed.jaxpr.outvars[:n]), closed.in_avals[:n])):
         _say("the carry changes its type")
         return lax.scan(f, init, xs, length)  # it says what is wrong, or widens a weak type
     operands = [*closed.consts, *flat, *jax.tree.leaves(xs)]
@@ -77,7 +77,7 @@ def scan(
     played = not _say(refusal(step.body))
     tell(played)
     if not played:
-        call = jaxpr_as_fun(closed)
+        call = partial(evaluated, closed)
 
         def again(carry, x):
             out = call(*carry, *jax.tree.leaves(x))
@@ -117,7 +117,7 @@ def _as(aval: Any, x: Any) -> Any:
 
 def reference(*operands: Any, body: Body, length: int, reverse: bool, rank: int) -> list[Any]:
     """What `scan_p` computes, in JAX."""
-    call = jaxpr_as_fun(body.jaxpr)
+    call = partial(evaluated, body.jaxpr)
 
     def one(*operands):
         consts = [_as(v.aval, x) for v, x in zip(body.jaxpr.jaxpr.invars[: body.n_consts], operands)]
@@ -127,7 +127,8 @@ def reference(*operands: Any, body: Body, length: int, reverse: bool, rank: int)
             out = call(*consts, *carry, *x)
             return out[: body.n_carry], out[body.n_carry :]
 
-        carry, ys = lax.scan(f, [*carry], [*operands[body.n_consts + body.n_carry :]], length, reverse)
+        rows = [*operands[body.n_consts + body.n_carry :]]
+        carry, ys = lax.scan(f, vary_with([*carry], operands), rows, length, reverse)
         return [*carry, *ys]
 
     return over(one, rank, operands)
@@ -138,8 +139,8 @@ def _(*operands, body, length, reverse, rank):
     del reverse
     batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
     avals = [v.aval for v in body.jaxpr.jaxpr.outvars]
-    outs = [ShapedArray((*batch, *a.shape), a.dtype) for a in avals[: body.n_carry]]
-    return outs + [ShapedArray((*batch, length, *a.shape), a.dtype) for a in avals[body.n_carry :]]
+    outs = [made_of(operands, (*batch, *a.shape), a.dtype) for a in avals[: body.n_carry]]
+    return outs + [made_of(operands, (*batch, length, *a.shape), a.dtype) for a in avals[body.n_carry :]]
 
 
 def _batch_rule(operands, dims, *, body, rank, **params):
@@ -163,9 +164,10 @@ _fallback = mlir.lower_fun(reference, multiple_results=True)
 def _lower(ctx, *operands, body, length, reverse, rank):
     if unavailable():
         return _fallback(ctx, *operands, body=body, length=length, reverse=reverse, rank=rank)
+    warn_of_copies(ctx.module_context.axis_context)
     tape = tape_of(body)
     in_place = ((body.n_consts + k, k) for k in range(body.n_carry))
-    alias = {i: k for i, k in in_place if ctx.avals_in[i] == ctx.avals_out[k]}
+    alias = {i: k for i, k in in_place if alike(ctx.avals_in[i], ctx.avals_out[k])}
     call = jax.ffi.ffi_lowering(_ffi.target("scan"), operand_output_aliases=alias)
     code = np.asarray(tape.compiled(), np.int64)
     numbers = {"length": length, "reverse": reverse, "rank": rank, "work": tape.work}

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Primitive
 from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
+from ..base import evaluated, made_of
 from ..events import collect
 from ..events._primitives import to_front
 from ._fused import Program, fused_p, over, smooth, split, unavailable, why_not
@@ -51,7 +51,7 @@ def tangent_of(program: Program, places: tuple[int, ...]) -> Linear:
         def part(*xs):
             for i, x in zip(places, xs, strict=True):
                 given[i] = x
-            values = jaxpr_as_fun(program.jaxpr)(*given)
+            values = evaluated(program.jaxpr, *given)
             return [values[i] for i in outs]
 
         return jax.jvp(part, [given[i] for i in places], list(dots))[1]
@@ -68,7 +68,7 @@ def transpose_of(linear: Linear, live: tuple[int, ...]) -> Linear:
 
     def transposed(*flat):
         def forward(*dots):
-            values = jaxpr_as_fun(jaxpr)(*flat[:n_given], *dots)
+            values = evaluated(jaxpr, *flat[:n_given], *dots)
             return [values[i] for i in live]
 
         return jax.linear_transpose(forward, *dots)(list(flat[n_given:]))
@@ -84,7 +84,7 @@ def _run(*operands: Any, linear: Linear, rank: int) -> list[Any]:
 @tangent_p.def_abstract_eval
 def _(*operands, linear, rank):
     batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
-    return [ShapedArray((*batch, *a.shape), a.dtype) for a in linear.program.jaxpr.out_avals]
+    return [made_of(operands, (*batch, *a.shape), a.dtype) for a in linear.program.jaxpr.out_avals]
 
 
 def _transpose(cts, *operands, linear, rank):

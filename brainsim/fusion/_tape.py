@@ -13,6 +13,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
 
+from ..base import alike
 from ..events import _ffi
 from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
 from ..events._targets import count, entries
@@ -96,7 +97,9 @@ def _length(eqn: Any) -> tuple[int, ...] | str | None:
     if eqn.primitive is collect_p:
         return "rows"
     if eqn.primitive in KERNELS or (
-        eqn.primitive.name == "random_fold_in" and str(eqn.outvars[0].aval) == "key<fry>[]"
+        eqn.primitive.name == "random_fold_in"
+        and eqn.outvars[0].aval.shape == ()
+        and str(eqn.outvars[0].aval.dtype) == "key<fry>"
     ):
         return None
     avals = [v.aval for v in (*eqn.invars, *eqn.outvars)]
@@ -257,7 +260,7 @@ class _Assembler:
         goes."""
         at, outvars = self.body.n_consts, self.jaxpr.outvars[: self.body.n_carry]
         wanted = [at + k for k, v in enumerate(outvars) if self._origin(v) is out]
-        cells = {self._read(v): v for v in vectors if v.aval == out.aval and self._mine(v, i)}
+        cells = {self._read(v): v for v in vectors if alike(v.aval, out.aval) and self._mine(v, i)}
         free = [cell for cell in cells if cell not in taken]
         if not free or (out in self.home and not set(wanted).intersection(free)):
             return self._new(out)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .. import fusion
-from ..base import float_dtype
+from ..base import float_dtype, vary_with
 from ..core import AbstractInput, Events, Network, Parts, Source, State, View, fitted
 from ..events import append, room
 from ..solvers import update
@@ -82,7 +82,9 @@ def _run(
     windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
     # no step raises the flags of edges
     begin = dataclasses.replace(state, flags={name: state.flags[name] for name in net.nodes})
-    final = adjoint.scan(part, (begin, counts, spikes), (windows, meter.init()), per_step, n_steps, thin)
+    # under shard_map what a scan carries varies over the axes of all that goes into it, from the start
+    carry, kept = vary_with(((begin, counts, spikes), (windows, meter.init())), net, per_step, lasting)
+    final = adjoint.scan(part, carry, kept, per_step, n_steps, thin)
     (last, counts, spikes), (windows, meter_state), (samples, now) = final
     meter.close(meter_state)
     last = after_run(dataclasses.replace(last, flags=state.flags | last.flags))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from .. import fusion
+from ..base import vary_with
 from ..core import Network
 
 Step = Callable[..., tuple[Any, tuple[Any, Any]]]
@@ -87,6 +88,7 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         rings = [state.inbox[node][port] for node, port in ports]
         within = {to: jnp.zeros((length, ring.shape[1]), ring.dtype) for to, ring in zip(ports, rings, strict=True)}
         after = {to: jnp.zeros_like(ring) for to, ring in zip(ports, rings, strict=True)}
+        within, after = vary_with((within, after), leaves)
         depends: list[bool] = []
 
         def moving(xs, within, after):

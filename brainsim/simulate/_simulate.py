@@ -7,7 +7,7 @@ from typing import Any
 import diffrax
 import jax
 
-from ..base import Key, is_traced
+from ..base import Key, check_mesh, is_traced
 from ..core import Network, State
 from ._adjoint import AbstractAdjoint, CheckpointedAdjoint
 from ._cache import bounded
@@ -106,6 +106,7 @@ def continued(
 ) -> Solution:
     """`simulate`, which may be the next piece of a longer run: what is over by now was there before."""
     dt = positive("dt", dt)
+    check_mesh("simulate", (net, key, state, inputs))
     net = strong(net)
     solvers = checked_solvers(net, solver)
     begin = begun("simulate", net, state, key, dt)

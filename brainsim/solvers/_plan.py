@@ -9,6 +9,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
+from ..base import shapes_of
 from ..core import Clock, Events
 from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS
@@ -70,8 +71,7 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
 
     single: list[bool] = []
     args = (params, y, z, inp, dw, clock.n, clock.dt)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
-    rows = [jax.ShapeDtypeStruct((n,), rings[port].dtype) for port in ports]
+    shapes, rows = shapes_of((args, [rings[port][0] for port in ports]))
     key = jax.eval_shape(lambda: jax.random.key(0))
     closed, (state, support, _) = jax.make_jaxpr(whole, return_shape=True)(shapes, rows, key)
     avals, n_args, n_state = closed.in_avals, len(jax.tree.leaves(args)), len(jax.tree.leaves(state))

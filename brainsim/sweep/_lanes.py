@@ -1,6 +1,6 @@
 """Members in batches: one call a chunk, or segment by segment with places refilled as members stop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,32 @@ REFILL = 1 / 8
 """Share of free places from which refilling pays."""
 
 
-class Lanes:
-    """Compiled programs that run members `ids` of a sweep with parameters `p` (n, ...), on batches of `size`."""
+def _compiled(f: Callable, devices: Sequence[Any]) -> Callable:
+    """`f` of members, compiled; every device runs its share of them, without exchanging anything."""
+    if len(devices) == 1:
+        return jax.jit(f)
+    mesh = jax.sharding.Mesh(np.asarray(devices), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
+    by_member = jax.sharding.PartitionSpec("members")
+    # a model may scan over a carry that only its steps make vary, which the check refuses
+    return jax.jit(jax.shard_map(f, mesh=mesh, in_specs=by_member, out_specs=by_member, check_vma=False))
 
-    def __init__(self, model: Segments, members: dict[str, np.ndarray], key: Any, size: int, stop: Any) -> None:
-        self.members, self.size, self.n = members, max(size, FEWEST), model.n
+
+class Lanes:
+    """Compiled programs that run members `ids` of a sweep with parameters `p` (n, ...), on batches of at least `size`
+    over `devices`."""
+
+    def __init__(
+        self,
+        model: Segments,
+        members: dict[str, np.ndarray],
+        key: Any,
+        size: int,
+        stop: Any,
+        devices: Sequence[Any],
+    ) -> None:
+        self.fewest = FEWEST * len(devices)
+        self.size = -(-max(size, self.fewest) // len(devices)) * len(devices)
+        self.members, self.n, self.devices = members, model.n, len(devices)
 
         def begin(ids, p):
             return jax.vmap(lambda i, p: model.start(p, jax.random.fold_in(key, i)))(ids, p)
@@ -40,8 +61,8 @@ class Lanes:
 
             return jax.tree.map(one, carry, new)
 
-        self.whole = jax.jit(lambda ids, p: advance(p, begin(ids, p))[1])
-        self._begin, self._advance, self._refill = jax.jit(begin), jax.jit(advance), jax.jit(refill)
+        self.whole = _compiled(lambda ids, p: advance(p, begin(ids, p))[1], devices)
+        self._begin, self._advance, self._refill = (_compiled(f, devices) for f in (begin, advance, refill))
 
     def rows(self, ids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """`ids`, padded to a batch with the last of them, and their parameters."""
@@ -81,8 +102,9 @@ class Lanes:
             active = np.flatnonzero(lane >= 0)
             if not active.size:
                 return
-            if drained and active.size <= lane.size // 2 and lane.size // 2 >= FEWEST:
-                taken = np.concatenate([active, np.flatnonzero(lane < 0)])[: max(lane.size // 2, FEWEST)]
+            half = lane.size // 2 // self.devices * self.devices
+            if drained and active.size <= half and half >= self.fewest:
+                taken = np.concatenate([active, np.flatnonzero(lane < 0)])[:half]
                 lane, age = lane[taken], age[taken]
                 carry, p = jax.tree.map(lambda x, taken=taken: x[taken], (carry, p))
             carry, out, stopped = self._advance(p, carry)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def run(
     executor: Any = None,
     workers: int = 2,
     ttl: float = 10.0,
+    devices: Sequence[Any] | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Run `model` for every member of `space`.
@@ -54,6 +55,7 @@ def run(
     - `stop`: `stop(results) -> bool` after every segment of a member; a member that is flagged stops too.
     - `executor`: anything with `submit`, such as `concurrent.futures.ProcessPoolExecutor(2, spawn context)` or dask's
       `Client.get_executor()`: it is given `workers` workers, which share the store. The model must be picklable.
+    - `devices`: those that share a batch, each running its part of the members; default all of this process.
     - `ttl`: seconds after which the work of a process that is gone is taken over.
 
     **Returns:** a `Sweep`.
@@ -68,6 +70,9 @@ def run(
         raise ValueError("sweep.run: stop ends members between segments, and this model has one. Give Segments.")
     if chunk != "auto" and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ValueError(f"sweep.run: chunk is {chunk!r}; expected a whole number of members >= 1, or 'auto'.")
+    devices = jax.local_devices() if devices is None else list(devices)
+    if not devices:
+        raise ValueError("sweep.run: devices is empty; expected some of jax.local_devices(), or None for all.")
     one = shapes(space)
     abstract_key = jax.eval_shape(lambda: key)
     outputs = jax.eval_shape(lambda p, k: with_flag(_once(parts, p, k)), one, abstract_key)
@@ -76,11 +81,13 @@ def run(
     if path is None:
         if executor is not None:
             raise ValueError("sweep.run: workers of an executor share a store; give store='folder'.")
-        size = chosen(parts, space.members, key, memory) if chunk == "auto" else min(int(chunk), len(space))
+        size = chosen(parts, space.members, key, memory, devices) if chunk == "auto" else min(int(chunk), len(space))
         kept: AbstractStore = Memory(len(space), size, outputs)
     else:
         if not Folder.exists(path):
-            size = chosen(parts, space.members, key, memory) if chunk == "auto" else min(int(chunk), len(space))
+            size = (
+                chosen(parts, space.members, key, memory, devices) if chunk == "auto" else min(int(chunk), len(space))
+            )
             Folder.create(path, study, space, outputs, size)
         kept = Folder(path)
         kept.check(study)
@@ -92,7 +99,7 @@ def run(
             jobs = [executor.submit(_worker, model, space, data, again) for _ in range(workers)]
             _wait(jobs, report)
         else:
-            _work(parts, space, kept, key, stop, ttl, report)
+            _work(parts, space, kept, key, stop, ttl, devices, report)
     return Sweep(kept, space, study | {"chunk": kept.chunk, "n": kept.n})
 
 
@@ -122,6 +129,7 @@ def _work(
     key: Key,
     stop: Callable[..., Any] | None,
     ttl: float,
+    devices: Sequence[Any],
     report: Callable[[], None],
 ) -> None:
     """Compute chunks until all are finished, by this process or another."""
@@ -131,7 +139,7 @@ def _work(
     if isinstance(store, Folder):
         order = np.random.default_rng(os.getpid()).permutation(order).tolist()
         leases = Leases(store.path / "leases", ttl)
-    lanes = Lanes(parts, space.members, key, store.chunk, stop)
+    lanes = Lanes(parts, space.members, key, store.chunk, stop, devices)
 
     def claimed() -> Iterator[int]:
         """Chunks to compute, each held; waits for those that others hold."""
