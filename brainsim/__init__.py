@@ -113,6 +113,27 @@ from .neurons import (
     VoltageClamp as VoltageClamp,
     WangBuzsaki as WangBuzsaki,
 )
+from .plasticity import (
+    BCM as BCM,
+    AbstractBound as AbstractBound,
+    AbstractPlasticity as AbstractPlasticity,
+    Additive as Additive,
+    ClopathSTDP as ClopathSTDP,
+    GraupnerBrunel as GraupnerBrunel,
+    Integral as Integral,
+    LowPass as LowPass,
+    Multiplicative as Multiplicative,
+    Oja as Oja,
+    PairSTDP as PairSTDP,
+    PlasticProjection as PlasticProjection,
+    PowerLaw as PowerLaw,
+    PreCenteredSTDP as PreCenteredSTDP,
+    ReducedSTDP as ReducedSTDP,
+    RewardSTDP as RewardSTDP,
+    SpikeTrace as SpikeTrace,
+    TripletSTDP as TripletSTDP,
+    VogelsSprekeler as VogelsSprekeler,
+)
 from .simulate import (
     AbstractAdjoint as AbstractAdjoint,
     AbstractOnlineAdjoint as AbstractOnlineAdjoint,

@@ -63,12 +63,19 @@ from ._unit import (
     AbstractNoise as AbstractNoise,
     AbstractReceptor as AbstractReceptor,
     AbstractUnit as AbstractUnit,
+    Parametrised as Parametrised,
     WhiteNoise as WhiteNoise,
 )
 from ._units import Units as Units, columns as columns
 from ._wiring import (
     INSTANT as INSTANT,
     Endpoint as Endpoint,
+    Route as Route,
+    by_synapse as by_synapse,
+    delay_steps as delay_steps,
     drawn_weight as drawn_weight,
     lowest_conductance as lowest_conductance,
+    ring_depth as ring_depth,
+    wire as wire,
+    within_line as within_line,
 )

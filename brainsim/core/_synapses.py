@@ -8,6 +8,7 @@ from ..base import is_traced, unknown
 from ..events import Dense, DrawnRows
 from ._delay import AbstractDelay
 from ._network import Network
+from ._state import State
 from ._units import Units
 from ._wiring import _Instant, drawn_weight
 
@@ -24,11 +25,11 @@ class Synapses(NamedTuple):
     index: np.ndarray
 
 
-def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None) -> Synapses:
+def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None, state: State | None = None) -> Synapses:
     """The synapses of an edge, or those from and to chosen units.
 
     **Arguments:** `edge`: its name; `pre`, `post`: which units, as numbers, a slice, a mask or text such as `":10"`;
-    None for all.
+    None for all. `state`: with the state of a run, weights that plasticity has changed are those of that state.
 
     **Returns:** a `Synapses`, in the order of the edge's arrays: where an edge has one value per synapse,
     `net.edges[edge].weight.reshape(-1)[found.index]` are its weights.
@@ -44,9 +45,10 @@ def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None) -
     if getattr(e, "route", None) is None or getattr(e, "connect", None) is None:
         raise TypeError(f"synapses_of: edge {edge!r} is a {type(e).__name__}, which has no list of synapses.")
     delay = e.delay.d if isinstance(e.delay, AbstractDelay) else e.delay
-    if is_traced(e.weight) or is_traced(delay):
+    now = {} if state is None else state.edges.get(edge, {})
+    if is_traced(e.weight) or is_traced(delay) or is_traced(now.get("w")):
         raise TypeError(f"synapses_of: edge {edge!r} is traced; read its synapses outside jit, grad and vmap.")
-    graph, weight = e.connect, drawn_weight(e.weight)
+    graph, weight, back = e.connect, drawn_weight(e.weight), None
     if isinstance(graph, DrawnRows):
         graph, drawn = graph.to_csr(weight)
         weight = drawn if e.connect.law != "one" else weight
@@ -58,6 +60,8 @@ def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None) -
     if getattr(e, "order", None) is not None:  # from that of the topology to that of the user's list
         back = np.argsort(np.asarray(e.order))
         i, j = i[back], j[back]
+    if "w" in now:  # kept in the order of the topology
+        weight = now["w"] if back is None else np.asarray(now["w"])[back]
     keep = np.ones(i.size, bool)
     for what, name, chosen, of in (("pre", e.reads["pre"], pre, i), ("post", e.route.post, post, j)):
         where, read = f"synapses_of: {what}", Units.of(f"synapses_of: {what}", chosen)

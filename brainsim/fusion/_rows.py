@@ -1,0 +1,203 @@
+"""`rows`: a program over the synapses of the rows that have events, which changes their values in place.
+
+For every synapse k of a row i with `value[i] != 0`, with o = `order[k]` and j = `other[k]`,
+
+    synapses[o] <- program(scalars, row[i], far[j], synapses[o]).
+
+Rows are the pre units of a graph, with every synapse its own place (`order` empty), or its post units, with `order` the
+places of their synapses. A synapse is in one row only, so the order of the rows has no effect. Cost follows the
+synapses of the rows with events.
+
+Operands carry leading batch axes, each of size 1 or that of the batch. The events are constants of the derivative,
+which is that of the same program over all synapses, masked.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import pairwise
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.core import ShapedArray
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir, partial_eval as pe
+
+from ..events._primitives import Kernel, to_front
+from ._fused import over
+
+rows_p = Kernel("brainsim_rows")
+rows_p.multiple_results = True
+
+_BLOCK = 1024  # synapses done at once
+_MOST_BLOCKS = 256  # of a step in which all rows have events; beyond, blocks grow
+
+
+class RowProgram(NamedTuple):
+    """`jaxpr(*scalars, *row, *far, *synapses) -> synapses`, of one synapse: every number has shape ()."""
+
+    jaxpr: ClosedJaxpr
+    n_scalars: int
+    n_row: int
+    n_far: int
+
+    # by identity: a jaxpr is made once per trace
+    def __hash__(self) -> int:
+        return hash((id(self.jaxpr), *self[1:]))
+
+    def __eq__(self, other: Any) -> bool:
+        return self is other or (isinstance(other, RowProgram) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
+
+    @property
+    def n_syn(self) -> int:
+        """How many values a synapse has."""
+        return len(self.jaxpr.out_avals)
+
+
+class Rows(NamedTuple):
+    """A graph by rows: the entries of row i are `indptr[i]` to `indptr[i + 1]`; `other` is the unit at the far end of
+    an entry, `order` the synapse that it is (empty: the entry itself)."""
+
+    indptr: Any
+    other: Any
+    order: Any
+
+
+def rows(
+    f: Callable,
+    events: tuple[Any, Any],
+    graph: Rows,
+    scalars: Sequence[Any],
+    row: Sequence[Any],
+    far: Sequence[Any],
+    synapses: Sequence[Any],
+) -> list[Any]:
+    """`synapses` (n_syn,) after `f(scalars, row, far, synapses) -> synapses`, lists of numbers, of every synapse of a
+    row with events: `events` are their values (n_rows,), and packed words or None."""
+    kinds = [jax.ShapeDtypeStruct((), x.dtype) for x in (*scalars, *row, *far, *synapses)]
+    ends = np.cumsum([len(scalars), len(row), len(far)])
+
+    def flat(*numbers):
+        cut = [0, *ends, len(numbers)]
+        return f(*([*numbers[a:b]] for a, b in pairwise(cut)))
+
+    closed = jax.make_jaxpr(flat)(*kinds)
+    keep = [False] * int(ends[-1]) + [True] * len(synapses)
+    jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [True] * len(synapses), keep)
+    read = [[x for x, u in zip(xs, used[b - len(xs) : b]) if u] for xs, b in zip((scalars, row, far), ends)]
+    program = RowProgram(ClosedJaxpr(jaxpr, closed.consts), *map(len, read))
+    value, words = events
+    words = jnp.zeros(0, jnp.uint32) if words is None else words
+    operands = [x for xs in read for x in xs]
+    return rows_p.bind(value, words, *graph, *operands, *synapses, program=program, rank=0)
+
+
+def _parts(program: RowProgram, operands: Sequence[Any]) -> tuple[list[Any], ...]:
+    ends = np.cumsum([0, program.n_scalars, program.n_row, program.n_far, program.n_syn])
+    return tuple([*operands[a:b]] for a, b in pairwise(ends))
+
+
+def reference(*operands: Any, program: RowProgram, rank: int) -> list[Any]:
+    """What `rows_p` computes, in JAX, by blocks of the synapses of rows with events, of all elements of the batch."""
+    batch = tuple(np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands)))
+    if rank != 1:  # one axis for all; what differs along some of them is repeated along all
+        full = [_one_axis(x, batch, rank) for x in operands]
+        out = reference(*full, program=program, rank=1)
+        return [x.reshape(*batch, *x.shape[1:]) for x in out]
+    value, _, indptr, other, order, *rest = operands
+    scalars, row, far, synapses = _parts(program, rest)
+    n_b, n_rows, n = batch[0], indptr.shape[-1] - 1, synapses[0].shape[-1]
+    if n == 0 or n_rows == 0 or n_b == 0:
+        return synapses
+    active = jnp.broadcast_to(value[:, :n_rows] != 0, (n_b, n_rows))
+    start = jnp.broadcast_to(indptr[:, :-1], (n_b, n_rows)).reshape(-1)
+    length = jnp.where(active, jnp.broadcast_to(jnp.diff(indptr, axis=1), active.shape), 0).reshape(-1)
+    end = jnp.cumsum(length, dtype=jnp.int32)
+    lanes = min(n, max(_BLOCK, -(-n // _MOST_BLOCKS)))
+    lane = jnp.arange(lanes, dtype=jnp.int32)
+    call = jaxpr_as_fun(program.jaxpr)
+
+    def at(x, b, k):
+        return x[jnp.zeros_like(b) if x.shape[0] == 1 else b, k]
+
+    def body(state):
+        done, synapses = state
+        place = done + lane
+        live = lane < end[-1] - done
+        r = jnp.minimum(jnp.searchsorted(end, place, side="right"), n_b * n_rows - 1).astype(jnp.int32)
+        b, i = r // n_rows, r % n_rows
+        k = jnp.where(live, start[r] + place - (end[r] - length[r]), 0)
+        o = at(order, b, k) if order.shape[-1] else k
+        j = at(other, b, k).astype(jnp.int32)
+        ins = [x[jnp.zeros_like(b) if x.shape[0] == 1 else b] for x in scalars]
+        ins += [at(x, b, i) for x in row] + [at(x, b, j) for x in far]
+        new = jax.vmap(call)(*ins, *(x[b, o] for x in synapses))
+        o = jnp.where(live, o, n)  # dropped
+        return done + lanes, [x.at[b, o].set(y, mode="drop", unique_indices=False) for x, y in zip(synapses, new)]
+
+    state = (jnp.int32(0), [jnp.broadcast_to(x, (n_b, n)) for x in synapses])
+    return lax.while_loop(lambda state: (state[0] >= 0) & (state[0] < end[-1]), body, state)[1]
+
+
+def _one_axis(x: Any, batch: tuple[int, ...], rank: int) -> Any:
+    if all(size == 1 for size in x.shape[:rank]):
+        return x.reshape(1, *x.shape[rank:])
+    return jnp.broadcast_to(x, (*batch, *x.shape[rank:])).reshape(prod(batch), *x.shape[rank:])
+
+
+def masked(*operands: Any, program: RowProgram) -> list[Any]:
+    """What `rows_p` computes, over all synapses: the definition of its derivative."""
+    value, _, indptr, other, order, *rest = operands
+    scalars, row, far, synapses = _parts(program, rest)
+    n_rows, n = indptr.shape[0] - 1, synapses[0].shape[0]
+    if n == 0 or n_rows == 0:
+        return synapses
+    i = jnp.repeat(jnp.arange(n_rows, dtype=jnp.int32), jnp.diff(indptr), total_repeat_length=n)
+    j = other.astype(jnp.int32)
+    if order.shape[0]:  # by synapse, so that nothing is written out of order
+        i, j = (jnp.zeros(n, jnp.int32).at[order].set(x, unique_indices=True) for x in (i, j))
+    call = jaxpr_as_fun(program.jaxpr)
+    axes = [None] * len(scalars) + [0] * (len(rest) - len(scalars))
+    new = jax.vmap(call, in_axes=axes)(*scalars, *(x[i] for x in row), *(x[j] for x in far), *synapses)
+    # silent synapses are left out twice: the derivative of an unused value may not be finite
+    return [jnp.where(value[i] != 0, y, x) for x, y in zip(synapses, new)]
+
+
+@rows_p.def_abstract_eval
+def _(*operands, program, rank):
+    batch = tuple(np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands)))
+    return [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in operands[len(operands) - program.n_syn :]]
+
+
+def _jvp(primals, tangents, *, program, rank):
+    out = rows_p.bind(*primals, program=program, rank=rank)
+    moving = [k for k, t in enumerate(tangents) if k >= 5 and type(t) is not ad.Zero]
+
+    def f(*moved):
+        full = list(primals)
+        for k, x in zip(moving, moved):
+            full[k] = x
+        return over(lambda *x: masked(*x, program=program), rank, full)
+
+    return out, jax.jvp(f, [primals[k] for k in moving], [tangents[k] for k in moving])[1]
+
+
+def _batch_rule(operands, dims, *, program, rank):
+    n = len(operands)
+    front, _ = to_front(operands, dims, range(n - program.n_syn, n))
+    out = rows_p.bind(*front, program=program, rank=rank + 1)
+    return out, [0] * len(out)
+
+
+@lru_cache(maxsize=256)
+def _jitted(**params: Any) -> Callable:
+    return jax.jit(partial(rows_p.bind, **params))
+
+
+ad.primitive_jvps[rows_p] = _jvp
+batching.primitive_batchers[rows_p] = _batch_rule
+rows_p.def_impl(lambda *operands, **params: _jitted(**params)(*operands))
+mlir.register_lowering(rows_p, mlir.lower_fun(reference, multiple_results=True))

@@ -1,0 +1,324 @@
+"""`PlasticProjection`: synapses whose weights change by a rule, and live in the state."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..base import is_traced, parameter, to_steps, unknown
+from ..core import (
+    INSTANT,
+    AbstractDelay,
+    AbstractDistribution,
+    AbstractEdge,
+    AbstractShortTerm,
+    Clock,
+    Deposit,
+    Endpoint,
+    Events,
+    by_synapse,
+    delay_steps,
+    ring_depth,
+    wire,
+    within_line,
+)
+from ..events import CSR, Dense, DrawnRows, FixedFanout
+from ._line import Line
+from ._rule import AbstractPlasticity, check_rule
+from ._traces import flowed
+from ._update import Ends, columns_of, updated
+
+_RELEASE = "release."
+
+
+def _value(x: Any) -> Any:
+    return x if isinstance(x, AbstractDistribution | AbstractDelay) or x is INSTANT else parameter(x)
+
+
+class PlasticProjection(AbstractEdge):
+    """Synapses from the events of `pre` to a port of `post` whose weights change by a rule.
+
+    Weights and traces are state: `sol.state.edges["S"]["w"]` has the weights, one per synapse, `bs.Trace("S.w")`
+    records them, `bs.synapses_of(net, "S", state=...)` lists them with their ends, and a run that is given a state goes
+    on from its weights. The field `weight` is what they begin with.
+
+    An event of the pre unit at the end of step n reaches the synapse `axonal` later, one of the post unit the rest of
+    the delay later (the dendritic part), and what is sent arrives at the start of step `n + 1 + delay / dt`, as of a
+    `Projection`. In every step the rule's `on_post` is applied to the synapses that post events reach, then its
+    `on_pre` to those that pre events reach, then these deliver, then the traces jump: of events that reach a synapse
+    together neither sees the trace of the other. So NEST has it; Brian2's documented form is `deliver="before", first="pre"`.
+    Several events of a unit in one step act on a synapse once. The cost follows the synapses of units with events.
+
+    Gradients flow through weights, traces and the parameters of the rule, with the events held fixed: the derivative of
+    a weight by the time of a spike is left out.
+
+    **Arguments:**
+
+    - `pre`, `post`, `connect`, `max_delay`, `short_term`: as in `Projection`; `connect` stores its synapses.
+    - `rule`: a `bs.AbstractPlasticity`, such as `bs.PairSTDP()`.
+    - `weight`: what the weights begin with, within the bounds of the rule: number, distribution or one per synapse.
+    - `delay`: ms; number, distribution, or one per synapse.
+    - `axonal`: the part of the delay before the synapse (ms), one number.
+    - `deliver`: `"after"` or `"before"` the update by the same event.
+    - `first`: `"post"` or `"pre"`: which part acts first of events that reach a synapse together. With `"pre"` the post
+      part sees the jump of the pre traces, as in Brian2.
+    - `modulator`: `"D"` or `"D.x"`: a variable of a node (one unit, or one for every post unit) that the rule reads as
+      `mod`, after the jump of the step; of a node without a name for it its events.
+    - `frozen`: True: weights stay, traces go on. Changed in a network with `eqx.tree_at` without compiling again.
+
+    **Raises:** ValueError or TypeError where weights are not stored (`bs.Procedural`), begin beyond the bounds, or the
+    parts of the rule do not fit.
+    """
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: Any
+    rule: AbstractPlasticity = eqx.field(kw_only=True)
+    weight: Any = eqx.field(kw_only=True, converter=_value)
+    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
+    max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
+    axonal: float = eqx.field(kw_only=True, static=True, default=0.0)
+    deliver: Literal["after", "before"] = eqx.field(kw_only=True, static=True, default="after")
+    first: Literal["post", "pre"] = eqx.field(kw_only=True, static=True, default="post")
+    modulator: str | None = eqx.field(kw_only=True, static=True, default=None)
+    short_term: Any = eqx.field(kw_only=True, default=None)
+    frozen: Any = eqx.field(kw_only=True, converter=jnp.asarray, default=False)
+    columns: Any = eqx.field(kw_only=True, default=None)  # Columns, set by `resolve`
+    steps: Any = eqx.field(kw_only=True, default=None)  # () or (n_syn,), set by `at`
+    targets: Any = eqx.field(kw_only=True, default=None)  # the post unit of every synapse, set by `at`
+    order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its place in the user's list; None: the same
+    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
+
+    @property
+    def reads(self):
+        ends = {"pre": Endpoint.parse("edge", self.pre).node, "post": Endpoint.parse("edge", self.post).node}
+        return ends if self.modulator is None else ends | {"mod": Endpoint.parse("edge", self.modulator).node}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def resolve(self, where, nodes, key):
+        if self.route is not None:
+            return self
+        self._check(where)
+        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=1))
+        if isinstance(out.connect, DrawnRows):
+            raise TypeError(
+                f"{where}.connect draws its synapses anew at every event; expected stored synapses: a weight that "
+                "changes has to be kept. Use the rule without bs.Procedural."
+            )
+        n_post = nodes[out.route.post].size
+        self._check_modulator(where, nodes, n_post)
+        flat = {name: jnp.ravel(x) if jnp.ndim(x) else x for name, x in (("weight", out.weight), ("delay", out.delay))}
+        out = dataclasses.replace(out, connect=_stored(out, n_post), **flat)
+        if self.short_term is not None:
+            self.short_term.check(where, out.connect.n_pre)
+        clock = Clock.of("", jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
+        y, z = jax.eval_shape(nodes[out.route.post].init, clock)
+        check_rule(where, self.rule, [*_variables(y, z)], self.modulator is not None)
+        self._check_sizes(where, out)
+        delay = None if out.delay.ndim == 0 else by_synapse(where, "delay", out.delay, out.connect, out.order)
+        return dataclasses.replace(out, columns=columns_of(out.connect, delay))
+
+    def _check(self, where: str) -> None:
+        """Raise on fields that cannot be."""
+        if not isinstance(self.rule, AbstractPlasticity):
+            several = isinstance(self.rule, list | tuple | dict)
+            fix = "A weight has one rule: write one with the parts of both." if several else "Pass an instance."
+            raise TypeError(f"{where}.rule is {self.rule!r}; expected a rule such as bs.PairSTDP(). {fix}")
+        if self.deliver not in ("after", "before"):
+            raise ValueError(f"{where}.deliver is {self.deliver!r}; expected 'after' or 'before' the update.")
+        if self.first not in ("post", "pre"):
+            raise ValueError(f"{where}.first is {self.first!r}; expected 'post' or 'pre', which part acts first.")
+        if self.delay is INSTANT or isinstance(self.delay, AbstractDelay):
+            raise ValueError(
+                f"{where}.delay is {self.delay!r}; expected ms: a rule needs the events of both sides of a step, and "
+                "fixed delays. Pass a number, a distribution or one per synapse."
+            )
+        if not isinstance(self.short_term, AbstractShortTerm | None):
+            raise TypeError(f"{where}.short_term is {self.short_term!r}; expected e.g. bs.TsodyksMarkram(), or None.")
+        if self.frozen.dtype != bool or self.frozen.ndim:
+            raise TypeError(f"{where}.frozen is {self.frozen!r}; expected True or False.")
+        if isinstance(self.axonal, bool) or not isinstance(self.axonal, int | float) or not self.axonal >= 0:
+            raise ValueError(f"{where}.axonal is {self.axonal!r}; expected one number >= 0 (ms), a part of the delay.")
+
+    def _check_modulator(self, where: str, nodes: Any, n_post: int) -> None:
+        if self.modulator is None:
+            return
+        end = Endpoint.parse(f"{where}.modulator", self.modulator)
+        if end.node not in nodes:
+            raise ValueError(f"{where}.modulator: {unknown('node', end.node, nodes)}")
+        clock = Clock.of("", jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
+        known = _variables(*jax.eval_shape(nodes[end.node].init, clock))
+        if end.port is not None and end.port not in known:
+            raise ValueError(f"{where}.modulator: node {end.node!r}: {unknown('variable', end.port, known)}")
+        if nodes[end.node].size not in (1, n_post):
+            raise ValueError(
+                f"{where}.modulator: {end.node!r} has {nodes[end.node].size} units; expected 1, or one for each of the "
+                f"{n_post} post units."
+            )
+
+    def _check_sizes(self, where: str, out: "PlasticProjection") -> None:
+        """Raise on parameters and initial weights that do not fit."""
+        n_post = out.connect.n_post
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.rule):
+            if jnp.shape(leaf) not in ((), (n_post,)):
+                raise ValueError(
+                    f"{where}.rule: {type(self.rule).__name__}{jax.tree_util.keystr(path)} has shape {jnp.shape(leaf)};"
+                    f" expected () or ({n_post},), one value per post unit."
+                )
+        low, high = self.rule.bounds
+        for bound, beyond, word in ((low, np.less, ">="), (high, np.greater, "<=")):
+            if bound is None or is_traced(out.weight) or is_traced(bound) or not np.size(out.weight):
+                continue
+            bound = np.asarray(bound)
+            bound = bound[np.asarray(out.connect.indices)] if bound.ndim and out.weight.ndim else bound
+            bad = beyond(np.asarray(out.weight), bound)
+            if np.any(bad):
+                first = float(np.asarray(out.weight)[bad].flat[0]) if np.ndim(out.weight) else float(out.weight)
+                raise ValueError(
+                    f"{where}.weight begins with {first:g}; expected weights {word} {float(np.ravel(bound)[0]):g}, the "
+                    f"bound of {type(self.rule).__name__}. Mend the weight or the bound."
+                )
+        if not is_traced(out.delay) and np.size(out.delay) and self.axonal > float(np.min(np.asarray(out.delay))):
+            raise ValueError(
+                f"{where}.axonal is {self.axonal:g} ms and the shortest delay {float(np.min(np.asarray(out.delay))):g} "
+                "ms; expected a part of the delay."
+            )
+
+    def at(self, where, dt):
+        delay = by_synapse(where, "delay", self.delay, self.connect, self.order)
+        steps = delay_steps(where, delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        late = int(to_steps(np.asarray(self.axonal), dt))
+        targets, columns = self.connect.indices, self.columns
+        if steps.ndim and self._depth_post(dt) > 1:  # a post unit is seen at several ages: (unit, age) by number
+            age = jnp.maximum(steps - 1 - late, 0)
+            targets, columns = columns.by_age(targets, age, self._depth_post(dt))
+        return dataclasses.replace(self, steps=steps, targets=targets, columns=columns)
+
+    def _depth_post(self, dt: float) -> int:
+        return ring_depth(max((self.max_delay or 0.0) - self.axonal, 0.0), dt)
+
+    def depth(self, dt):
+        return ring_depth(self.max_delay, dt)
+
+    @property
+    def delays_fit(self):
+        fit = within_line(self.delay, self.max_delay)
+        if jnp.ndim(self.delay) == 0:
+            return fit
+        delay = by_synapse("edge", "delay", self.delay, self.connect, self.order)
+        return fit & self.columns.sorted_by(delay)
+
+    def _lines(self, dt: float) -> dict[str, Line]:
+        """The delay lines, by name: of pre events, and of what is seen of post units."""
+        late, depth = int(to_steps(np.asarray(self.axonal), dt)), self._depth_post(dt)
+        lines = {"line.pre": Line(late + 1)} if late else {}
+        if depth > 1:
+            kept = ["value", *(name for name, x in self.rule.traces().items() if x.side == "post")]
+            lines |= {f"line.{name}": Line(depth) for name in kept}
+        return lines
+
+    def init(self, clock):
+        n_pre, n_post, n_syn = self.connect.n_pre, self.connect.n_post, self.connect.n_syn
+        weight = jnp.asarray(by_synapse("edge", "weight", self.weight, self.connect, self.order))
+        z = {"w": jnp.broadcast_to(weight, (n_syn,))}
+        z |= {name: jnp.full(n_syn, x, weight.dtype) for name, x in self.rule.synapse().items()}
+        sizes = {"pre": n_pre, "post": n_post}
+        for name, x in self.rule.traces().items():
+            z[name] = jnp.full(sizes[x.side], x.start, weight.dtype)
+        for name, line in self._lines(_step_of(clock)).items():
+            width = n_pre if name == "line.pre" else n_post
+            z[name] = line.init(z[name[5:]] if name[5:] in z else jnp.zeros(width, weight.dtype))
+        if self.short_term is not None:
+            z |= {_RELEASE + k: x for k, x in self.short_term.init(n_pre, clock).items()}
+        return z
+
+    def send(self, z, views, clock):
+        rule, specs, fixed, dt = self.rule, self.rule.traces(), jax.lax.stop_gradient, clock.dt
+        z, lines = dict(z), self._lines(_step_of(clock))
+        sent, own, z = self._sent(z, views["pre"], lines, clock)
+        spikes = {"pre": fixed(own.value), "post": fixed(views["post"].events.value)}
+        mod = None if self.modulator is None else _variable(views["mod"], self.modulator)
+        units = {"pre": {}, "post": _variables(views["post"].y, views["post"].z)}
+        seen, jumped = {}, {}
+        for side in ("pre", "post"):
+            own_specs = {k: x for k, x in specs.items() if x.side == side}
+            seen[side] = flowed(own_specs, z, units[side], mod, dt)
+            jumped[side] = {k: x.jump(seen[side][k], spikes[side]) for k, x in own_specs.items()}
+        due = rule.post_events(spikes["post"], SimpleNamespace(**units["post"], **seen["post"]), dt)
+        post = {"value": due.astype(spikes["post"].dtype)} | seen["post"]
+        for name, x in post.items():
+            if (line := lines.get(f"line.{name}")) is not None:
+                z[f"line.{name}"] = ring = line.put(z[f"line.{name}"], x, clock.n)
+                late = self.steps - 1 - _late(self.axonal, clock)
+                post[name] = line.at(ring, clock.n, late) if self.steps.ndim == 0 else line.by_age(ring, clock.n)
+        pre = {"value": spikes["pre"]} | seen["pre"]
+        ends = Ends(pre, pre | jumped["pre"] if self.first == "pre" else pre, post, mod)
+        old = {k: z[k] for k in ("w", *rule.synapse())}
+        new = updated(self, ends, own.words, old)
+        weight = old["w"] if self.deliver == "before" else new["w"]
+        events, first = sent
+        rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
+        k = self.steps - _late(self.axonal, clock)
+        deposit = Deposit(self.route.post, self.route.port, events.value, k, self.connect, weight, **rows)
+        return z | new | jumped["pre"] | jumped["post"], [deposit]
+
+    def _sent(self, z, view, lines, clock):
+        """What the synapses deliver, with the place of its first unit, the events by which they change, and `z`: of
+        now, or of `axonal` ago."""
+        units = self.route.units_pre
+        own, sent = view.events.of(units), view.events.rows(units)
+        if (line := lines.get("line.pre")) is not None:
+            z["line.pre"] = ring = line.put(z["line.pre"], own.value, clock.n)
+            own = Events(line.at(ring, clock.n, jnp.asarray(line.depth - 1, jnp.int32)), single=own.single)
+            sent = own, 0
+        if self.short_term is None:
+            return sent, own, z
+        held = {k[len(_RELEASE) :]: x for k, x in z.items() if k.startswith(_RELEASE)}
+        release = self.short_term.release if own.single else self.short_term.release_many
+        value, held = release(held, own.value, clock)
+        return (Events(value, own.support), 0), own, z | {_RELEASE + k: x for k, x in held.items()}
+
+
+def _stored(edge: PlasticProjection, n_post: int) -> CSR:
+    """The topology as a CSR onto the whole post population."""
+    topology = edge.connect
+    if isinstance(topology, CSR):
+        return topology
+    n_pre = topology.n_pre
+    if isinstance(topology, Dense):
+        row = np.arange(*edge.route.units_post, dtype=np.int32)
+        return CSR(np.arange(n_pre + 1) * row.size, np.tile(row, n_pre), n_post)
+    assert isinstance(topology, FixedFanout)
+    return CSR(np.arange(n_pre + 1) * topology.k, topology.indices.reshape(-1), n_post)
+
+
+def _step_of(clock: Clock) -> float:
+    return float(clock.dt) if clock.step is None else clock.step
+
+
+def _late(axonal: float, clock: Clock) -> int:
+    return int(to_steps(np.asarray(axonal), _step_of(clock)))
+
+
+def _variables(y: Any, z: Any) -> dict[str, Any]:
+    """The variables of a unit by name."""
+    flowing = y.get("unit", {}) if isinstance(y, dict) else {}
+    return {k: x for k, x in {**z, **flowing}.items() if k.isidentifier()}
+
+
+def _variable(view: Any, name: str) -> Any:
+    """The variable that a modulator names, (n,) or () of one unit."""
+    variable = Endpoint.parse("edge", name).port
+    x = view.events.value if variable is None else _variables(view.y, view.z)[variable]
+    return x[0] if x.shape[0] == 1 else x

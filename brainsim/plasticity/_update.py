@@ -1,0 +1,108 @@
+"""The two passes of a step over synapses: columns of post events, rows of pre events."""
+
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int32
+
+from ..base import is_traced
+from ..events import CSR
+from ..fusion import Rows, rows
+from ._rule import AbstractPlasticity
+
+
+class Columns(eqx.Module):
+    """The synapses by post unit, within a unit by delay: entry k is synapse `order[k]`, from pre unit `source[k]`."""
+
+    indptr: Int32[Array, " n_post_plus_1"]
+    order: Int32[Array, " n_syn"]
+    source: Int32[Array, " n_syn"]
+
+    def by_age(self, targets: Array, age: Array, depth: int) -> tuple[Array, "Columns"]:
+        """Targets and columns with unit i at age a as unit `i * depth + a`."""
+        n = (self.indptr.shape[0] - 1) * depth
+        seen = targets * depth + age
+        count = jnp.zeros(n, jnp.int32).at[seen].add(1)
+        indptr = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(count, dtype=jnp.int32)])
+        return seen, Columns(indptr, self.order, self.source)
+
+    def sorted_by(self, delay: Array) -> Bool[Array, ""]:
+        """Whether the synapses of every unit are in the order of their delays."""
+        late = delay[self.order]
+        border = jnp.zeros(late.shape[0] + 1, bool).at[self.indptr].set(True)
+        return jnp.all((late[1:] >= late[:-1]) | border[1:-1])
+
+
+def columns_of(graph: CSR, delay: Any) -> Columns:
+    """The columns of a graph; `delay`: None, or one of every synapse."""
+    known = not any(is_traced(x) for x in (graph.indptr, graph.stored, delay))
+    np_ = np if known else jnp  # sorted once, on the host, or in every run
+    post, begin = np_.asarray(graph.indices), np_.asarray(graph.indptr)
+    pre = np_.searchsorted(begin, np.arange(post.size, dtype=np.int32), side="right").astype(np.int32) - 1
+    order = np_.lexsort((post,) if delay is None else (np_.asarray(delay), post)).astype(np.int32)
+    indptr = np_.searchsorted(post[order], np.arange(graph.n_post + 1, dtype=np.int32)).astype(np.int32)
+    return Columns(*(jnp.asarray(x) for x in (indptr, order, pre[order])))
+
+
+class Ends(NamedTuple):
+    """What the rule sees of both ends in a step: by name, of every unit; `pre_of_post`: of pre units in `on_post`."""
+
+    pre: dict[str, Array]
+    pre_of_post: dict[str, Array]
+    post: dict[str, Array]
+    mod: Any
+
+
+def updated(edge: Any, ends: Ends, words: Any, syn: dict[str, Array]) -> dict[str, Array]:
+    """The values of synapses after the events of a step."""
+    parts = ("on_post", "on_pre") if edge.first == "post" else ("on_pre", "on_post")
+    for i, name in enumerate(parts):
+        if getattr(type(edge.rule), name) is not getattr(AbstractPlasticity, name):
+            syn = _part(edge, name, ends, words, syn, alone=i == 0)
+    return syn
+
+
+def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], alone: bool) -> dict[str, Array]:
+    """One pass; `alone`: that of the other side has not acted yet."""
+    rule, column = edge.rule, name == "on_post"
+    pre, post = (ends.pre_of_post if column else ends.pre), ends.post
+    if column:
+        graph = Rows(edge.columns.indptr, edge.columns.source, edge.columns.order)
+    else:
+        graph = Rows(edge.connect.indptr, edge.targets, jnp.zeros(0, jnp.int32))
+    value = (post if column else pre)["value"]
+    value = jnp.where(edge.frozen, jnp.zeros_like(value), value)
+    if alone:
+        other = pre if column else post
+        other = other | {"value": jnp.zeros_like(other["value"])}
+        pre, post = (other, post) if column else (pre, other)
+    leaves, tree = jax.tree.flatten(rule)
+    scalars = [x for x in leaves if x.ndim == 0]
+    wide = {f"rule{k}": x for k, x in enumerate(leaves) if x.ndim}  # one number per post unit
+    mod = ends.mod
+    if mod is not None and mod.ndim:
+        wide["mod"] = mod
+    elif mod is not None:
+        scalars.append(mod)
+    n_seen = edge.columns.indptr.shape[0] - 1  # post units, or those at every age
+    post = post | {k: jnp.repeat(x, n_seen // x.shape[0], total_repeat_length=n_seen) for k, x in wide.items()}
+    near, far = (post, pre) if column else (pre, post)
+
+    def change(scalars, near_values, far_values, values):
+        at = dict(zip(near, near_values)), dict(zip(far, far_values))
+        post, pre = at if column else at[::-1]
+        given, old = iter(scalars), dict(zip(syn, values))
+        here = jax.tree.unflatten(tree, [post[f"rule{k}"] if x.ndim else next(given) for k, x in enumerate(leaves)])
+        signal = None if mod is None else post["mod"] if mod.ndim else next(given)
+        spaces = (SimpleNamespace(**x) for x in (old, pre, post))
+        new = {k: jnp.asarray(x, old[k].dtype) for k, x in getattr(here, name)(*spaces, signal).items()}
+        new = {k: here.bounded(x) if k == "w" else x for k, x in new.items()}
+        return [*(old | new).values()]
+
+    events = value, None if column else words
+    new = rows(change, events, graph, scalars, [*near.values()], [*far.values()], [*syn.values()])
+    return dict(zip(syn, new))
