@@ -36,7 +36,7 @@ from ._pack import pack as pack
 from ._part import Part as Part, Parts as Parts
 from ._state import (
     Clock as Clock,
-    Events as Events,
+    Emitted as Emitted,
     InputState as InputState,
     NodeState as NodeState,
     State as State,
@@ -64,6 +64,7 @@ from ._unit import (
     AbstractReceptor as AbstractReceptor,
     AbstractUnit as AbstractUnit,
     Parametrised as Parametrised,
+    Structure as Structure,
     WhiteNoise as WhiteNoise,
 )
 from ._units import Units as Units, columns as columns

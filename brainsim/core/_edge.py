@@ -14,7 +14,7 @@ from ..events import Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
-from ._state import Clock, Events, View, ring_slot
+from ._state import Clock, Emitted, View, ring_slot
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire, within_line
 
@@ -101,7 +101,7 @@ class AbstractEdge(Frozen):
         """Whether the derivative of `weights` is taken once a segment, not once a step."""
         return bool(self.weights)
 
-    def deposits(self, sent: Events) -> list[Deposit]:
+    def deposits(self, sent: Emitted) -> list[Deposit]:
         """The deposits of what is sent, one for each of `weights`; `sent` has a first axis of steps for `add_all`."""
         raise NotImplementedError(f"{type(self).__name__} has `weights`, so it needs `deposits` too.")
 
@@ -266,7 +266,7 @@ class Projection(AbstractEdge):
 
     def deposits(self, sent):
         units, node, port, part = self.route[:4]
-        # as `Events.rows` has it; what short-term plasticity releases begins with the first unit
+        # as `Emitted.rows` has it; what short-term plasticity releases begins with the first unit
         first = units[0] if units and units[2] == 1 and self.short_term is None else 0
         rows: dict[str, Any] = dict(support=sent.support, words=sent.words, first=first)
         return [Deposit(node, port, sent.value, k, self.connect, w, part=part, **rows) for w, k in self.parts]
@@ -280,5 +280,5 @@ class Projection(AbstractEdge):
             own = views["pre"].events.of(self.route.units_pre)
             release = self.short_term.release if own.single else self.short_term.release_many
             value, z = release(z, own.value, clock)
-            events = Events(value, own.support)
+            events = Emitted(value, own.support)
         return z, self.deposits(events)

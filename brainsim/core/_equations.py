@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ..base import float_dtype
 from ._state import Clock
-from ._unit import AbstractUnit
+from ._unit import AbstractReceptor, AbstractUnit
 
 
 def _clock() -> Clock:
@@ -22,6 +22,29 @@ def reads(f: Callable[..., Any], *args: Any) -> list[bool]:
     """Which leaves of `args` the outputs of `f` are computed from; of each a shape or an array."""
     jaxpr = jax.make_jaxpr(f)(*args).jaxpr
     return list(pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1])
+
+
+def emission(unit: AbstractUnit, n: int) -> tuple[bool, bool]:
+    """Whether the unit has a guard, and whether what it emits is other than its spikes."""
+    found = [False, False]
+
+    def look():
+        y, z = unit.init(n, _clock())
+        s = jnp.zeros(n, float_dtype())
+        found[:] = unit.guard(y, z) is not None, unit.emit(y, z, s) is not s
+
+    try:
+        jax.eval_shape(look)
+    except Exception:  # `check_unit` says what is wrong with the equations, by name
+        return True, False
+    return found[0], found[1]
+
+
+def reads_v(receptor: AbstractReceptor, n: int) -> bool:
+    """Whether the current or the kinetics of the receptor depend on the potential."""
+    g = jax.eval_shape(lambda: receptor.init(n))
+    v = jax.ShapeDtypeStruct((n,), float_dtype())
+    return reads(lambda v, g: jax.tree.leaves((receptor.current(g, v), receptor.flow(g, v))), v, g)[0]
 
 
 def flows_linearly(unit: AbstractUnit, n: int) -> bool:
@@ -57,7 +80,8 @@ def drop(unit: AbstractUnit, n: int) -> Float[Array, "..."]:
     alike = not any(jnp.ndim(x) for x in jax.tree.leaves(unit))
     clock = _clock()
     y, z = unit.init(1 if alike else n, clock)
-    g, back = jax.vjp(lambda y: unit.guard(y, z), y)
+    guard: Callable[..., Any] = unit.guard
+    g, back = jax.vjp(lambda y: guard(y, z), y)
     (slope,) = back(jnp.ones_like(g))
     # at threshold by the potential, where there is one
     moved = {"v"} if "v" in slope and slope["v"].shape == g.shape else set(slope)
@@ -66,5 +90,5 @@ def drop(unit: AbstractUnit, n: int) -> Float[Array, "..."]:
     back = jnp.where(norm > 0, g / jnp.where(norm > 0, norm, jnp.ones_like(norm)), jnp.zeros_like(g))
     y = {k: x - back * steep[k] if x.shape == g.shape else x for k, x in y.items()}
     after, _ = unit.reset(y, z, jnp.ones_like(g), jnp.zeros_like(g), clock)
-    depth = jax.lax.stop_gradient(unit.guard(y, z) - unit.guard(after, z))
+    depth = jax.lax.stop_gradient(guard(y, z) - guard(after, z))
     return depth[0] if alike else depth

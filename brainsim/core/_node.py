@@ -23,12 +23,12 @@ from ..base import (
 )
 from ._crossing import SINCE, Crossing, counted
 from ._distributions import AbstractDistribution, draw
-from ._equations import drop, flows_linearly, resets_by_choice
+from ._equations import drop, emission, flows_linearly, reads_v, resets_by_choice
 from ._input import AbstractInput
 from ._protocol import check_receptor, check_unit
-from ._state import Clock, Events, name_hash
+from ._state import Clock, Emitted, name_hash
 from ._surrogate import AbstractSurrogate, HalfDrop
-from ._unit import AbstractNoise, AbstractReceptor, AbstractUnit
+from ._unit import AbstractNoise, AbstractReceptor, AbstractUnit, Structure
 
 _STEEPEST = 2.0 * (1.0 + 1e-4)
 """Slope at threshold times the drop of the guard, above which a reset makes gradients grow; more than rounding above
@@ -64,8 +64,13 @@ class AbstractNode(Frozen):
 
     @property
     @abc.abstractmethod
-    def elementwise(self) -> bool:
-        """Whether every unit flows independently of the others (then solvers may treat them one by one)."""
+    def structure(self) -> Structure:
+        """What flows together: solvers, fusion and online rules believe it, and `check_structure` checks it."""
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the events are spikes, which have a rate; elsewhere they are graded, or there are none."""
+        return True
 
     @property
     @abc.abstractmethod
@@ -103,7 +108,7 @@ class AbstractNode(Frozen):
         """None, or the diffusion as a PyTree like `y`, with None where a variable is not noisy."""
 
     @abc.abstractmethod
-    def jump(self, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Any, Events]:
+    def jump(self, y: Any, z: Any, inp: Array, clock: Clock) -> tuple[Any, Any, Emitted]:
         """`(y, z, events)` after the jump at the end of the step."""
 
     @abc.abstractmethod
@@ -147,6 +152,8 @@ class Population(AbstractNode):
     detach_reset: bool = eqx.field(static=True)
     linear: bool = eqx.field(static=True)
     reset_by_choice: bool = eqx.field(static=True)
+    guarded: bool = eqx.field(static=True)
+    graded: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -204,12 +211,15 @@ class Population(AbstractNode):
             )
         self.surrogate = surrogate
         self.detach_reset = detach_reset
+        self.guarded, self.graded = emission(unit, self.size)
         self.linear, self.reset_by_choice = self._read()
-        if isinstance(surrogate, AbstractSurrogate) and not detach_reset:
+        if isinstance(surrogate, AbstractSurrogate) and self.guarded and not detach_reset:
             self._check_width(surrogate)
 
     def _read(self) -> tuple[bool, bool]:
         """Whether the unit flows linearly, and whether its reset needs help to be differentiated."""
+        if not self.guarded:
+            return True, False
         try:
             return flows_linearly(self.unit, self.size), resets_by_choice(self.unit, self.size)
         except Exception:  # `check` says what is wrong with the equations, by name
@@ -244,17 +254,22 @@ class Population(AbstractNode):
 
     def ready(self) -> "Population":
         """The population with its derivative of the spike worked out, once for a run."""
-        if self.surrogate is not None:
+        if self.surrogate is not None or not self.guarded:
             return self
         return eqx.tree_at(lambda p: p.surrogate, self, self.derivative, is_leaf=lambda x: x is None)
 
     @property
     def _crosses(self) -> bool:
-        return isinstance(self.surrogate, Crossing) or (self.surrogate is None and not self.linear)
+        by_time = isinstance(self.surrogate, Crossing) or (self.surrogate is None and not self.linear)
+        return self.guarded and by_time
 
     @property
-    def elementwise(self) -> bool:
-        return type(self.unit).elementwise
+    def structure(self) -> Structure:
+        return type(self.unit).structure
+
+    @property
+    def spiking(self) -> bool:
+        return self.guarded and not self.graded
 
     @property
     def variables(self) -> list[str]:
@@ -274,7 +289,8 @@ class Population(AbstractNode):
             y, z = jax.eval_shape(self.init, clock)
         except ValueError as e:
             raise ValueError(f"Population {name!r}: {e}") from None
-        self._check_guard(name, y, z)
+        if self.guarded:
+            self._check_guard(name, y, z)
         if self.noise is not None:
             try:
                 noisy = list(jax.eval_shape(self.noise.diffusion, y["unit"], z))
@@ -283,13 +299,15 @@ class Population(AbstractNode):
             for variable in noisy:
                 if variable not in y["unit"]:
                     raise ValueError(f"Population {name!r}: {unknown('noisy variable', variable, y['unit'])}")
-        if self.receptors and "v" not in y["unit"]:
-            raise ValueError(
-                f"Population {name!r} has receptors but its unit {type(self.unit).__name__} has no variable 'v'; "
-                f"it has {sorted(y['unit'])}. Name the membrane potential 'v'."
-            )
         for port, receptor in self.receptors.items():
             check_receptor(f"Population {name!r}, port {port!r}", receptor, self.size, y["unit"])
+            if "v" not in y["unit"] and reads_v(receptor, self.size):
+                raise ValueError(
+                    f"Population {name!r}: its unit {type(self.unit).__name__} has no variable 'v', which port "
+                    f"{port!r} ({type(receptor).__name__}) reads; it has {sorted(y['unit'])}. Name the "
+                    "membrane potential 'v', or take a receptor that does not read it, such as bs.ExpCurr() or "
+                    "bs.Delta('variable')."
+                )
 
     def _check_guard(self, name: str, y: Any, z: Any) -> None:
         """Raise unless the guard is a number per unit."""
@@ -302,9 +320,11 @@ class Population(AbstractNode):
             )
 
     def _check_parameters(self, name: str) -> None:
-        """Raise unless every parameter is a number or has one value per unit."""
+        """Raise unless every parameter is a number or has one value per unit; the unit checks its own where its units
+        flow together."""
+        self.unit.check(f"Population {name!r}", self.size)
         parts = {
-            "unit": self.unit,
+            "unit": self.unit if self.structure.independent else None,
             "receptors": self.receptors,
             "i_e": self.i_e,
             "noise": self.noise,
@@ -366,12 +386,20 @@ class Population(AbstractNode):
         """Total current into the units: constant, external and synaptic (pA)."""
         total = jnp.broadcast_to(self.i_e + inp, (self.size,))
         for name in sorted(self.receptors):
-            total = total + self.receptors[name].current(y["ports"][name], y["unit"]["v"])
+            total = total + self.port_current(name, y)
         return total
+
+    def port_current(self, port: str, y: Any) -> Float[Array, " n"]:
+        """The current through one port (pA)."""
+        return self.receptors[port].current(y["ports"][port], self._potential(y))
+
+    def _potential(self, y: Any) -> Float[Array, " n"]:
+        """The potential that receptors see: zeros, which none of them reads, where the unit has none."""
+        return y["unit"]["v"] if "v" in y["unit"] else jnp.zeros(self.size, float_dtype())
 
     def vector_field(self, y, z, inp):
         unit = self.unit.vector_field(y["unit"], z, self.current(y, inp))
-        ports = {name: r.flow(y["ports"][name], y["unit"]["v"]) for name, r in self.receptors.items()}
+        ports = {name: r.flow(y["ports"][name], self._potential(y)) for name, r in self.receptors.items()}
         return {"unit": unit, "ports": ports}
 
     def diffusion(self, y, z):
@@ -388,21 +416,28 @@ class Population(AbstractNode):
         }
 
     def jump(self, y, z, inp, clock, taken=None):
+        if not self.guarded:
+            s = jnp.zeros(self.size, float_dtype())
+            events = self._events(y, z, s, jnp.zeros(self.size, bool))
+            unit, z = self.unit.reset(y["unit"], z, s, self.current(y, inp), clock)
+            return {"unit": unit, "ports": y["ports"]}, z, events
         derivative = self.derivative
         if isinstance(derivative, Crossing):
             own = {k: x for k, x in z.items() if k != SINCE}
             s, y = derivative.spike(self, y, own, inp, z[SINCE], clock, taken)
+            events = self._events(y, own, s, s > 0)
             unit, own = self.unit.reset(y["unit"], own, jax.lax.stop_gradient(s), self.current(y, inp), clock)
-            return (
-                {"unit": unit, "ports": y["ports"]},
-                {**own, SINCE: counted(z[SINCE], s)},
-                Events(s, s > 0, single=True),
-            )
-        guard = self.unit.guard(y["unit"], z)
+            return {"unit": unit, "ports": y["ports"]}, {**own, SINCE: counted(z[SINCE], s)}, events
+        guard: Any = self.unit.guard(y["unit"], z)
         s = derivative(guard)
-        events = Events(s, derivative.support(guard), single=True)
+        events = self._events(y, z, s, derivative.support(guard))
         unit, z = self._reset(y["unit"], z, s, self.current(y, inp), clock)
         return {"unit": unit, "ports": y["ports"]}, z, events
+
+    def _events(self, y, z, s, support):
+        """What the unit emits: its spikes `s`, or a graded value, whose derivative may be anywhere."""
+        value = self.unit.emit(y["unit"], z, s)
+        return Emitted(s, support, single=True) if value is s else Emitted(value, single=True)
 
     def _reset(self, y, z, s, current, clock):
         """The unit's reset; where it compares `s`, its derivative by `s` is what the jump changes."""
@@ -429,12 +464,12 @@ class Population(AbstractNode):
 class AbstractProcess(Frozen):
     """A rule that emits events without flowing: Poisson, regular, replayed recordings, external input.
 
-    `elementwise`: every field is one number or one per unit, and so is the state; sources of one kind can then be
-    packed. `single`: no unit emits more than one event in a step. `needs_input`: without `inputs` of the run it would
+    `packable`: every field is one number or one per unit, and so is the state; sources of one kind can then be packed.
+    `single`: no unit emits more than one event in a step. `needs_input`: without `inputs` of the run it would
     emit nothing.
     """
 
-    elementwise: ClassVar[bool] = False
+    packable: ClassVar[bool] = False
     single: ClassVar[bool] = False
     needs_input: ClassVar[bool] = False
 
@@ -463,7 +498,7 @@ class AbstractProcess(Frozen):
 
     @abc.abstractmethod
     def emit(self, z: dict, inp: Float[Array, " n"], clock: Clock) -> tuple[Float[Array, " n"], dict]:
-        """Values emitted at the end of this step, as `Events.value` has them, and the next `z`; `inp` is the node's
+        """Values emitted at the end of this step, as `Emitted.value` has them, and the next `z`; `inp` is the node's
         input."""
 
     def graded(self, inp: Any) -> Bool[Array, ""]:
@@ -490,8 +525,8 @@ class Source(AbstractNode):
             )
 
     @property
-    def elementwise(self) -> bool:
-        return True
+    def structure(self) -> Structure:
+        return Structure.DIAGONAL
 
     @property
     def ports(self) -> dict[str, int]:
@@ -521,7 +556,7 @@ class Source(AbstractNode):
 
     def jump(self, y, z, inp, clock):
         value, z = self.process.emit(z, jnp.broadcast_to(inp, (self.size,)).astype(float_dtype()), clock)
-        return y, z, Events(value, single=type(self.process).single)
+        return y, z, Emitted(value, single=type(self.process).single)
 
     def find(self, y, z, variable):
         if variable not in z:

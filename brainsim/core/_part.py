@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._node import AbstractNode, Population, Source
-from ._state import Events, View
+from ._state import Emitted, View
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class Part(eqx.Module):
             return View(self.of(x.y), self.of(x.z), self.of(x.events), inp)
         if isinstance(x, AbstractNode):
             return cut(x, self)
-        if isinstance(x, Events):
+        if isinstance(x, Emitted):
             return x.of((self.start, self.stop, self.step))
         return jax.tree.map(lambda leaf: leaf[self.units], x)
 

@@ -79,8 +79,12 @@ def check_unit(where: str, unit: AbstractUnit, n: int) -> None:
     method.like(method.of(y, z, row), y, "the derivative of every variable of y:", exact=False)
     method = _Method(where, unit, "guard", "y, z")
     guard = method.of(y, z)
-    if getattr(guard, "shape", None) != (n,):
-        method.refuse(guard, f"one number per unit, {float_dtype()}[{n}], positive where it spikes")
+    if guard is not None and getattr(guard, "shape", None) != (n,):
+        method.refuse(guard, f"one number per unit, {float_dtype()}[{n}], positive where it spikes; or None")
+    method = _Method(where, unit, "emit", "y, z, s")
+    sent = method.of(y, z, row)
+    if getattr(sent, "shape", None) != (n,) or sent.dtype != row.dtype:
+        method.refuse(sent, f"one number per unit, {float_dtype()}[{n}]")
     method = _Method(where, unit, "reset", "y, z, s, inp, clock")
     after = method.of(y, z, row, row, clock)
     if not (isinstance(after, tuple) and len(after) == 2):
@@ -91,7 +95,7 @@ def check_unit(where: str, unit: AbstractUnit, n: int) -> None:
 
 def check_receptor(where: str, receptor: AbstractReceptor, n: int, unit: dict) -> None:
     """Raise unless the equations of a receptor of `n` units with the variables `unit` fit each other."""
-    v = unit["v"]
+    v = unit.get("v", jax.ShapeDtypeStruct((n,), float_dtype()))
     method = _Method(where, receptor, "init", "n")
     g = method.of(n)
     if not isinstance(g, dict):

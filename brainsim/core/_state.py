@@ -64,7 +64,7 @@ class Clock(eqx.Module):
         return to_steps(duration, self.dt)
 
 
-class Events(eqx.Module):
+class Emitted(eqx.Module):
     """What a node emits in one step.
 
     `value` is 0 for silence, 1 for a spike, a whole number k above 1 (up to 2^24) for k spikes of the unit, any other
@@ -78,15 +78,15 @@ class Events(eqx.Module):
     words: UInt32[Array, " n_words"] | None = None
     single: bool = eqx.field(static=True, default=False)
 
-    def of(self, units: tuple[int, int, int] | None) -> "Events":
+    def of(self, units: tuple[int, int, int] | None) -> "Emitted":
         """The events of the units start, stop, step (None: of all)."""
         if units is None:
             return self
         part = slice(*units)
         support = None if self.support is None else self.support[part]
-        return Events(self.value[part], support, single=self.single)
+        return Emitted(self.value[part], support, single=self.single)
 
-    def rows(self, units: tuple[int, int, int] | None) -> tuple["Events", int]:
+    def rows(self, units: tuple[int, int, int] | None) -> tuple["Emitted", int]:
         """Events whose unit `first + i` is unit i of `of(units)`, and `first`: a copy only where units have gaps."""
         if units is None or units[2] == 1:
             return self, units[0] if units else 0
@@ -112,7 +112,7 @@ class View(eqx.Module):
 
     y: Any
     z: Any
-    events: Events
+    events: Emitted
     inp: Any = None
     """What `inputs` held for the node in this step, () or (n,)."""
 

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import enum
 import inspect
 from typing import Any, ClassVar
 
@@ -33,12 +34,34 @@ class Parametrised(Frozen):
         return [name for name in fields if not isinstance(getattr(self, name), eqx.Module)]
 
 
+class Structure(enum.Enum):
+    """What the flow of a node couples, which decides how a solver inverts it and what may vectorise it.
+
+    - `DIAGONAL`: units are independent, and so are the numbers that a unit has of one variable.
+    - `BLOCK`: units are independent; of one variable a unit may have several numbers that flow together.
+    - `OPERATOR`: units flow together.
+    """
+
+    DIAGONAL = "diagonal"
+    BLOCK = "block"
+    OPERATOR = "operator"
+
+    @property
+    def independent(self) -> bool:
+        """Whether no unit flows with another."""
+        return self is not Structure.OPERATOR
+
+
 class AbstractUnit(Parametrised):
     """Equations of one cell type: a hybrid system that flows between spikes and jumps at them.
 
     `y` (flowing) and `z` (jumping) are dicts of arrays of shape (n,). A spike happens when `guard` is positive at the
     end of a step. A unit driven through conductances or recorded as a voltage calls its membrane potential `"v"`.
-    Fields are parameters (numbers or arrays of shape (n,)); `static` fields may be anything.
+    Fields are parameters (numbers or arrays of shape (n,); of any shape where `structure` is `OPERATOR`, and then
+    `check` is where to look at them); `static` fields may be anything.
+
+    A unit without a `guard` has no spikes: no firing rate, no `Spikes`, and `reset` sees `s` = 0 in every step. What
+    it sends over its edges is what `emit` returns, a graded value; without `emit` it sends nothing.
 
     A step that is too long for fast equations moves spikes without a flag: `bs.check_dt(net, dt)` runs every cell alone
     at dt and at half of it and says how far apart they are. Do that once for a cell of your own.
@@ -66,10 +89,23 @@ class AbstractUnit(Parametrised):
         ```
     """
 
-    elementwise: ClassVar[bool] = True
+    structure: ClassVar[Structure] = Structure.DIAGONAL
     in_steps: ClassVar[tuple[str, ...]] = ("t_ref",)
     """Parameters, where the unit has them, that are durations counted in steps (`clock.steps`): a run warns of those
     that its step does not divide."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "elementwise" in cls.__dict__:
+            raise TypeError(
+                f"{cls.__name__}.elementwise is not read any more; expected a structure. Write structure = "
+                "bs.Structure.OPERATOR where units flow together, and nothing where they do not."
+            )
+
+    def check(self, where: str, n: int) -> None:
+        """Raise on parameters that do not fit `n` units; `where` names the population. For those of other shapes than
+        () and (n,)."""
+        del where, n
 
     @abc.abstractmethod
     def init(self, n: int, clock: Clock) -> tuple[dict, dict]:
@@ -79,16 +115,21 @@ class AbstractUnit(Parametrised):
     def vector_field(self, y: dict, z: dict, inp: Float[Array, " n"]) -> dict:
         """`dy/dt` in 1/ms, with `z` and the input current `inp` (pA) held constant during the step."""
 
-    @abc.abstractmethod
-    def guard(self, y: dict, z: dict) -> Float[Array, " n"]:
-        """Positive where the unit spikes."""
+    def guard(self, y: dict, z: dict) -> Float[Array, " n"] | None:
+        """Positive where the unit spikes. None, the default: it has no spikes."""
+        return None
 
-    @abc.abstractmethod
+    def emit(self, y: dict, z: dict, s: Float[Array, " n"]) -> Float[Array, " n"]:
+        """What the unit sends at the end of a step, before `reset`; `s` is 1 where it spikes, 0 without a guard. The
+        default is `s`; any other value is graded: 0 for silence, and no firing rate."""
+        return s
+
     def reset(
         self, y: dict, z: dict, s: Float[Array, " n"], inp: Float[Array, " n"], clock: Clock
     ) -> tuple[dict, dict]:
-        """`(y, z)` after the jump; `s` is 1 where the unit spiked. Called every step. Written with products of `s`, the
-        reset is differentiable."""
+        """`(y, z)` after the jump; `s` is 1 where the unit spiked. Called every step; the default changes nothing.
+        Written with products of `s`, the reset is differentiable."""
+        return y, z
 
     def held(self, z: dict) -> dict[str, Bool[Array, " n"]]:
         """Variables that nothing moves in this step and where: neither noise nor what a receptor adds on arrival.
@@ -114,7 +155,8 @@ class AbstractReceptor(Parametrised):
 
     @abc.abstractmethod
     def current(self, g: dict, v: Float[Array, " n"]) -> Float[Array, " n"]:
-        """The current (pA) into the unit at potential `v` (mV)."""
+        """The current (pA) into the unit at potential `v` (mV). A receptor whose methods do not read `v` also serves
+        units that have no variable of this name."""
 
     @abc.abstractmethod
     def vector_field(self, g: dict) -> dict:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..base import check_parameter, parameter, unknown
 from ..core import AbstractInput, AbstractUnit
-from ._shared import SILENT, filled
+from ._shared import filled
 
 
 def _command(x: Any) -> Any:
@@ -36,9 +36,9 @@ class VoltageClamp(AbstractUnit):
             raise TypeError(
                 f"VoltageClamp.unit is {self.unit!r}; expected a unit such as bs.LIF(). Pass an instance, not a class."
             )
-        if not type(self.unit).elementwise:
+        if not type(self.unit).structure.independent:
             raise ValueError(
-                f"VoltageClamp.unit {type(self.unit).__name__} couples its units; expected an elementwise unit."
+                f"VoltageClamp.unit {type(self.unit).__name__} couples its units; expected independent ones."
             )
         if not isinstance(self.v_command, AbstractInput):
             check_parameter("VoltageClamp", "v_command", self.v_command)
@@ -63,9 +63,6 @@ class VoltageClamp(AbstractUnit):
     def vector_field(self, y, z, inp):
         dy = self.unit.vector_field(y, self._inner(z), inp)
         return {**dy, "v": jnp.zeros_like(dy["v"])}
-
-    def guard(self, y, z):
-        return jnp.full_like(y["v"], SILENT)
 
     def reset(self, y, z, s, inp, clock):
         inner = self._inner(z)

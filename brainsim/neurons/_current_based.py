@@ -1,12 +1,10 @@
 """Linear units as NIR and Loihi define them: the current-based LIF and the leaky integrator."""
 
 import equinox as eqx
-import jax.numpy as jnp
 
 from ..base import Param
 from ..core import AbstractUnit
 from ._shared import (
-    SILENT,
     below,
     filled,
     frozen,
@@ -109,9 +107,3 @@ class LeakyIntegrator(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         return {"v": (self.e_l - y["v"] + self.r * inp) * (1.0 / self.tau_m)}
-
-    def guard(self, y, z):
-        return jnp.full_like(y["v"], SILENT)
-
-    def reset(self, y, z, s, inp, clock):
-        return y, z

@@ -81,7 +81,7 @@ class Poisson(AbstractProcess):
     **Arguments:** `rate`: Hz; number, array (n,) or a waveform (`AbstractInput`).
     """
 
-    elementwise: ClassVar[bool] = True
+    packable: ClassVar[bool] = True
     single: ClassVar[bool] = True
     rate: Any = eqx.field(converter=_parameter, default=0.0)
 

@@ -25,7 +25,7 @@ class Regular(AbstractProcess):
     **Arguments:** `period` > 0 and `phase` >= 0: ms; number or array (n,). See `Regular.of_rate` for Hz.
     """
 
-    elementwise: ClassVar[bool] = True
+    packable: ClassVar[bool] = True
     period: Param = eqx.field(converter=parameter)
     phase: Param = eqx.field(converter=parameter, default=0.0)
 
@@ -168,7 +168,7 @@ class External(AbstractProcess):
     Gradients flow into the inputs; the backward pass is dense.
     """
 
-    elementwise: ClassVar[bool] = True
+    packable: ClassVar[bool] = True
     needs_input: ClassVar[bool] = True
 
     def check(self, name, size):

@@ -18,8 +18,8 @@ from ..core import (
     AbstractShortTerm,
     Clock,
     Deposit,
+    Emitted,
     Endpoint,
-    Events,
     by_synapse,
     delay_steps,
     ring_depth,
@@ -281,14 +281,14 @@ class PlasticProjection(AbstractEdge):
         own, sent = view.events.of(units), view.events.rows(units)
         if (line := lines.get("line.pre")) is not None:
             z["line.pre"] = ring = line.put(z["line.pre"], own.value, clock.n)
-            own = Events(line.at(ring, clock.n, jnp.asarray(line.depth - 1, jnp.int32)), single=own.single)
+            own = Emitted(line.at(ring, clock.n, jnp.asarray(line.depth - 1, jnp.int32)), single=own.single)
             sent = own, 0
         if self.short_term is None:
             return sent, own, z
         held = {k[len(_RELEASE) :]: x for k, x in z.items() if k.startswith(_RELEASE)}
         release = self.short_term.release if own.single else self.short_term.release_many
         value, held = release(held, own.value, clock)
-        return (Events(value, own.support), 0), own, z | {_RELEASE + k: x for k, x in held.items()}
+        return (Emitted(value, own.support), 0), own, z | {_RELEASE + k: x for k, x in held.items()}
 
 
 def _stored(edge: PlasticProjection, n_post: int) -> CSR:

@@ -172,7 +172,8 @@ def affine(node: Population, z: Any) -> tuple[Flow, Guard]:
         return jax.tree.leaves(node.vector_field(jax.tree.unflatten(tree, x), z, inp))
 
     def guard(x, inp):
-        return [node.unit.guard(jax.tree.unflatten(tree, x)["unit"], z)]
+        value = node.unit.guard(jax.tree.unflatten(tree, x)["unit"], z)
+        return [-jnp.ones_like(zero) if value is None else value]
 
     depends, seen = _dependence(field, leaves, zero), _dependence(guard, leaves, zero)[0]
     for k, own in enumerate(depends):

@@ -61,7 +61,7 @@ def check_dt(
     """
     rows, warned = [], []
     for name, node in net.nodes.items():
-        if not isinstance(node, Population):
+        if not isinstance(node, Population) or not node.spiking:
             continue
         quiet = eqx.tree_at(lambda p: p.noise, node, None, is_leaf=lambda x: x is None)
         alone, given = Network({name: quiet}), {k: x for k, x in (inputs or {}).items() if k == name}

@@ -125,11 +125,13 @@ def _check_node(name: str, node: Any) -> None:
                 f"step. Give its spikes as bs.Replay(times, ids), or use simulate."
             )
         return
-    if not isinstance(node, Population) or not node.elementwise:
+    if not isinstance(node, Population) or not node.structure.independent:
         raise TypeError(f"simulate_events: node {name!r} is a {type(node).__name__} whose units flow together. {fix}")
     if node.noise is not None:
         raise ValueError(f"simulate_events: population {name!r} has noise, so no closed form. Drop it. {fix}")
     unit = type(node.unit).__name__
+    if node.graded:
+        raise ValueError(f"simulate_events: the unit {unit} of population {name!r} emits graded values. {fix}")
     z = discrete(node, 0)
     if set(z) - {"refractory", SINCE} or ("refractory" in z and not hasattr(node.unit, "t_ref")):
         raise ValueError(f"simulate_events: the unit {unit} of population {name!r} has the state {sorted(z)}. {fix}")

@@ -26,7 +26,7 @@ def with_flows(net: Network, recordings: Sequence[Any]) -> Network:
     drives = {source for edge in net.edges.values() for source in edge.reads.values()}
     nodes = dict(net.nodes)
     for name, population in net.nodes.items():
-        if not isinstance(population, Population):
+        if not isinstance(population, Population) or not population.guarded:
             continue
         rule = population.derivative if population.surrogate is not None or not population.linear else None
         if not isinstance(rule, Crossing) or rule.exact_flow is not None or {name} <= counted & traced:

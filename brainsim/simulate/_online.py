@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from .. import fusion
-from ..core import Clock, Events, Network, Population, ring_slot
+from ..core import Clock, Emitted, Network, Population, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
 from ..solvers import update
 from ._adjoint import AbstractAdjoint, in_one
@@ -274,7 +274,7 @@ class _Sweep:
         here = dict(enumerate(self.leaves)) | dict(zip(self.in_carry, carry, strict=True)) | row
         return [here[k] for k in range(len(self.leaves))]
 
-    def _remembered(self, past: dict[str, Array], n: Array, sent: dict[str, Events]) -> dict[str, Array]:
+    def _remembered(self, past: dict[str, Array], n: Array, sent: dict[str, Emitted]) -> dict[str, Array]:
         return {k: x.at[jnp.mod(n, x.shape[0])].set(sent[k].value) for k, x in past.items()}
 
     def quiet(self, now, row):
@@ -345,7 +345,7 @@ def _tapped(taps: dict[str, tuple[Leaves, Array]], seen: dict[str, tuple]) -> An
         smooth = jax.tree.unflatten(tree, [x + tap for x, tap in zip(held, by_state, strict=True)])
         y, z = eqx.combine(smooth, rest)
         events = new.events
-        events = Events(events.value + by_event, events.support, events.words, events.single)
+        events = Emitted(events.value + by_event, events.support, events.words, events.single)
         return new._replace(y=y, z=z, events=events)
 
     return step

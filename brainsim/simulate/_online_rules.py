@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..base import Key
-from ..core import Clock
+from ..core import Clock, Structure
 from ..solvers import advance, flow, noise_of
 from ._affine import NotAffine, affine
 from ._event_loop import discrete
@@ -76,7 +76,7 @@ class EPropAdjoint(AbstractOnlineAdjoint):
 
     def start(self, net, name, live, routes):
         node = net.nodes[name]
-        if not node.elementwise:
+        if node.structure is not Structure.DIAGONAL:
             raise ValueError(
                 f"EPropAdjoint: the units of population {name!r} flow together, so they have no eligibilities of their "
                 "own. Use CheckpointedAdjoint."

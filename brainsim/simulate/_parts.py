@@ -74,7 +74,7 @@ def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) 
 
 def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
     named, members = dict(by_node), net.members
-    for name in members:
+    for name in members.keys() & named.keys():
         value = jax.tree.map(lambda x: x if is_traced(x) else np.asarray(x), named.pop(name))
         named |= {m: jax.tree.map(lambda x, k=k: x[k], value) for k, m in enumerate(members[name])}
     return named

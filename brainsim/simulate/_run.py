@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 
 from .. import fusion
 from ..base import float_dtype, vary_with
-from ..core import AbstractInput, Events, Network, Parts, Source, State, View, fitted
+from ..core import AbstractInput, Emitted, Network, Parts, Source, State, View, fitted
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
@@ -76,7 +76,9 @@ def _run(
         samples = {key: x for key, x in samples.items() if key not in windows}
         return (windows, meter.step(meter_state, (first + length) / n_steps)), (samples, now)
 
-    counts = {name: Count.zero((sizes[name],) if name in members else ()) for name in net.nodes}
+    counts = {
+        name: Count.zero((sizes[name],) if name in members else ()) for name, node in net.nodes.items() if node.spiking
+    }
     spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
     shapes = jax.eval_shape(lambda: take(rare, net, _views(net, state), state))
     windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
@@ -121,7 +123,7 @@ def _views(net: Network, state: State) -> Parts[View]:
     views = {}
     for name, node in state.nodes.items():
         value = jnp.zeros(net.nodes[name].size, float_dtype())
-        views[name] = View(node.y, node.z, Events(value), jnp.zeros((), value.dtype))
+        views[name] = View(node.y, node.z, Emitted(value), jnp.zeros((), value.dtype))
     return Parts(views, net.parts)
 
 

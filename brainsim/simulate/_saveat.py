@@ -71,6 +71,11 @@ def _of_node(kind: str, net: Network, target: str, units: Units | None) -> Origi
         raise ValueError(f"{what}: expected a node such as {name!r} or '{name}[:10]'; its variables need a Trace.")
     if name not in net.sizes:
         raise ValueError(f"{what}: {unknown('node', name, net.sizes)}")
+    if kind != "Events" and not net.nodes[net.unit_range(name)[0]].spiking:
+        raise ValueError(
+            f"{what}: node {name!r} has no spikes, as its unit has no guard or emits graded values. Record what it "
+            f"emits with bs.Events({name!r}), or a variable with bs.Trace('{name}.variable')."
+        )
     return Origin(kind, name, "", None if chosen is None else chosen.within(f"{what}.units", name, net.sizes[name]))
 
 
@@ -290,7 +295,7 @@ class Current(AbstractRecording):
         name, chosen, port = _choice("Current", self.target, self.units)
         view, node = views[name], cast(Population, nodes[name])
         if port:
-            x = node.receptors[port].current(view.y["ports"][port], view.y["unit"]["v"])
+            x = node.port_current(port, view.y)
         else:
             x = node.current(view.y, view.inp)
         return _taken(x, name, chosen)

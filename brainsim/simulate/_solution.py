@@ -129,13 +129,14 @@ class Solution(eqx.Module):
 
     @property
     def n_events(self) -> dict[str, Any]:
-        """Number of events of every node, over the whole run; inside of transformations it ends at 2^31 - 1."""
+        """Number of events of every node that spikes, over the whole run; inside of transformations it ends at
+        2^31 - 1."""
         return {name: count.whole for name, count in self.events.items()}
 
     @property
     def rates(self) -> dict[str, Float[Array, ""]]:
-        """Mean firing rate of every population (Hz), over the whole run; NaN of a source of graded events, which has
-        none. A count: its derivative is 0; use `Events`."""
+        """Mean firing rate of every node that spikes (Hz), over the whole run; NaN of a source of graded events, which
+        has none. A count: its derivative is 0; use `Events`."""
         seconds = self.n_steps * self.dt * 1e-3
         rates: dict[str, Any] = {
             name: count.real / (max(self.sizes[name], 1) * seconds) for name, count in self.events.items()

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import float_dtype, is_traced
-from ..core import AbstractInput, Clock, Events, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
+from ..core import AbstractInput, Clock, Emitted, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
 from ..events import collect, multiplicity, place
 from ..solvers import Update, update
 from ._cache import bounded, noted
@@ -46,7 +46,7 @@ def step_core(
     solvers: dict[str, diffrax.AbstractSolver],
     probes: dict[tuple[str, str], Array] | None = None,
     update: Callable[..., Update] = update,
-) -> tuple[State, dict[str, View], dict[str, Array], dict[str, Events]]:
+) -> tuple[State, dict[str, View], dict[str, Array], dict[str, Emitted]]:
     """One step of a network whose delays are already in steps: the state, the views, the number of events by node and
     what every edge with constant `weights` sent.
 
@@ -66,7 +66,7 @@ def step_core(
         for d in deposits:
             inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n)
         if edge.weights:
-            sent[name] = Events(deposits[0].value, None, deposits[0].words)
+            sent[name] = Emitted(deposits[0].value, None, deposits[0].words)
 
     members, sizes = net.members, net.sizes
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
@@ -116,7 +116,7 @@ def _step(net, state, inputs, solvers):
 
 def step(
     net: Network, state: State, inputs: dict[str, Any] | None = None, *, solver: Any = None
-) -> tuple[State, dict[str, Events]]:
+) -> tuple[State, dict[str, Emitted]]:
     """One step of `net`: for closed loops, and for an ANN in the loop.
 
     **Arguments:** `state`: from `initial_state`, a run or an earlier step; it knows `dt`. `inputs`: node -> input of

@@ -140,7 +140,7 @@ def _coarse(name: str, node: Any, dt: float) -> list[str]:
 
 def _fast(name: str, node: Any, dt: float) -> list[str]:
     """Variables of a unit, but v, that relax within a few steps at some potential: gates, whose upstroke is late."""
-    if not isinstance(node, Population) or not node.elementwise or "v" not in node.variables or not node.size:
+    if not isinstance(node, Population) or not node.structure.independent or "v" not in node.variables or not node.size:
         return []
     if any(is_traced(x) for x in jax.tree.leaves(node.unit)):
         return []

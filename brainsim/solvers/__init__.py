@@ -1,6 +1,5 @@
 """Solvers of the flow between events."""
 
-from ._elementwise import check_elementwise as check_elementwise
 from ._exponential_euler import ExponentialEuler as ExponentialEuler, phi1 as phi1
 from ._flow import (
     Update as Update,
@@ -12,4 +11,5 @@ from ._flow import (
 )
 from ._noise import increments as increments
 from ._rules import REFUSED as REFUSED, SOLVERS as SOLVERS, SolverRule as SolverRule, check_solver as check_solver
+from ._structure import check_structure as check_structure
 from ._substep import Substep as Substep

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import float_dtype
-from ..core import AbstractNode, Clock, Events, Population, name_hash, ring_slot
+from ..core import AbstractNode, Clock, Emitted, Population, name_hash, ring_slot
 from ..events import collect, tally
 from ._noise import Increments, increments
 from ._plan import Plan, make_plan
@@ -48,7 +48,7 @@ def flow(
     terms: Any = diffrax.ODETerm(lambda t, y, args: node.vector_field(y, z, inp))
     if dw is not None:
         terms = diffrax.MultiTerm(terms, Increments(lambda y: node.diffusion(y, z), dw))
-    return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.elementwise)
+    return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.structure.independent)
 
 
 class Taken(eqx.Module):
@@ -91,7 +91,7 @@ class Update(NamedTuple):
     y: Any
     z: Any
     rings: dict[str, Ring]
-    events: Events
+    events: Emitted
     count: Int[Array, ""]
     not_finite: Bool[Array, ""]
     failed: Bool[Array, ""]

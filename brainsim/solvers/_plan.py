@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters import partial_eval as pe
 
 from ..base import shapes_of
-from ..core import Clock, Events
+from ..core import Clock, Emitted, Structure
 from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS
 from ._substep import Substep
@@ -24,7 +24,7 @@ class Plan(NamedTuple):
 
     program: Program
     support: bool  # whether the surrogate has one: the last output but one
-    single: bool  # as `Events` has it
+    single: bool  # as `Emitted` has it
     params: Any  # the arrays of node and solver
     scalars: tuple[int, ...]  # places among the leaves of the arguments
     vectors: tuple[int, ...]
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
         y, z = jax.tree.unflatten(self.tree, [outs[i] if i >= 0 else leaves[~i] for i in self.outputs])
         support = outs[-2] if self.support else None
         after = rings | dict(zip(self.ports, left, strict=True))
-        return y, z, after, Events(outs[-1], support, words, self.single), count, bad
+        return y, z, after, Emitted(outs[-1], support, words, self.single), count, bad
 
 
 def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, dw) -> Plan | str:
@@ -49,8 +49,8 @@ def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, d
     kind, n = solver.solver if isinstance(solver, Substep) else solver, node.size
     if reason := unavailable():
         return reason
-    if not node.elementwise:
-        return "its units flow together"
+    if node.structure is not Structure.DIAGONAL:
+        return "its units flow together" if node.structure is Structure.OPERATOR else "its variables flow together"
     if n < _FEWEST:
         return f"fewer than {_FEWEST} units"
     if SOLVERS[type(kind)].implicit:

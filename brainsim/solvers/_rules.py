@@ -8,7 +8,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
-from ..core import AbstractNode, Clock
+from ..core import AbstractNode, Clock, Structure
 from ._exponential_euler import ExponentialEuler
 from ._implicit import implicit_step
 from ._schemes import explicit_step, ito_milstein_step, whole_step, with_noise_step
@@ -101,10 +101,11 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
     y, noisy = _flowing(node, name)
     if not jax.tree.leaves(y):
         return None
-    if not node.elementwise and kind in (ExponentialEuler, diffrax.ItoMilstein):
+    if node.structure is not Structure.DIAGONAL and kind in (ExponentialEuler, diffrax.ItoMilstein):
+        what = "units" if node.structure is Structure.OPERATOR else "variables"
         raise TypeError(
-            f"The solver {kind.__name__} of node {name!r} is refused: the units of this node flow together "
-            f"(elementwise = False) and it takes the derivative of each variable alone. "
+            f"The solver {kind.__name__} of node {name!r} is refused: the {what} of this node flow together "
+            f"(structure = {node.structure}) and it takes the derivative of each variable alone. "
             f"Give solver={{{name!r}: diffrax.Heun()}}, or an implicit solver."
         )
     if noisy is not None and rule.sense is None:

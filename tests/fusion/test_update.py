@@ -163,7 +163,7 @@ class Dice(Written):  # only to have a jump that draws
 
 
 class Ranked(Written):
-    elementwise = False
+    structure = bs.Structure.OPERATOR
 
     def vector_field(self, y, z, inp):
         return {"v": jnp.sort(y["v"]), "still": y["still"]}

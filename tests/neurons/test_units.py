@@ -140,7 +140,7 @@ def test_reset_is_pure_and_local(called, name):
 
 @ALL
 def test_units_do_not_see_each_other(called, name):
-    assert UNITS[name][0]().elementwise
+    assert UNITS[name][0]().structure is bs.Structure.DIAGONAL
     for block in jax.tree.leaves(called[name][2]):
         block = np.asarray(block)
         assert np.all(np.isfinite(block))

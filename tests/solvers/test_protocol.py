@@ -12,7 +12,7 @@ import pytest
 
 import brainsim as bs
 from brainsim.simulate import SimulationError
-from brainsim.solvers import SOLVERS, Substep, check_elementwise
+from brainsim.solvers import SOLVERS, Substep, check_structure
 
 from .units import Explosive, HiddenRing, Linear, LotkaVolterra, Ring, Stiff, final, network
 
@@ -180,12 +180,12 @@ def test_empty_population():
     assert final(network(Linear(), 0), diffrax.Kvaerno3(), 2, 1.0)["v"].shape == (0,)
 
 
-def test_check_elementwise():
-    check_elementwise(bs.Population(LotkaVolterra(), 3))
-    check_elementwise(bs.Population(bs.LIF(), 3, {"exc": bs.ExpCond(tau=5.0)}))
-    check_elementwise(bs.Population(Ring(), 3))  # says that it is coupled
+def test_check_structure():
+    check_structure(bs.Population(LotkaVolterra(), 3))
+    check_structure(bs.Population(bs.LIF(), 3, {"exc": bs.ExpCond(tau=5.0)}))
+    check_structure(bs.Population(Ring(), 3))  # says that it is coupled
     with pytest.raises(ValueError, match=r"d\(unit.v\)/dt of unit 0 depends on unit.v of unit 2"):
-        check_elementwise(bs.Population(HiddenRing(), 3))
+        check_structure(bs.Population(HiddenRing(), 3))
 
 
 NEEDS = {bs.VoltageClamp: lambda: bs.VoltageClamp(bs.LIF(), -60.0)}
@@ -194,4 +194,4 @@ UNITS = [u for u in vars(bs).values() if isinstance(u, type) and issubclass(u, b
 
 @pytest.mark.parametrize("unit", [u for u in UNITS if u is not bs.AbstractUnit], ids=lambda u: u.__name__)
 def test_units_flow_independently(unit):
-    check_elementwise(bs.Population(NEEDS.get(unit, unit)(), 3))
+    check_structure(bs.Population(NEEDS.get(unit, unit)(), 3))

@@ -68,7 +68,7 @@ class Explosive(Silent):
 class Ring(Silent):
     """Units that leak into their neighbours, and say so."""
 
-    elementwise: ClassVar[bool] = False
+    structure: ClassVar[bs.Structure] = bs.Structure.OPERATOR
 
     def init(self, n, clock):
         return {"v": jnp.linspace(0.0, 1.0, n, dtype=float_dtype())}, {}

@@ -1,4 +1,4 @@
-"""Whether the units of a node are as independent as the node says."""
+"""Whether what flows together in a node is what the node says."""
 
 import equinox as eqx
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..base import float_dtype
-from ..core import AbstractNode, Clock
+from ..core import AbstractNode, Clock, Structure
 
 _POINTS = 4
 
@@ -18,20 +18,20 @@ def _jacobian(node, y, z, inp):
     return jax.jacfwd(lambda flat: ravel_pytree(node.vector_field(unravel(flat), z, inp))[0])(flat)
 
 
-def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
-    """Raise a ValueError if the flow of a unit depends on another unit although `node.elementwise` is True.
+def check_structure(node: AbstractNode, *, inp: float = 1.0) -> None:
+    """Raise a ValueError if the flow of a node couples more than its `structure` says.
 
-    Solvers believe the flag: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without a
-    sign. Looks at the Jacobian of the vector field at random states. For a variable of several numbers per unit, each
-    of them may depend on itself and on other variables only, as `ExponentialEuler` needs it.
+    Solvers believe the structure: on a coupled field `ExponentialEuler` and the implicit solvers would be wrong without
+    a sign. Looks at the Jacobian of the vector field at random states. Of a `DIAGONAL` node each of several numbers
+    that a unit has of one variable may depend on itself and on other variables only, as `ExponentialEuler` needs it.
 
     !!! example
-        `check_elementwise(Population(MyUnit(), 3))` in the tests of your own unit.
+        `check_structure(Population(MyUnit(), 3))` in the tests of your own unit.
     """
-    if not node.elementwise:
+    if node.structure is Structure.OPERATOR:
         return
     for k in range(_POINTS):
-        clock = Clock.of("check_elementwise", jnp.asarray(k, jnp.int32), 0.1, jax.random.key(k))
+        clock = Clock.of("check_structure", jnp.asarray(k, jnp.int32), 0.1, jax.random.key(k))
         y, z = node.init(clock)
         leaves, tree = jax.tree_util.tree_flatten_with_path(y)
         keys = jax.random.split(clock.key, max(len(leaves), 1))
@@ -44,10 +44,12 @@ def check_elementwise(node: AbstractNode, *, inp: float = 1.0) -> None:
         variable = np.asarray(names)
         apart = units[:, None] != units[None, :]
         within = (variable[:, None] == variable[None, :]) & ~np.eye(len(names), dtype=bool)
-        wrong = np.argwhere((apart | within) & (jacobian != 0))
+        coupled = apart | within if node.structure is Structure.DIAGONAL else apart
+        wrong = np.argwhere(coupled & (jacobian != 0))
         if len(wrong):
             i, j = wrong[0]
             raise ValueError(
-                f"d({names[i]})/dt of unit {units[i]} depends on {names[j]} of unit {units[j]}, but the node says "
-                f"that its units are independent. Set `elementwise = False`, or couple units through an edge."
+                f"d({names[i]})/dt of unit {units[i]} depends on {names[j]} of unit {units[j]}, but the structure of "
+                f"the node is {node.structure}. Declare `structure = bs.Structure."
+                f"{'OPERATOR' if units[i] != units[j] else 'BLOCK'}`, or couple units through an edge."
             )
