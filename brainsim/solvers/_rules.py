@@ -1,10 +1,12 @@
 """Which solvers may be called step by step inside a network, what each is good for, and why the others may not."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -119,9 +121,17 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
 
 def _flowing(node: AbstractNode, name: str) -> tuple[Any, Any]:
     """Shapes of the flowing state and of its diffusion (None without noise)."""
+    arrays, static = eqx.partition(node, eqx.is_array)
+    leaves, tree = jax.tree.flatten(arrays)
+    fixed, rest = jax.tree.flatten(static)
+    return _shapes(tree, tuple((x.shape, x.dtype) for x in leaves), rest, tuple(fixed), name)
 
-    def made():
+
+@lru_cache(maxsize=256)
+def _shapes(tree: Any, arrays: tuple, rest: Any, fixed: tuple, name: str) -> tuple[Any, Any]:
+    def made(leaves):
+        node = eqx.combine(jax.tree.unflatten(tree, leaves), jax.tree.unflatten(rest, fixed))
         y, z = node.init(Clock.of(name, jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0)))
         return y, node.diffusion(y, z)
 
-    return jax.eval_shape(made)
+    return jax.eval_shape(made, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in arrays])
