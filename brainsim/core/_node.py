@@ -259,6 +259,11 @@ class Population(AbstractNode):
         return eqx.tree_at(lambda p: p.surrogate, self, self.derivative, is_leaf=lambda x: x is None)
 
     @property
+    def derives_by_default(self) -> bool:
+        """Whether the derivative of the spike is a default, or that of the nonlinear units by choice."""
+        return isinstance(self.surrogate, Crossing | None)
+
+    @property
     def _crosses(self) -> bool:
         by_time = isinstance(self.surrogate, Crossing) or (self.surrogate is None and not self.linear)
         return self.guarded and by_time

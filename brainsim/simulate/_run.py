@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 
 from .. import fusion
 from ..base import float_dtype, vary_with
-from ..core import AbstractInput, Emitted, Network, Parts, Source, State, View, fitted
+from ..core import AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
 from ..events import append, room
 from ..solvers import update
 from ._adjoint import AbstractAdjoint
@@ -18,6 +18,7 @@ from ._cache import noted
 from ._count import Count
 from ._flags import after_run, before_run
 from ._inputs import check_inputs_read
+from ._irregular import warning_once_differentiated
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._solution import Solution, SpikeList, overflow
@@ -40,6 +41,7 @@ def _run(
     noted()
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
+    by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default}
     net = net.at(state.dt).ready()
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
@@ -91,7 +93,9 @@ def _run(
     meter.close(meter_state)
     last = after_run(dataclasses.replace(last, flags=state.flags | last.flags))
 
+    totals = counted(net, counts)
     recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], net, state.dt) for r in sampled}
+    recorded = warning_once_differentiated(recorded, sampled, net, by_default, totals)
     flags = flagged(net, last)
     for r in lists:
         numbers, ids = r.origin(net).units, spikes[r.key][0]
@@ -105,9 +109,7 @@ def _run(
     sources = {name: net.nodes[net.unit_range(name)[0]] for name in sizes}
     graded = {k: x.process.graded(inputs.get(k)) for k, x in sources.items() if isinstance(x, Source)}
     origins = {r.key: r.origin(net) for r in recordings}
-    return Solution(
-        recorded, last, counted(net, counts), flags, graded, state.n, every, sizes, origins, n_steps, state.dt
-    )
+    return Solution(recorded, last, totals, flags, graded, state.n, every, sizes, origins, n_steps, state.dt)
 
 
 _compiled = eqx.filter_jit(_run)

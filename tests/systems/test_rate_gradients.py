@@ -1,5 +1,8 @@
 """The gradient of a firing rate against its slope with common random numbers, by default and by parameter."""
 
+import re
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import brainsim as bs
 
 from . import rate_gradients as table
+from .rate_gradients import LIF
 
 FACTOR = 2.0  # within which a gradient estimates a slope
 GROWTH = 1.5  # from dt 0.1 to 0.025 ms, at most
@@ -82,6 +86,35 @@ def test_the_default_of_a_driven_leaky_integrator_has_the_right_size():
     _, gradient = table.gradient(case, 40, 0.1, 300.0)
     slope = table.slopes(case, 200, 0.1, 300.0)
     assert all(0.4 < gradient[k] / slope[k] < 2.0 for k in slope), (gradient, slope)
+
+
+@pytest.mark.parametrize(
+    ("i_e", "kind", "said"),
+    [
+        (120.0, bs.Events, r"irregular.*variation.*0\.\d"),
+        (0.0, bs.Rate, "over 0 spikes a unit"),
+        (400.0, bs.Events, None),
+    ],
+)
+def test_a_gradient_of_spikes_that_come_and_go_warns(i_e, kind, said):
+    noise = bs.WhiteNoise({"v": 2.0 if i_e else 0.0})
+    net = bs.Network({"P": bs.Population(LIF, 30, noise=noise)})
+
+    def spikes(i):
+        driven = bs.train.with_parameters(net, {"P.i_e": i})
+        sol = bs.simulate(driven, t1=300.0, dt=0.1, key=jax.random.key(0), saveat=[kind("P")])
+        return jnp.mean(sol[f"P.{kind.__name__.lower()}"])
+
+    def differentiated():
+        jax.block_until_ready(jax.grad(spikes)(i_e))
+        jax.effects_barrier()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        differentiated()
+    found = [str(w.message) for w in told if "gradient of the spikes of 'P'" in str(w.message)]
+    assert len(found) == (said is not None)
+    assert said is None or re.search(said, found[0])
 
 
 def product(v, s):

@@ -1,0 +1,80 @@
+"""A warning where the gradient of a firing rate is taken and spikes come and go rather than move."""
+
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import Network
+from ._count import Count
+from ._saveat import Events, Rate
+
+IRREGULAR = 0.5
+"""Coefficient of variation of the intervals above which the default derivatives are off by more than a factor of 2."""
+FEWEST = 2.0
+"""Mean number of spikes of a unit below which nothing can be said of its intervals."""
+
+
+def variation(events: Float[Array, "steps n"]) -> Float[Array, ""]:
+    """The mean coefficient of variation of the intervals of those units that have three."""
+    spiked = events != 0
+    steps = jnp.arange(1, events.shape[0] + 1, dtype=jnp.int32)[:, None]
+    last = jax.lax.cummax(jnp.where(spiked, steps, 0), axis=0)
+    before = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
+    inside = spiked & (before > 0)
+    length = jnp.where(inside, steps - before, 0).astype(events.dtype)
+    n = jnp.sum(inside, axis=0).astype(events.dtype)
+    some = jnp.maximum(n, 1.0)
+    mean = jnp.sum(length, axis=0) / some
+    variance = jnp.sum(jnp.where(inside, (length - mean[None]) ** 2, 0.0), axis=0) / some
+    cv = jnp.where(n > 2.0, jnp.sqrt(variance) / jnp.maximum(mean, 1.0), 0.0)
+    return jnp.sum(cv) / jnp.maximum(jnp.sum(n > 2.0).astype(events.dtype), 1.0)
+
+
+def warning_once_differentiated(
+    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: set[str], totals: dict[str, Count]
+) -> dict[str, Any]:
+    """`recorded`, of which events and rates of `nodes` warn, where they are differentiated, of too few or too irregular
+    spikes; of a rate only the number of spikes is known."""
+    watched = dict(recorded)
+    for r in recordings:
+        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes:
+            x = recorded[r.key]
+            irregular = variation(x) if isinstance(r, Events) and r.every == 1 else jnp.zeros(())
+            watched[r.key] = _warns(name, x, totals[name].real / max(net.sizes[name], 1), irregular)
+    return watched
+
+
+def _warns(name: str, recorded: Array, spikes: Array, irregular: Array) -> Array:
+    @jax.custom_jvp
+    def same(recorded: Array, spikes: Array, irregular: Array) -> Array:
+        return recorded
+
+    @same.defjvp
+    def rule(primals: Any, tangents: Any) -> Any:
+        recorded, *found = primals
+        # JAX does not keep programs with callbacks in its compilation cache
+        if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+            jax.debug.callback(partial(_warn, name), *found)
+        return recorded, tangents[0]
+
+    return same(recorded, spikes, irregular)
+
+
+def _warn(name: str, spikes: Any, cv: Any) -> None:
+    if spikes < FEWEST:
+        what = f"{float(spikes):.2g} spikes a unit"
+    elif cv > IRREGULAR:
+        what = f"irregular spikes (coefficient of variation of the intervals {float(cv):.2g})"
+    else:
+        return
+    warnings.warn(
+        f"The gradient of the spikes of {name!r} is taken over {what}: spikes then come and go more than they move, "
+        "and the default derivative may be wrong by more than a factor of 2 (docs/gradients.md). Compare it with a "
+        "slope taken with one key, choose Population(surrogate=...), or fit with train.CMAES().",
+        stacklevel=2,
+    )
