@@ -90,6 +90,17 @@ from .io import (
     save as save,
     to_neo as to_neo,
 )
+from .masses import (
+    Epileptor as Epileptor,
+    ExcInhWongWang as ExcInhWongWang,
+    FitzHughNagumo as FitzHughNagumo,
+    JansenRit as JansenRit,
+    Kuramoto as Kuramoto,
+    MontbrioPazoRoxin as MontbrioPazoRoxin,
+    ReducedWongWang as ReducedWongWang,
+    StuartLandau as StuartLandau,
+    WilsonCowan as WilsonCowan,
+)
 from .neurons import (
     ELM as ELM,
     LIF as LIF,
@@ -187,12 +198,12 @@ from .synapses import (
 )
 
 if _CHECKING:
-    from . import lower as lower, sweep as sweep, train as train
+    from . import lower as lower, observe as observe, sweep as sweep, train as train
 
 
 def __getattr__(name: str) -> _Any:
     """Packages imported at their first use: the optimisers of `train` take as long to load as all the rest."""
-    if name in ("io", "lower", "plot", "sweep", "train"):
+    if name in ("io", "lower", "observe", "plot", "sweep", "train"):
         return _import(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

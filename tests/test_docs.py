@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "notebooks")
 
 
-@pytest.mark.parametrize("package", [f"brainsim{room}" for room in ("", ".lower", ".plot", ".sweep", ".train")])
+@pytest.mark.parametrize(
+    "package", [f"brainsim{room}" for room in ("", ".lower", ".observe", ".plot", ".sweep", ".train")]
+)
 def test_every_public_name_is_on_one_page(package):
     listed = [name for page in PAGES for name in re.findall(rf"^::: {package}\.(\w+)$", page.read_text(), re.MULTILINE)]
     assert sorted(listed) == sorted({*listed, *public(package)})
