@@ -73,6 +73,11 @@ class AbstractNode(Frozen):
         return True
 
     @property
+    def default_solver(self) -> Any:
+        """The solver of a run that names none; None: `ExponentialEuler()`."""
+        return None
+
+    @property
     @abc.abstractmethod
     def ports(self) -> dict[str, int]:
         """Width of every port."""
@@ -275,6 +280,10 @@ class Population(AbstractNode):
     @property
     def spiking(self) -> bool:
         return self.guarded and not self.graded
+
+    @property
+    def default_solver(self) -> Any:
+        return type(self.unit).default_solver
 
     @property
     def variables(self) -> list[str]:

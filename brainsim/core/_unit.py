@@ -90,6 +90,8 @@ class AbstractUnit(Parametrised):
     """
 
     structure: ClassVar[Structure] = Structure.DIAGONAL
+    default_solver: ClassVar[Any] = None
+    """The solver of a run that names none; None: `ExponentialEuler()`."""
     in_steps: ClassVar[tuple[str, ...]] = ("t_ref",)
     """Parameters, where the unit has them, that are durations counted in steps (`clock.steps`): a run warns of those
     that its step does not divide."""

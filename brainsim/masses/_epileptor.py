@@ -1,5 +1,8 @@
 """The Epileptor: how seizures begin and end."""
 
+from typing import Any, ClassVar
+
+import diffrax
 import jax.numpy as jnp
 
 from ..base import Param
@@ -27,6 +30,7 @@ class Epileptor(AbstractUnit):
     `tau2`: time constant of `y2`; `gamma`: rate of the filter.
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     x0: Param = -1.6
     I1: Param = 3.1
     I2: Param = 0.45

@@ -1,5 +1,9 @@
 """The Jansen-Rit model of a cortical column."""
 
+from typing import Any, ClassVar
+
+import diffrax
+
 from ..base import Param
 from ..core import AbstractUnit
 from ._shared import logistic, positive, start
@@ -22,6 +26,7 @@ class JansenRit(AbstractUnit):
     (1/ms); `v0`: potential at half of it (mV); `r`: slope (1/mV); `C`: number of contacts; `p`: constant input (1/ms).
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     A: Param = 3.25
     B: Param = 22.0
     a: Param = 0.1

@@ -1,6 +1,9 @@
 """The exact mean field of quadratic integrate-and-fire neurons."""
 
 import math
+from typing import Any, ClassVar
+
+import diffrax
 
 from ..base import Param
 from ..core import AbstractUnit
@@ -22,6 +25,7 @@ class MontbrioPazoRoxin(AbstractUnit):
     recurrent coupling.
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     tau: Param = 10.0
     delta: Param = 1.0
     eta: Param = -5.0

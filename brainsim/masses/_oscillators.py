@@ -1,5 +1,9 @@
 """Oscillators: the normal form of the Hopf bifurcation, phases, and a relaxation oscillator."""
 
+from typing import Any, ClassVar
+
+import diffrax
+
 from ..base import Param
 from ..core import AbstractUnit
 from ._shared import positive, start
@@ -17,6 +21,7 @@ class StuartLandau(AbstractUnit):
     Hz.
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     a: Param = -0.02
     omega: Param = 0.2513274
 
@@ -39,6 +44,7 @@ class Kuramoto(AbstractUnit):
     **Arguments:** `omega`: angular frequency (1/ms).
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     omega: Param = 0.2513274
 
     def init(self, n, clock):
@@ -60,6 +66,7 @@ class FitzHughNagumo(AbstractUnit):
     time (ms).
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     a: Param = 0.7
     b: Param = 0.8
     tau: Param = 12.5

@@ -1,5 +1,9 @@
 """The Wilson-Cowan model of an excitatory and an inhibitory population."""
 
+from typing import Any, ClassVar
+
+import diffrax
+
 from ..base import Param
 from ..core import AbstractUnit
 from ._shared import logistic, positive, start
@@ -17,10 +21,11 @@ class WilsonCowan(AbstractUnit):
 
     Source: Wilson & Cowan 1972, doi:10.1016/S0006-3495(72)86068-5, eq. 11 and 12.
 
-    **Arguments:** `c1`, `c2`, `c3`, `c4`: coupling E to E, I to E, E to I, I to I; `a_e`, `a_i`: slopes; `th_e`, `th_i`:
-    thresholds; `r`: refractory fraction; `P`, `Q`: constant inputs; `tau_e`, `tau_i`: time constants (ms).
+    **Arguments:** `c1`, `c2`, `c3`, `c4`: coupling E to E, I to E, E to I, I to I; `a_e`, `a_i`: slopes; `th_e`,
+    `th_i`: thresholds; `r`: refractory fraction; `P`, `Q`: constant inputs; `tau_e`, `tau_i`: time constants (ms).
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     c1: Param = 16.0
     c2: Param = 12.0
     c3: Param = 15.0

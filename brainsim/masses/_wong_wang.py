@@ -1,5 +1,9 @@
 """Mean fields of spiking networks with slow NMDA synapses: reduced Wong-Wang, and its excitatory-inhibitory form."""
 
+from typing import Any, ClassVar
+
+import diffrax
+
 from ..base import Param
 from ..core import AbstractUnit
 from ._shared import positive, rectified, start
@@ -20,6 +24,7 @@ class ReducedWongWang(AbstractUnit):
     constant (ms); `w`: recurrence; `J_N`: synaptic coupling (nA); `I_0`: constant current (nA).
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     a: Param = 270.0
     b: Param = 108.0
     d: Param = 0.154
@@ -57,6 +62,7 @@ class ExcInhWongWang(AbstractUnit):
     current `I_0` (nA); `gamma_e`, `gamma_i`: kinetic factors, for t in ms.
     """
 
+    default_solver: ClassVar[Any] = diffrax.Heun()
     a_e: Param = 310.0
     b_e: Param = 125.0
     d_e: Param = 0.16

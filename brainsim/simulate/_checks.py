@@ -101,9 +101,10 @@ def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolv
                     f"simulate: the nodes {', '.join(members)} are packed into one, {name!r}, but their solvers "
                     f"differ; expected one for all of them. Leave some out: bs.pack(net, keep=[...])."
                 )
-    solvers: dict[str, Any] = {
-        name: ExponentialEuler() if given.get(name) is None else given[name] for name in net.nodes
-    }
+    solvers: dict[str, Any] = {}
+    for name, node in net.nodes.items():
+        own = node.default_solver if given.get(name) is None else given[name]
+        solvers[name] = ExponentialEuler() if own is None else own
     for name, one in solvers.items():
         check_solver(one, net.nodes[name], name)
     return solvers

@@ -44,7 +44,8 @@ def simulate(
     - `t1`, `t0`: end and start (ms): times, not lengths. `t0` is 0, or the time of `state`; give it where `state` is
       traced.
     - `dt`: step (ms).
-    - `solver`: one solver for all nodes, or a dict by node; None and nodes left out get `ExponentialEuler()`.
+    - `solver`: one solver for all nodes, or a dict by node; None and nodes left out get the default of their unit,
+      `ExponentialEuler()` or, of masses, `diffrax.Heun()`.
     - `key`: seeds initial values and noise; needed unless `state` is given. Beside a `state` it is the key of this run:
       the same state with other keys makes trials.
     - `state`: start from here instead of drawing initial values (plastic weights too: they live in the state). It may

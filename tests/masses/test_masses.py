@@ -98,6 +98,7 @@ def test_pieces_have_the_bits_of_the_whole():
         assert np.std(whole[x][-1]) > 0  # the noise of every unit is its own
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_against_differences_and_vmap_against_a_loop():
     net = bs.Network({name: bs.Population(getattr(bs, name)(), 1) for name in MASSES})  # one program for all
