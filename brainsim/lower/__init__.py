@@ -23,7 +23,6 @@ from ._discretise import (
     Words as Words,
     discretise as discretise,
     rounded as rounded,
-    tuned as tuned,
     weight_errors as weight_errors,
 )
 from ._image import Image as Image
@@ -54,3 +53,4 @@ from ._targets import (
     Grade as Grade,
     Target as Target,
 )
+from ._tuned import tuned as tuned

@@ -39,15 +39,17 @@ class LoweringError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Cells with `i = keep_i i + arrivals`, `v = keep_v v + gain i + bias`, a spike where v > v_th, then v = 0.
+    """Cells with `i = keep_i i + arrivals + drive`, `v = keep_v v + gain i + bias`, a spike where v > v_th, then v = 0.
 
-    v counts from the resting potential. Arrays () or (size,); all but `refractory` may be traced.
+    v counts from the resting potential; `drive` acts from the second step on, as what arrives does. Arrays () or
+    (size,); all but `refractory` may be traced.
     """
 
     size: int
     keep_i: Float[Array, "..."]
     keep_v: Float[Array, "..."]
     gain: Float[Array, "..."]
+    drive: Float[Array, "..."]
     bias: Float[Array, "..."]
     v_th: Float[Array, "..."]
     refractory: Int[np.ndarray, "..."]
@@ -74,22 +76,19 @@ class Graph:
     groups: dict[str, Group]
     connections: dict[str, Connection]
     inputs: dict[str, int]
-    notes: tuple[str, ...]
-    """What differs from the network, in words."""
 
     def __str__(self) -> str:
         cells = sum(g.size for g in self.groups.values())
         synapses = sum(c.sources.size for c in self.connections.values())
-        head = f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms"
-        return "\n".join([head, *self.notes])
+        return f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms"
 
 
 def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | None = None) -> Graph:
     r"""The graph of `net` as `bs.simulate(net, dt=dt, solver=solver)` runs it.
 
     With forward Euler a state keeps `1 - dt / tau` a step, with `ExponentialEuler` `exp(-dt / tau)`; an arrival adds to
-    the current before v reads it. Both have the form of a chip exactly: nothing is approximated here but the constant
-    current of a `CubaLIF`, which its synapse filters: it enters v at its steady state from the first step on.
+    the current before v reads it. Both have the form of a chip exactly: nothing is approximated here. The constant
+    current of a `CubaLIF` is filtered by its synapse and drives i, that of a `LIF` drives v.
 
     `known`: the graph of a network with the same synapses, whose pairs and delays are taken; it is needed inside `jit`,
     where those of `net` cannot be looked at.
@@ -99,7 +98,7 @@ def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | Non
     **Raises** `LoweringError` with a rule: GRAPH-UNIT, -PORT, -NOISE, -RESET, -SOLVER, -INSTANT, -SHORT-TERM, -DELAY,
     -EDGE, -INIT.
     """
-    groups, inputs, notes = {}, {}, []
+    groups, inputs = {}, {}
     for name, node in net.nodes.items():
         if isinstance(node, Source):
             inputs[name] = node.size
@@ -107,15 +106,13 @@ def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | Non
         groups[name] = _group(
             name, node, _exponential(name, solver.get(name) if isinstance(solver, dict) else solver), dt
         )
-        if isinstance(node, Population) and isinstance(node.unit, CubaLIF) and np.any(_host(node.i_e) != 0):
-            notes.append(f"{name}: the constant current acts at its steady state from the first step on")
     connections = {}
     for name, edge in net.edges.items():
         projection = _checked(name, edge)
         ends, weight = known.connections[name] if known else _ends(projection, dt), projection.weight
         weight = jnp.reshape(weight, (-1,)) if jnp.ndim(weight) else weight
         connections[name] = dataclasses.replace(ends, weight=jnp.broadcast_to(weight, ends.sources.shape))
-    return Graph(dt, groups, connections, inputs, tuple(notes))
+    return Graph(dt, groups, connections, inputs)
 
 
 def _host(x: Any) -> Any:
@@ -142,23 +139,26 @@ def _group(name: str, node: AbstractNode, exponential: bool, dt: float) -> Group
         raise LoweringError(
             "GRAPH-INIT", name, f"initial values of {sorted(node.init_values)}; a chip starts at rest. Leave them out."
         )
-    tau_syn, gain, drive = _synapse(name, node.unit, node.receptors)
+    tau_syn, r, w_in = _synapse(name, node.unit, node.receptors)
     unit = node.unit
     if np.any(_host(unit.v_reset) != _host(unit.e_l)):
         raise LoweringError("GRAPH-RESET", name, "v_reset differs from e_l; a chip resets to its resting potential.")
     keep_i = _kept(dt, tau_syn, exponential)
     keep_v = _kept(dt, unit.tau_m, exponential)
     refractory = 1 + np.rint(_host(unit.t_ref) / dt).astype(np.int64)
-    bias = (1.0 - keep_v) * drive * node.i_e
-    return Group(node.size, keep_i, keep_v, (1.0 - keep_v) * gain, bias, unit.v_th - unit.e_l, refractory)
+    gain, i_e = (1.0 - keep_v) * r, jnp.asarray(node.i_e, float_dtype())
+    drive, bias = (
+        (jnp.zeros_like(i_e), gain * i_e) if w_in is None else ((1.0 - keep_i) * w_in * i_e, jnp.zeros_like(i_e))
+    )
+    return Group(node.size, keep_i, keep_v, gain, drive, bias, unit.v_th - unit.e_l, refractory)
 
 
 def _kept(dt: float, tau: Array, exponential: bool) -> Array:
     return jnp.exp(-dt / tau) if exponential else 1.0 - dt / tau
 
 
-def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractReceptor]) -> tuple[Array, Array, Array]:
-    """Time constant of the current, volts at rest for one of it, and for one of `i_e`."""
+def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractReceptor]) -> tuple[Any, Any, Any]:
+    """Time constant of the current, volts at rest for one of it, and its weight of `i_e`: None where that drives v."""
     if len(receptors) > 1:
         raise LoweringError(
             "GRAPH-PORT", name, f"ports {sorted(receptors)}; a chip has one current, expected one port."
@@ -169,13 +169,13 @@ def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractRecepto
             raise LoweringError("GRAPH-RESET", name, "reset_by_subtraction; a chip resets to 0.")
         if port is not None and not (isinstance(port, Delta) and port.variable == "i"):
             raise LoweringError("GRAPH-PORT", name, f"{type(port).__name__}; expected bs.Delta('i') for a CubaLIF.")
-        return unit.tau_syn, unit.r, unit.r * unit.w_in
+        return unit.tau_syn, unit.r, unit.w_in
     assert isinstance(unit, LIF)
     if port is None:
-        return unit.tau_m, 1.0 / unit.g_l, 1.0 / unit.g_l
+        return unit.tau_m, 1.0 / unit.g_l, None
     if not isinstance(port, ExpCurr):
         raise LoweringError("GRAPH-PORT", name, f"{type(port).__name__}; expected bs.ExpCurr for a LIF.")
-    return port.tau, 1.0 / unit.g_l, 1.0 / unit.g_l
+    return port.tau, 1.0 / unit.g_l, None
 
 
 def _checked(name: str, edge: AbstractEdge) -> Projection:

@@ -1,7 +1,7 @@
 """From real numbers to registers: scales and exponents chosen once, and one rounding that training goes through too."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +14,7 @@ from ..base import float_dtype, is_traced
 from ..core import AbstractSurrogate, Network
 from ._arithmetic import nearest
 from ._canonical import Connection, Graph, LoweringError, canonical
+from ._constant import CELL, driven, edges_of, exponents_of, folded, mantissas, with_axons
 from ._dialects import LOIHI, Dialect
 from ._image import Image
 from ._interval import Bounds, bounds
@@ -70,11 +71,18 @@ def rounded(graph: Graph, scales: Scales) -> Words:
         unit = jnp.asarray(2.0 ** scales.bias_exponent[name], dtype)
         bias[name] = jnp.clip(nearest(g.bias * s / unit), -4096.0, 4095.0) * unit
     for name, c in graph.connections.items():
+        if c.pre == CELL:
+            continue
         g, s = graph.groups[c.post], scales.volt[c.post][c.targets]
         gain = g.gain[c.targets] if jnp.ndim(g.gain) else g.gain
         step, top = grid(scales.bits[name])
         factor = jnp.asarray(s / (64 * 2.0 ** scales.exponent[name] * step), dtype)
         mantissa[name] = jnp.clip(nearest(c.weight * gain * factor), -256.0 / step, top / step) * float(step)
+    for name, g in graph.groups.items():
+        edges = [edge for edge in edges_of(name, 2) if edge in graph.connections]
+        if edges:
+            k = g.drive * g.gain * jnp.asarray(scales.volt[name] / 64, dtype)
+            mantissa |= dict(zip(edges, mantissas(k, [scales.exponent[edge] for edge in edges])))
     return Words(keep_u, keep_v, v_th, bias, mantissa)
 
 
@@ -89,6 +97,7 @@ class Lowered(eqx.Module):
     graph: Graph = eqx.field(static=True)
     scales: Scales = eqx.field(static=True)
     solver: Any = eqx.field(static=True)
+    bias_synapses: int = eqx.field(static=True)
     surrogate: AbstractSurrogate | None
 
     def refill(self, net: Network) -> Image:
@@ -100,6 +109,8 @@ class Lowered(eqx.Module):
         a state leave the integers of float32. Raises LoweringError and ValueError as `discretise` does.
         """
         graph = canonical(net, dt=self.graph.dt, solver=self.solver, known=self.graph)
+        names = {c.post for c in self.graph.connections.values() if c.pre == CELL}
+        graph = with_axons(graph, names, self.bias_synapses) if self.bias_synapses else folded(graph)
         words = rounded(graph, self.scales)
         if any(is_traced(x) for x in jax.tree.leaves(words)):
             return _filled(self.image, words, self.scales)
@@ -123,6 +134,8 @@ def weight_errors(graph: Graph, lowered: Lowered) -> dict[str, float]:
     errors = {}
     for name, c in graph.connections.items():
         s = lowered.image.tables.synapses[name]
+        if c.pre == CELL:
+            continue
         gain = np.broadcast_to(graph.groups[c.post].gain, (graph.groups[c.post].size,))[c.targets]
         exact = np.asarray(c.weight) * gain * lowered.scales.volt[c.post][c.targets]
         size = np.sqrt(np.mean(exact**2)) if exact.size else 0.0
@@ -137,8 +150,9 @@ def discretise(
     solver: Any = None,
     dialect: Dialect = LOIHI,
     bits: int | Mapping[str, int] = 8,
-    factor: float | Mapping[str, float] = 1.0,
+    factor: float | Mapping[str, Any] = 1.0,
     per_neuron: bool = True,
+    bias_synapses: int = 2,
     surrogate: AbstractSurrogate | None = None,
 ) -> Lowered:
     r"""Round `net`, as `bs.simulate(net, dt=dt, solver=solver)` runs it, to the registers of a chip.
@@ -149,13 +163,25 @@ def discretise(
     and the interval proof says that no state can wrap or be clipped; where it never says so (cells without leak), the
     largest for which u cannot. A step of the chip is `dt`.
 
-    **Arguments:** `bits`, `factor`: one, or one by the name of the edge (group); `surrogate`: as in `Image.of`.
+    A constant current that a synapse filters (`CubaLIF`) arrives over an axon that fires in every step, from a cell of
+    its own, by `bias_synapses` synapses of 8 bits a cell: two hold it to 64 units of u. With 0 of them it acts at its
+    steady state, from the first step on, in the bias register of the cell, which costs no events.
+
+    **Arguments:** `bits`: one, or one by the name of the edge; `factor`: one, or one or (n,) by the name of the group;
+    `surrogate`: as in `Image.of`.
 
     **Raises** `LoweringError` for what the chip lacks: the rules of `canonical`, and DISC-BITS, -DELAY, -BIAS,
     -REFRACTORY and -RANGE; ValueError for registers out of range.
     """
     graph = canonical(net, dt=dt, solver=solver)
-    widths = {name: bits if isinstance(bits, int) else bits.get(name, 8) for name in graph.connections}
+    if bias_synapses not in (0, 1, 2):
+        raise LoweringError("DISC-BIAS", "net", f"bias_synapses={bias_synapses!r}; expected 0, 1 or 2.")
+    names = driven(graph)
+    if names and not dialect.bias:
+        raise LoweringError("DISC-BIAS", names[0], f"a constant current; {dialect.name} has no bias.")
+    graph = with_axons(graph, names, bias_synapses) if bias_synapses else folded(graph)
+    given = bits if isinstance(bits, Mapping) else dict.fromkeys(net.edges, bits)
+    widths = {name: given.get(name, 8) for name in graph.connections}
     for name, width in widths.items():
         if not 2 <= width <= 8:
             raise LoweringError("DISC-BITS", name, f"weights of {width} bits; expected 2 to 8.")
@@ -169,49 +195,28 @@ def discretise(
             raise LoweringError("DISC-BIAS", name, f"a constant current; {dialect.name} has no bias.")
         if not dialect.refractory and np.any(group.refractory != 1):
             raise LoweringError("DISC-REFRACTORY", name, f"a refractory period; {dialect.name} has none.")
-        by = factor if isinstance(factor, int | float) else factor.get(name, 1.0)
-        volt[name], own, biases[name] = _scaled(graph, name, widths, dialect, float(by), per_neuron)
+        by = factor.get(name, 1.0) if isinstance(factor, Mapping) else factor
+        if name == CELL:
+            volt[name], biases[name] = np.full(1, 64.0), np.zeros(1, np.int64)
+            continue
+        volt[name], own, biases[name] = _scaled(graph, name, widths, dialect, by, per_neuron)
         exponents |= own
     scales = Scales(volt, exponents, widths, biases)
     image = _image(graph, rounded(graph, scales), scales, dialect, surrogate)
-    return Lowered(image, graph, scales, solver, surrogate)
-
-
-def tuned(
-    net: Network,
-    error: Callable[[Image], float],
-    *,
-    factors: Sequence[float] = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0),
-    groups: Sequence[str] | None = None,
-    **how: Any,
-) -> Lowered:
-    """`discretise` with the factor of every group that gives the least *output* error, one group after the other.
-
-    At few bits the error of the weights is a poor guide: it always prefers to clip nothing.
-
-    **Arguments:** `error(image)`: what to make small, such as the mean difference of output counts on some recordings;
-    `groups`: in which order, by default that of their names; `how`: the arguments of `discretise`.
-    """
-    chosen: dict[str, float] = {}
-    best: Lowered | None = None
-    for name in groups or sorted(canonical(net, dt=how["dt"], solver=how.get("solver")).groups):
-        tried = {f: discretise(net, factor=chosen | {name: f}, **how) for f in factors}
-        errors = {f: float(error(lowered.image)) for f, lowered in tried.items()}
-        chosen[name] = min(errors, key=lambda f: errors[f])
-        best = tried[chosen[name]]
-    assert best is not None
-    return best
+    return Lowered(image, graph, scales, solver, bias_synapses, surrogate)
 
 
 def _scaled(
-    graph: Graph, name: str, widths: Mapping[str, int], dialect: Dialect, factor: float, per_neuron: bool
+    graph: Graph, name: str, widths: Mapping[str, int], dialect: Dialect, factor: Any, per_neuron: bool
 ) -> tuple[Float[np.ndarray, " n"], dict[str, int], Int[np.ndarray, " n"]]:
     """Scale of the cells, exponents of the edges that reach them, exponents of their biases."""
     g = graph.groups[name]
     n = g.size
-    edges = {k: c for k, c in graph.connections.items() if c.post == name}
-    gain = np.broadcast_to(np.asarray(g.gain, np.float64), (n,))
-    v_th, bias = (np.broadcast_to(np.asarray(x, np.float64), (n,)) for x in (g.v_th, g.bias))
+    edges = {k: c for k, c in graph.connections.items() if c.post == name and c.pre != CELL}
+    axons = sum(c.post == name and c.pre == CELL for c in graph.connections.values())
+    gain, v_th, bias, drive = (
+        np.broadcast_to(np.asarray(x, np.float64), (n,)) for x in (g.gain, g.v_th, g.bias, g.drive)
+    )
     tops = {k: grid(widths[k])[1] for k in edges}
     largest = np.zeros(n)  # by cell, the scale at which its largest synapse takes the largest mantissa
     for k, c in edges.items():
@@ -227,9 +232,11 @@ def _scaled(
         if np.any((threshold < 1) | (threshold > _THRESHOLD_MAX)) or np.any(np.abs(bias * volt) > 4095 * 2**7):
             continue
         own = {k: _exponent(graph, c, volt, gain, widths[k], e, dialect) for k, c in edges.items()}
-        if any(x is None for x in own.values()):
+        constant = exponents_of(drive * gain * volt / 64, axons) if axons else ()
+        if constant is None or any(x is None for x in own.values()):
             continue
         biases = bias_registers(nearest_bias(bias * volt))[1]
+        own |= dict(zip(edges_of(name, axons), constant))
         found = volt, {k: int(x or 0) for k, x in own.items()}, biases
         proof = _proof(graph, name, Scales({name: volt}, found[1], dict(widths), {name: biases}), dialect)
         if np.all(proof.steady):
@@ -260,7 +267,7 @@ def _exponent(graph: Graph, c: Connection, volt: Any, gain: Any, bits: int, most
 def _proof(graph: Graph, name: str, scales: Scales, dialect: Dialect) -> Bounds:
     """The bounds of one group under `scales`."""
     edges = {k: c for k, c in graph.connections.items() if c.post == name}
-    part = Graph(graph.dt, {name: graph.groups[name]}, edges, {}, ())
+    part = Graph(graph.dt, {name: graph.groups[name]}, edges, {})
     words = rounded(part, scales)
     cells, sums = _cells(name, part, words, dialect), np.zeros((2, graph.groups[name].size))
     for k, c in edges.items():

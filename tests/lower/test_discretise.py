@@ -50,7 +50,7 @@ def of_graph(graph, x):
     sent = {"x": x, "P": np.zeros((len(x), g.size))}
     vs = []
     for t in range(len(x)):
-        i = np.asarray(g.keep_i, np.float64) * i
+        i = np.asarray(g.keep_i, np.float64) * i + (np.asarray(g.drive) if t else 0.0)
         for c in graph.connections.values():
             on = t - 1 - c.delay >= 0
             np.add.at(i, c.targets[on], np.asarray(c.weight)[on] * sent[c.pre][t - 1 - c.delay[on], c.sources[on]])
@@ -101,16 +101,55 @@ def test_more_bits_are_nearer_and_nothing_wraps():
     assert errors[1] / errors[2] == pytest.approx(8, rel=0.25)
 
 
-def test_a_factor_is_chosen_by_the_output():
+def recorded(net, x):
+    """Events of `net` and its input."""
+    how = dict(t1=float(STEPS), dt=1.0, solver=diffrax.Euler(), key=jax.random.key(0))
+    run = jax.vmap(lambda x: bs.simulate(net, inputs={"x": x}, saveat=[bs.Events("P")], **how)["P.events"])
+    return {"P": np.asarray(run(jnp.asarray(x))), "x": x}
+
+
+def test_factors_are_chosen_by_what_comes_out():
     net = network()
-    want = of_graph(canonical(net, dt=1.0, solver=diffrax.Euler()), X)[1].sum(0)
+    net = eqx.tree_at(lambda net: net.edges["rec"].weight, net, 0.0 * net.edges["rec"].weight)  # each cell by itself
+    seen = recorded(net, np.stack([events(k, STEPS, N_IN, rate=0.15) for k in range(6)]))
+    how, factors = dict(dt=1.0, solver=diffrax.Euler(), bits=3), (1.0, 1.25)
 
-    def error(image):
-        got = image.simulate(STEPS, inputs={"x": X}, saveat=[bs.Events("P")])["P.events"]
-        return np.abs(np.asarray(got).sum(0) - want).mean()
+    def errors(lowered):
+        run = lambda x: lowered.image.simulate(STEPS, inputs={"x": x}, saveat=[bs.Events("P")])["P.events"]  # noqa: E731
+        return np.abs(np.asarray(jax.vmap(run)(jnp.asarray(seen["x"]))).sum(1) - seen["P"].sum(1)).mean(0)
 
-    how = dict(dt=1.0, solver=diffrax.Euler(), bits=3)
-    assert error(tuned(net, error, factors=(1.0, 2.0), **how).image) <= error(discretise(net, **how).image)
+    lowered = tuned(net, seen, factors=factors, **how)
+    each = [errors(discretise(net, factor=factor, **how)) for factor in factors]
+    assert errors(lowered).tolist() == np.min(each, axis=0).tolist()
+    assert np.min(each, axis=0).mean() < min(np.mean(each, axis=1))
+    with pytest.raises(ValueError, match="events: group or input 'x' does not exist"):
+        tuned(net, {"P": seen["P"]}, **how)
+
+
+def test_a_constant_current_arrives_over_an_axon():
+    """It acts through the synapse, as in the network, to 64 units of u; or at its steady state, from the register."""
+    drive = np.random.default_rng(2).uniform(-0.2, 1.5, N)
+    net = network(bs.CubaLIF(tau_syn=5.0, tau_m=20.0), i_e=drive)
+    graph = canonical(net, dt=1.0, solver=diffrax.Euler())
+    want = of_graph(graph, 0 * X)
+    first = 12  # steps, before the first spike
+    assert want[1][:first].sum() == 0
+    assert want[1].sum() > 30
+    errors = {}
+    for synapses in (0, 1, 2):
+        lowered = discretise(net, dt=1.0, solver=diffrax.Euler(), bias_synapses=synapses)
+        sol = lowered.image.simulate(STEPS, inputs={"x": 0 * X}, saveat=[bs.Trace("P.v"), bs.Events("P")])
+        v = np.asarray(sol["P.v"])[:first] / lowered.scales.volt["P"]
+        errors[synapses] = np.abs(v - want[0][:first]).max()
+        assert ("constant" in lowered.image.tables.cells) == (synapses > 0)
+        assert np.all(lowered.image.tables.bounds["P"].steady)
+        assert (
+            lowered.refill(net).tables.cells["P"].threshold.tolist()
+            == lowered.image.tables.cells["P"].threshold.tolist()
+        )
+    assert errors[2] < 1e-3
+    assert errors[2] < errors[1] < 0.02
+    assert errors[0] > 0.1  # the current rises at once
 
 
 @pytest.mark.core
