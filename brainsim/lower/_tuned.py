@@ -66,7 +66,7 @@ def _driven(image: Image) -> Image:
 @eqx.filter_jit
 def _counts(net: Network, x: dict[str, Any], names: tuple[str, ...]) -> dict[str, Float[jax.Array, "recordings n"]]:
     """Spikes of the cells in every recording."""
-    saveat = [Events(name) for name in names]
+    saveat = [Events(node=name) for name in names]
 
     def one(x: dict[str, Any]) -> dict[str, jax.Array]:
         steps = len(next(iter(x.values())))
