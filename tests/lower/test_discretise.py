@@ -128,11 +128,11 @@ def test_factors_are_chosen_by_what_comes_out():
 
 def test_a_constant_current_arrives_over_an_axon():
     """It acts through the synapse, as in the network, to 64 units of u; or at its steady state, from the register."""
-    drive = np.random.default_rng(2).uniform(-0.2, 1.5, N)
+    drive = np.random.default_rng(2).uniform(-0.2, 2.5, N)
     net = network(bs.CubaLIF(tau_syn=5.0, tau_m=20.0), i_e=drive)
     graph = canonical(net, dt=1.0, solver=diffrax.Euler())
     want = of_graph(graph, 0 * X)
-    first = 12  # steps, before the first spike
+    first = 8  # steps, before the first spike
     assert want[1][:first].sum() == 0
     assert want[1].sum() > 30
     errors = {}
@@ -147,9 +147,8 @@ def test_a_constant_current_arrives_over_an_axon():
             lowered.refill(net).tables.cells["P"].threshold.tolist()
             == lowered.image.tables.cells["P"].threshold.tolist()
         )
-    assert errors[2] < 1e-3
-    assert errors[2] < errors[1] < 0.02
-    assert errors[0] > 0.1  # the current rises at once
+    assert errors[2] <= errors[1] < 0.01  # half of 64 units in every step, of some 10,000 units to threshold
+    assert errors[0] > 0.05  # the current rises at once
 
 
 @pytest.mark.core
