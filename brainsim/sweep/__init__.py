@@ -1,5 +1,6 @@
 """Thousands of networks in batches: spaces of parameters, a resumable store, work shared by processes and machines."""
 
+from ._evaluate import Evaluator as Evaluator, as_simulator as as_simulator
 from ._model import Segments as Segments
 from ._result import Sweep as Sweep
 from ._run import run as run

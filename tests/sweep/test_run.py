@@ -16,7 +16,18 @@ from typer.testing import CliRunner
 
 import brainsim as bs
 from brainsim import cli
-from brainsim.sweep import Grid, LatinHypercube, Members, Random, Segments, StoreError, Sweep, run
+from brainsim.sweep import (
+    Evaluator,
+    Grid,
+    LatinHypercube,
+    Members,
+    Random,
+    Segments,
+    StoreError,
+    Sweep,
+    as_simulator,
+    run,
+)
 
 KEY = jax.random.key(7)
 N = 60
@@ -292,3 +303,52 @@ def test_the_command_line_runs_a_study_and_shows_it(tmp_path):
         assert done.exit_code == 0, done.output
         assert "3 of 3 members" in done.output
     assert runner.invoke(cli.app, ["sweep", "status", str(tmp_path)]).exit_code == 1
+
+
+def squares(p, key):
+    return {"loss": (p["a"] - 2.0) ** 2 + (p["b"] + 1.0) ** 2, "noise": jax.random.normal(key, (2,))}
+
+
+def test_a_table_of_members_is_evaluated_in_padded_batches():
+    table = {"a": np.arange(5.0), "b": np.zeros(5)}
+    ask = Evaluator(squares, key=KEY, chunk=3)
+    first, second = ask(table), ask(table)
+    np.testing.assert_allclose(first["loss"], (table["a"] - 2.0) ** 2 + 1.0, rtol=1e-6)
+    assert first["noise"].shape == (5, 2)
+    whole = Evaluator(squares, key=KEY, chunk=10)({k: np.tile(x, 2) for k, x in table.items()})
+    np.testing.assert_array_equal(whole["noise"], np.concatenate([first["noise"], second["noise"]]))
+    again = Evaluator(squares, key=KEY, chunk=3, common=True)
+    np.testing.assert_array_equal(again(table)["noise"], again(table)["noise"])
+    with pytest.raises(ValueError, match=r"columns \('a',\).*before"):
+        ask({"a": [1.0]})
+
+
+def test_any_optimiser_with_ask_and_tell_finds_the_minimum():
+    cma = pytest.importorskip("cma")
+    strategy = cma.CMAEvolutionStrategy([0.0, 0.0], 1.0, {"verbose": -9, "seed": 1, "popsize": 8})
+    ask = Evaluator(squares, key=KEY, chunk=8)
+    for _ in range(40):
+        points = strategy.ask()
+        strategy.tell(points, list(ask({"a": [p[0] for p in points], "b": [p[1] for p in points]})["loss"]))
+    np.testing.assert_allclose(strategy.result.xbest, [2.0, -1.0], atol=1e-2)
+
+
+def test_rejection_with_a_simulator_finds_the_posterior():
+    """A normal mean of 10 values, prior uniform on [-3, 3]: the posterior is normal with std 1 / sqrt(10)."""
+
+    def ten(p, key):
+        return {
+            "mean": jnp.mean(p["mu"] + jax.random.normal(key, (10,))),
+            "sure": jnp.where(p["mu"] > 2.9, jnp.nan, 0.0),
+        }
+
+    simulate = as_simulator(ten, ["mu"], key=KEY, chunk=512)
+    theta = np.random.default_rng(0).uniform(-3.0, 3.0, (20_000, 1))
+    x = simulate(theta)
+    assert x.shape == (20_000, 2)
+    assert np.isnan(x[theta[:, 0] > 2.9]).all()
+    kept = theta[np.abs(x[:, 0] - 0.5) < 0.05, 0]
+    assert abs(kept.mean() - 0.5) < 0.1
+    assert abs(kept.std() - 10**-0.5) < 0.05
+    with pytest.raises(ValueError, match=r"expected \(B, 1\)"):
+        simulate(np.zeros((3, 2)))
