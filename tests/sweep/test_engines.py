@@ -1,6 +1,5 @@
 """Engines that give a sweep its workers: dask and submitit. Both only need `submit`."""
 
-
 import numpy as np
 import pytest
 
