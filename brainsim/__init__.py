@@ -28,6 +28,7 @@ from .connect import (
     grid_positions as grid_positions,
     synapse_lengths as synapse_lengths,
 )
+from .connectome import Connectome as Connectome
 from .core import (
     INSTANT as INSTANT,
     AbstractDelay as AbstractDelay,

@@ -32,6 +32,7 @@ HEAVY = (
     "nest",
     "nir",
     "pandas",
+    "pyarrow",
     "pytest",
     "torch",
     "xarray",

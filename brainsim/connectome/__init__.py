@@ -1,0 +1,13 @@
+"""Connectomes: tables of neurons and of the edges between them, and readers of those that are published."""
+
+from ._connectome import Connectome as Connectome
+from ._edges import SIGNS as SIGNS
+from ._readers import (
+    read_celegans as read_celegans,
+    read_codex as read_codex,
+    read_larva as read_larva,
+    read_malecns as read_malecns,
+    read_optic_lobe as read_optic_lobe,
+    read_shiu as read_shiu,
+    read_tables as read_tables,
+)
