@@ -19,12 +19,14 @@ from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_
 from ..events._targets import count, entries
 from ._body import Body, is_key, spikes
 from ._fused import fused_p, why_not
-from ._loop import Loop, check_text, compile_loop, compile_text, refusal as loop_refusal, scalar_code
+from ._loop import Loop, check_text, compile_loop, compile_text, lanes_of, refusal as loop_refusal, scalar_code
 from ._memory import UPDATES, memory_code
+from ._rows import rows_p
+from ._rows_code import text_of
 from ._rules import unit_by_unit
 from ._writer import Unsupported
 
-KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p)
+KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p, rows_p)
 
 
 class Tape(NamedTuple):
@@ -48,7 +50,7 @@ class Tape(NamedTuple):
         return code
 
 
-SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE = range(12)
+SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS = range(13)
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
@@ -181,7 +183,7 @@ class _Assembler:
         self._rows_out()
         kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
         kernels |= {bits_p: self._noise, normals_p: self._noise}
-        kernels |= {gather_p: self._gather, collect_p: self._collect, place_p: self._place}
+        kernels |= {rows_p: self._rows, gather_p: self._gather, collect_p: self._collect, place_p: self._place}
         for i, (length, eqns) in enumerate(self.items):
             if isinstance(length, tuple):
                 self._arithmetic(length, eqns, i)
@@ -391,6 +393,27 @@ class _Assembler:
         rest = [*map(self._read, (value, weight, words, slot, delay, indptr, indices))]
         cells = [self._take(base, eqn.outvars[0], i, True, eqn.invars[1:]), *rest]
         self._write(SCATTER, cells, self._synapses(eqn, base, weight, indices, has, value.aval.size))
+
+    def _rows(self, eqn: Any, i: int) -> None:
+        program: Any = eqn.params["program"]
+        value, words, indptr, other, order, *rest = eqn.invars
+        if eqn.params["rank"]:
+            raise Unsupported("a batch of synapses")
+        if other.aval.dtype != np.int32 or value.aval.size < indptr.aval.size - 1:
+            raise Unsupported("rows that are not those of the events")
+        text = text_of(program, order.aval.size > 0)
+        check_text(text)
+        synapses = rest[len(rest) - program.n_syn :]
+        near = rest[: len(rest) - program.n_syn]
+        reads = [*map(self._read, (value, words, indptr, other, order, *near))]
+        twice = [[x for x in (*near, *synapses[:k], *synapses[k + 1 :])] for k in range(program.n_syn)]
+        new = [self._take(v, out, i, True, x) for v, out, x in zip(synapses, eqn.outvars, twice)]
+        n, size = synapses[0].aval.size, np.dtype(synapses[0].aval.dtype).itemsize
+        counts = [program.n_scalars, program.n_row, program.n_far, program.n_syn]
+        ends = [other.aval.size, int(order.aval.size > 0), lanes_of(synapses[0].aval.dtype)]
+        self.work += n // 100  # as if one row in a hundred had events
+        numbers = [size, indptr.aval.size - 1, self._words(words), *counts, *ends]
+        self._write(ROWS, [*reads, *new], numbers, partial(compile_text, text))
 
     def _words(self, words: Any) -> int:
         """0: none; 1: made by units in this step, whose kernel says when they are new; 2: others."""

@@ -11,6 +11,7 @@
 #include "brainsim/gather.h"
 #include "brainsim/handler.h"
 #include "brainsim/random.h"
+#include "brainsim/row_program.h"
 #include "brainsim/scatter.h"
 #include "brainsim/tally.h"
 #include "brainsim/team.h"
@@ -32,7 +33,8 @@ enum Op : int64_t {
   kCopy = 8,
   kGather = 9,
   kCollect = 10,
-  kPlace = 11
+  kPlace = 11,
+  kRows = 12
 };
 
 enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
@@ -81,7 +83,7 @@ struct Tape {
       at += n_cells;
       next.numbers.assign(at, at + n_numbers);
       at += n_numbers;
-      if (next.op == kScalars || next.op == kUnits) {
+      if (next.op == kScalars || next.op == kUnits || next.op == kRows) {
         next.kernel = find_kernel(next.numbers[0]);
         if (next.kernel == nullptr) return false;
       }
@@ -348,11 +350,33 @@ void noise(int64_t n, Team& team, F&& f) {
   parallel_for(team, (n + kChunk - 1) / kChunk, [&](int64_t k) { f(k * kChunk, std::min((k + 1) * kChunk, n)); });
 }
 
+// cells: value, words, indptr, other, order, scalars, values of rows, values at the far end, values of synapses.
+// numbers: kernel, bytes of a float, rows, which `Words`, how many scalars, values of rows, at the far end and of
+// synapses, entries, whether there is an order, synapses of a vector.
+template <typename T>
+void rows_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  if (!x[3]) {
+    e.rows.clear();
+    Active<T>{e.at<T>(c[0]), nullptr, 0}.each(0, x[2], [&](int64_t i) { e.rows.push_back(static_cast<int32_t>(i)); });
+  }
+  const auto& rows = x[3] ? e.spikes[c[1]].list(e.at<uint32_t>(c[1]), x[2], x[3]) : e.rows;
+  if (rows.empty()) return;
+  e.scalars.clear();
+  for (size_t k = 5; k < does.cells.size(); ++k) e.scalars.push_back(e.cell[c[k]]);
+  void* const* at = e.scalars.data();
+  const auto kernel = reinterpret_cast<RowsCall::Kernel>(does.kernel);
+  const int32_t* order = x[9] ? e.at<int32_t>(c[4]) : nullptr;
+  const RowsCall call{kernel,    e.at<int32_t>(c[2]), e.at<int32_t>(c[3]),    order, x[8], x[7], x[1], x[10], at,
+                      at + x[4], at + x[4] + x[5],    at + x[4] + x[5] + x[6]};
+  run_rows(team, call, rows);
+}
+
 void step(const Tape& tape, Element& e, Team& team) {
   const auto n = static_cast<int64_t>(tape.instructions.size());
   for (int64_t k = 0; k < n; ++k) {
     const Instruction& does = tape.instructions[k];
-    const bool wide = does.numbers[0] == 8;
+    const bool wide = does.numbers[does.op == kRows ? 1 : 0] == 8;
     const int64_t* c = does.cells.data();
     switch (does.op) {
       case kScalars:
@@ -383,6 +407,9 @@ void step(const Tape& tape, Element& e, Team& team) {
           wide ? bulk_normals(seed, e.at<uint32_t>(c[2]), begin, end, e.at<double>(c[0]))
                : bulk_normals(seed, e.at<uint32_t>(c[2]), begin, end, e.at<float>(c[0]));
         });
+        break;
+      case kRows:
+        wide ? rows_step<double>(does, e, team) : rows_step<float>(does, e, team);
         break;
       case kCopy:  // cells: to, from; numbers: bytes
         std::memcpy(e.cell[c[0]], e.cell[c[1]], does.numbers[0]);

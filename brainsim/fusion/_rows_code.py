@@ -1,0 +1,177 @@
+"""The machine code of a `rows` program: the entries of one row, a vector of synapses at a time.
+
+The synapses of a row of pre units lie side by side and are loaded as vectors. Those of a column lie anywhere: they are
+loaded and stored one by one, which is faster than gathers of addresses so far apart, and asked for `_AHEAD` entries
+before they are needed: the column is bound by memory.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from ._loop import _lines, _mangled, lanes_of, pointer, scalar, target
+from ._rows import RowProgram
+from ._rules import constant_of, translate
+from ._writer import Unsupported, Value, Writer, base_type
+
+_AHEAD = 64
+
+
+def text_of(program: RowProgram, column: bool) -> str:
+    """The kernel `(scalars, row, far, synapses: arrays of pointers, other, order: int32, row, begin, end, last)`; `last`
+    is the number of entries less one vector."""
+    dtype = np.dtype(program.jaxpr.out_avals[0].dtype)
+    if any(a.dtype != dtype for a in (*program.jaxpr.in_avals, *program.jaxpr.out_avals)):
+        raise Unsupported("synapses of several types")
+    if dtype not in (np.float32, np.float64):
+        raise Unsupported(f"synapses of type {dtype}")
+    code = _Code(program, column, dtype)
+    full, tail = code.block(""), code.block("%mask")
+    n = code.lanes
+    wide, steps = f"<{n} x i64>", ", ".join(f"i64 {k}" for k in range(n))
+    arguments = "ptr %scalars, ptr %near, ptr %far, ptr %synapses, ptr %other, ptr %order"
+    return f"""{_lines(sorted(code.w.declared))}
+
+define void @kernel({arguments}, i64 %row, i64 %begin, i64 %end, i64 %last) {{
+entry:
+{_lines(code.w.head)}
+  br label %head
+head:
+  %i = phi i64 [ %begin, %entry ], [ %i.next, %full ]
+  %i.next = add i64 %i, {n}
+  %fits = icmp sle i64 %i.next, %end
+  br i1 %fits, label %full, label %rest
+full:
+{_lines(full)}
+  br label %head
+rest:
+  %some = icmp slt i64 %i, %end
+  br i1 %some, label %tail, label %done
+tail:
+  %left = sub i64 %end, %i
+  %left.one = insertelement {wide} poison, i64 %left, i64 0
+  %left.all = shufflevector {wide} %left.one, {wide} poison, <{n} x i32> zeroinitializer
+  %mask = icmp slt {wide} <{steps}>, %left.all
+{_lines(tail)}
+  br label %done
+done:
+  ret void
+}}
+"""
+
+
+class _Code:
+    """Writes the lines of one vector of synapses."""
+
+    def __init__(self, program: RowProgram, column: bool, dtype: np.dtype) -> None:
+        p, self.column, self.dtype, self.lanes = program, column, dtype, lanes_of(dtype)
+        self.w = w = Writer(self.lanes, target()[1])
+        self.real, self.size = base_type(dtype), dtype.itemsize
+        self.vector, self.mask_type = f"<{self.lanes} x {self.real}>", f"<{self.lanes} x i1>"
+        self.places, self.pointers = f"<{self.lanes} x i32>", f"<{self.lanes} x ptr>"
+        one, many = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((self.lanes,), dtype)
+        n_numbers, n_vectors = p.n_scalars + p.n_row, p.n_far + p.n_syn
+        run = jax.vmap(jaxpr_as_fun(p.jaxpr), in_axes=[None] * n_numbers + [0] * n_vectors, axis_size=self.lanes)
+        self.jaxpr: ClosedJaxpr = jax.make_jaxpr(lambda *x: [jnp.asarray(y, dtype) for y in run(*x)])(
+            *[one] * n_numbers, *[many] * n_vectors
+        )
+        self.numbers = [scalar(w, "scalars", k, dtype) for k in range(p.n_scalars)]
+        for k in range(p.n_row):
+            at = w.write(f"getelementptr {self.real}, ptr {pointer(w, 'near', k)}, i64 %row", 0)
+            self.numbers.append(Value(w.write(f"load {self.real}, ptr {at}", 0), dtype, 0))
+        self.consts = [constant_of(w, c, self.lanes) for c in self.jaxpr.consts]
+        self.far = [pointer(w, "far", k) for k in range(p.n_far)]
+        self.synapses = [pointer(w, "synapses", k) for k in range(p.n_syn)]
+
+    def block(self, mask: str) -> list[str]:
+        """The lines; `mask` names the lanes in use, "" for all."""
+        w, n = self.w, self.lanes
+        w.body = []
+        other = self._load("i32", "%other", mask)
+        far = [self._value(self._gather(x, other, mask)) for x in self.far]
+        if self.column:
+            places = self._load("i32", "%order", mask)
+            if not mask:
+                self._ask()
+            old = [self._picked(x, places, mask) for x in self.synapses]
+        else:
+            places = ""
+            old = [self._load(self.real, x, mask) for x in self.synapses]
+        args: list[Any] = [*self.numbers, *far, *map(self._value, old)]
+        new = [w.vector(v) for v in translate(w, self.jaxpr.jaxpr, self.consts, args, n)]
+        for x, value in zip(self.synapses, new):
+            self._placed(x, places, value.ref, mask) if self.column else self._store(x, value.ref, mask)
+        return w.body
+
+    def _value(self, ref: str) -> Value:
+        return Value(ref, self.dtype, self.lanes)
+
+    def _load(self, kind: str, base: str, mask: str) -> str:
+        w, vector = self.w, f"<{self.lanes} x {kind}>"
+        at, align = w.write(f"getelementptr {kind}, ptr {base}, i64 %i", self.lanes), 4 if kind == "i32" else self.size
+        if not mask:
+            return w.write(f"load {vector}, ptr {at}, align {align}", self.lanes)
+        name = f"@llvm.masked.load.{_mangled(kind, self.lanes)}.p0"
+        w.declared.add(f"declare {vector} {name}(ptr, i32, {self.mask_type}, {vector})")
+        args = f"ptr {at}, i32 {align}, {self.mask_type} {mask}, {vector} zeroinitializer"
+        return w.write(f"call {vector} {name}({args})", self.lanes)
+
+    def _store(self, base: str, ref: str, mask: str) -> None:
+        w = self.w
+        at = w.write(f"getelementptr {self.real}, ptr {base}, i64 %i", self.lanes)
+        if not mask:
+            w.body.append(f"  store {self.vector} {ref}, ptr {at}, align {self.size}")
+            return
+        name = f"@llvm.masked.store.{_mangled(self.real, self.lanes)}.p0"
+        w.declared.add(f"declare void {name}({self.vector}, ptr, i32, {self.mask_type})")
+        w.body.append(f"  call void {name}({self.vector} {ref}, ptr {at}, i32 {self.size}, {self.mask_type} {mask})")
+
+    def _at(self, base: str, places: str) -> str:
+        return self.w.write(f"getelementptr {self.real}, ptr {base}, {self.places} {places}", self.lanes)
+
+    def _gather(self, base: str, places: str, mask: str) -> str:
+        w, used = self.w, mask or "splat (i1 true)"
+        name = f"@llvm.masked.gather.{_mangled(self.real, self.lanes)}.v{self.lanes}p0"
+        w.declared.add(f"declare {self.vector} {name}({self.pointers}, i32, {self.mask_type}, {self.vector})")
+        args = f"{self.pointers} {self._at(base, places)}, i32 {self.size}, {self.mask_type} {used}"
+        return w.write(f"call {self.vector} {name}({args}, {self.vector} zeroinitializer)", self.lanes)
+
+    def _each(self, at: str) -> list[str]:
+        return [self.w.write(f"extractelement {self.pointers} {at}, i64 {q}", self.lanes) for q in range(self.lanes)]
+
+    def _picked(self, base: str, places: str, mask: str) -> str:
+        if mask:
+            return self._gather(base, places, mask)
+        w, out = self.w, "poison"
+        for q, one in enumerate(self._each(self._at(base, places))):
+            x = w.write(f"load {self.real}, ptr {one}, align {self.size}", self.lanes)
+            out = w.write(f"insertelement {self.vector} {out}, {self.real} {x}, i64 {q}", self.lanes)
+        return out
+
+    def _placed(self, base: str, places: str, ref: str, mask: str) -> None:
+        w, at = self.w, self._at(base, places)
+        if mask:
+            name = f"@llvm.masked.scatter.{_mangled(self.real, self.lanes)}.v{self.lanes}p0"
+            w.declared.add(f"declare void {name}({self.vector}, {self.pointers}, i32, {self.mask_type})")
+            args = f"{self.vector} {ref}, {self.pointers} {at}, i32 {self.size}, {self.mask_type} {mask}"
+            w.body.append(f"  call void {name}({args})")
+            return
+        for q, one in enumerate(self._each(at)):
+            x = w.write(f"extractelement {self.vector} {ref}, i64 {q}", self.lanes)
+            w.body.append(f"  store {self.real} {x}, ptr {one}, align {self.size}")
+
+    def _ask(self) -> None:
+        """Ask for the synapses of some entries later, of this column or the next."""
+        w = self.w
+        w.declared.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        ahead = w.write(f"add i64 %i, {_AHEAD}", self.lanes)
+        within = w.write(f"icmp slt i64 {ahead}, %last", self.lanes)
+        ahead = w.write(f"select i1 {within}, i64 {ahead}, i64 %last", self.lanes)
+        at = w.write(f"getelementptr i32, ptr %order, i64 {ahead}", self.lanes)
+        places = w.write(f"load {self.places}, ptr {at}, align 4", self.lanes)
+        for base in self.synapses:
+            for one in self._each(self._at(base, places)):
+                w.body.append(f"  call void @llvm.prefetch.p0(ptr {one}, i32 1, i32 3, i32 1)")
