@@ -21,8 +21,8 @@ _AHEAD = 64
 
 
 def text_of(program: RowProgram, column: bool) -> str:
-    """The kernel `(scalars, row, far, synapses: arrays of pointers, other, order: int32, row, begin, end, last)`; `last`
-    is the number of entries less one vector."""
+    """The kernel `(scalars, near, far, synapses: arrays of pointers, other, order: int32, row, begin, end, last)`;
+    `last` is the number of entries less one vector."""
     dtype = np.dtype(program.jaxpr.out_avals[0].dtype)
     if any(a.dtype != dtype for a in (*program.jaxpr.in_avals, *program.jaxpr.out_avals)):
         raise Unsupported("synapses of several types")

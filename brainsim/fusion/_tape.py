@@ -122,13 +122,18 @@ def _schedule(jaxpr: Any) -> list[Item]:
     items: list[Item] = []
     known = set(jaxpr.invars)
 
-    def take(length):
+    def waits(eqn):
+        """Whether a program over synapses would change what others are still to read."""
+        mine = eqn.invars[len(eqn.invars) - len(eqn.outvars) :] if eqn.primitive is rows_p else ()
+        return any(e is not eqn and v in e.invars for v in mine if not isinstance(v, Literal) for e, _ in left)
+
+    def take(length, stuck=False):
         """What is ready, and becomes so by that, of one length."""
         nonlocal left
         taken, later = [], []
         for eqn, of in left:
             ready = all(isinstance(v, Literal) or v in known for v in eqn.invars)
-            if ready and of in (length, "any"):
+            if ready and of in (length, "any") and (stuck or not waits(eqn)):
                 known.update(eqn.outvars)
                 taken.append(eqn)
             else:
@@ -136,14 +141,17 @@ def _schedule(jaxpr: Any) -> list[Item]:
         left = later
         return taken
 
+    stuck = False
     while left:
+        before = len(left)
         lengths = sorted({of for _, of in left if isinstance(of, tuple) and of})
         # rows are read before what lies there is changed
         for length in ((), *lengths, "rows", "memory", None):
-            if taken := take(length):
+            if taken := take(length, stuck):
                 one_by_one = None if length == "rows" else length
                 whole = isinstance(length, tuple)
                 items += [Item(length, taken)] if whole else [Item(one_by_one, [eqn]) for eqn in taken]
+        stuck = len(left) == before
     return items
 
 
