@@ -182,6 +182,7 @@ from .simulate import (
 )
 from .solvers import (
     SOLVERS as SOLVERS,
+    Every as Every,
     ExponentialEuler as ExponentialEuler,
     Substep as Substep,
     check_structure as check_structure,

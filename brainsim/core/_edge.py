@@ -37,10 +37,17 @@ class Deposit(eqx.Module):
     first: int = eqx.field(static=True, default=0)  # the unit of `value` that is row 0 of the topology
     part: Part | None = eqx.field(static=True, default=None)
 
-    def add_to(self, ring: Float[Array, "depth width"], n: Int[Array, ""]) -> Float[Array, "depth width"]:
-        """`ring` with this deposit added; `n` is the present step."""
+    def add_to(
+        self, ring: Float[Array, "depth width"], n: Int[Array, ""], every: int = 1
+    ) -> Float[Array, "depth width"]:
+        """`ring` with this deposit added; `n` is the present step, and the node runs once in `every` steps."""
         each = self.steps if self.steps.ndim else None
-        slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0])
+        if each is not None and every > 1:
+            raise ValueError(
+                f"an edge to {self.node}.{self.port} has a delay for every synapse, but the node runs once in {every} "
+                "steps (Every); expected one delay. Give the edge a number, or the node another solver."
+            )
+        slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0], every)
         rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
         if self.topology is not None and not isinstance(self.topology, Dense):
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)

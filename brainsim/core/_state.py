@@ -17,10 +17,13 @@ def name_hash(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def ring_slot(n: Int[Array, ""], depth: int) -> Int[Array, ""]:
-    """The row of a ring of `depth` rows that belongs to step `n`; a constant where there is only one."""
+def ring_slot(n: Int[Array, ""], depth: int, every: int = 1) -> Int[Array, ""]:
+    """The row of a ring of `depth` rows that belongs to step `n`, of a node that runs once in `every` steps; a constant
+    where there is only one."""
     if depth == 1:
         return jnp.asarray(0, jnp.int32)
+    if every > 1:
+        n = jax.lax.div(n, jnp.asarray(every, n.dtype))
     return jax.lax.rem(n, jnp.asarray(depth, n.dtype))
 
 

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core.primitives import cond_p
 
 from ..base import alike
 from ..events import _ffi
 from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
 from ..events._targets import count, entries
-from ._body import Body, is_key, spikes
+from ._body import Body, is_key, spikes, written_out
 from ._fused import fused_p, why_not
 from ._loop import Loop, check_text, compile_loop, compile_text, lanes_of, refusal as loop_refusal, scalar_code
 from ._memory import UPDATES, memory_code
@@ -50,7 +51,7 @@ class Tape(NamedTuple):
         return code
 
 
-SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS = range(13)
+SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS, SKIP = range(14)
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
@@ -98,7 +99,7 @@ def _length(eqn: Any) -> tuple[int, ...] | str | None:
     """The length of the item that an equation belongs to; "rows" for `collect`."""
     if eqn.primitive is collect_p:
         return "rows"
-    if eqn.primitive in KERNELS or (
+    if eqn.primitive in (*KERNELS, cond_p) or (
         eqn.primitive.name == "random_fold_in"
         and eqn.outvars[0].aval.shape == ()
         and str(eqn.outvars[0].aval.dtype) == "key<fry>"
@@ -178,27 +179,14 @@ class _Assembler:
         self.splats = {e.outvars[0]: e for e in self.jaxpr.eqns if _splat(e) and not _same_memory(e)}
         self.packed = {e.outvars[-3] for e in self.jaxpr.eqns if e.primitive is fused_p}
         self.silent = spikes(self.jaxpr)  # event values that nobody needs
+        self.fixed: set[Any] = set()  # values that are read elsewhere too
 
     def tape(self) -> Tape:
         if any(is_key(v.aval) for v in (*self.jaxpr.outvars, *self.jaxpr.invars[self.body.n_consts :])):
             raise Unsupported("a random key that changes")
-        for i, item in enumerate(self.items):
-            for eqn in item.eqns:
-                if _same_memory(eqn):
-                    self.root[eqn.outvars[0]] = self._origin(eqn.invars[0])
-                self._note(eqn.invars, i)
-        self._note(self.jaxpr.outvars[: self.body.n_carry], len(self.items))
+        self._note_all(self.jaxpr.outvars[: self.body.n_carry])
         self._rows_out()
-        kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
-        kernels |= {bits_p: self._noise, normals_p: self._noise}
-        kernels |= {rows_p: self._rows, gather_p: self._gather, collect_p: self._collect, place_p: self._place}
-        for i, (length, eqns) in enumerate(self.items):
-            if isinstance(length, tuple):
-                self._arithmetic(length, eqns, i)
-                continue
-            for eqn in eqns:
-                if not (_same_memory(eqn) or eqn.outvars[0] in self.splats) and eqn.outvars[0].aval.size:
-                    (self._memory if length else kernels.get(eqn.primitive, self._fold))(eqn, i)
+        self._all()
         self._finish()
         places, end = [], 0
         for size in self.scratch:
@@ -211,6 +199,29 @@ class _Assembler:
         ]
         head = [*self.counts, len(self.literals), len(places), end, *self.literals, *places]
         return Tape(head, code, self.kernels, self.work)
+
+    def _note_all(self, outs: Sequence[Any]) -> None:
+        """Which item reads each value last; `outs` are read after all of them."""
+        for i, item in enumerate(self.items):
+            for eqn in item.eqns:
+                if _same_memory(eqn):
+                    self.root[eqn.outvars[0]] = self._origin(eqn.invars[0])
+                self._note(eqn.invars, i)
+        self._note(outs, len(self.items))
+
+    def _all(self) -> None:
+        """The instructions of all items."""
+        kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
+        kernels |= {bits_p: self._noise, normals_p: self._noise}
+        kernels |= {rows_p: self._rows, gather_p: self._gather, collect_p: self._collect, place_p: self._place}
+        kernels[cond_p] = self._cond
+        for i, (length, eqns) in enumerate(self.items):
+            if isinstance(length, tuple):
+                self._arithmetic(length, eqns, i)
+                continue
+            for eqn in eqns:
+                if not (_same_memory(eqn) or eqn.outvars[0] in self.splats) and eqn.outvars[0].aval.size:
+                    (self._memory if length else kernels.get(eqn.primitive, self._fold))(eqn, i)
 
     # --- values and cells ---
 
@@ -248,7 +259,7 @@ class _Assembler:
     def _mine(self, v: Any, i: int) -> bool:
         """Whether item i is the last to read `v`, and may write where it lies."""
         v = self._origin(v)
-        if isinstance(v, Literal) or self.last[v] != i or not v.aval.size or v in self.silent:
+        if isinstance(v, Literal) or self.last[v] != i or not v.aval.size or v in self.silent or v in self.fixed:
             return False
         return self._read(v) < 0 or self.body.n_consts <= self.cell[v] < self.body.n_consts + self.body.n_carry
 
@@ -449,6 +460,44 @@ class _Assembler:
         rows = [p["n_pre"], p["fanout"], p["first"], int(p["sorted_rows"]), int(weight.aval.size == 1)]
         return [ring.aval.dtype.itemsize, *rows, depth, n_post, n_syn, *map(int, has), units, *map(int, stored)]
 
+    def _cond(self, eqn: Any, i: int) -> None:
+        """A branch of two: the other one is skipped. What a branch hands through stays where it lies."""
+        branches = eqn.params["branches"]
+        if len(branches) != 2 or any(b.consts or b.jaxpr.constvars for b in branches):
+            raise Unsupported("a choice among more than two branches, or one with constants")
+        which, *operands = eqn.invars
+        which = self._read(which)
+        jaxprs = [written_out(b.jaxpr) for b in branches]
+        cells = [self._read(v) for v in operands]
+        outs, taken = [], set()
+        for k, out in enumerate(eqn.outvars):
+            through = [j.invars.index(j.outvars[k]) if j.outvars[k] in j.invars else -1 for j in jaxprs]
+            own = [j for j in through if j >= 0 and self._mine(operands[j], i) and cells[j] not in taken]
+            if own and out not in self.home and cells[own[0]] not in [c for n, c in enumerate(cells) if n != own[0]]:
+                self.cell[out] = cells[own[0]]
+                taken.add(cells[own[0]])
+            elif out.aval.size:
+                self._new(out)
+            outs.append(self.cell.get(out, 0))
+        for choice, jaxpr in enumerate(jaxprs):
+            at = len(self.instructions)
+            self._write(SKIP, [which], [0, choice])
+            inner = _Assembler(Body(ClosedJaxpr(jaxpr, []), len(jaxpr.invars), 0))
+            inner.within(self, cells)
+            made = [inner._read(v) for v in jaxpr.outvars]
+            self._moves([(to, c, _bytes(v.aval)) for to, c, v in zip(outs, made, eqn.outvars, strict=True)])
+            self.work = inner.work
+            self.instructions[at] = SKIP, [which], [len(self.instructions) - at - 1, choice]
+
+    def within(self, outer: "_Assembler", cells: list[int]) -> None:
+        """The instructions of a branch, among those of `outer`; what it is given lies in `cells` and stays."""
+        self.literals, self.scratch, self.first_literal = outer.literals, outer.scratch, outer.first_literal
+        self.instructions, self.kernels, self.work = outer.instructions, outer.kernels, outer.work
+        self.cell = dict(zip(self.jaxpr.invars, cells, strict=True))
+        self.fixed = set(self.jaxpr.invars)
+        self._note_all(self.jaxpr.outvars)
+        self._all()
+
     def _collect(self, eqn: Any, i: int) -> None:
         (ring, slot), (row, left) = eqn.invars, eqn.outvars
         self._check(ring, "arrivals")
@@ -510,7 +559,10 @@ class _Assembler:
             v = outvars[n_carry + k]
             if self._read(v) != self._out(k):
                 self._write(COPY, [self._out(k), self._read(v)], [_bytes(v.aval)])
-        moves = [(n_consts + k, self._read(v), _bytes(v.aval)) for k, v in enumerate(outvars[:n_carry])]
+        self._moves([(n_consts + k, self._read(v), _bytes(v.aval)) for k, v in enumerate(outvars[:n_carry])])
+
+    def _moves(self, moves: list[tuple[int, int, int]]) -> None:
+        """Copies (to, from, bytes) as if they were all done at once."""
         moves = [(to, at, size) for to, at, size in moves if to != at and size]
         written = {to for to, *_ in moves}
         for j, (to, at, size) in enumerate(moves):

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from .. import fusion
 from ..core import Clock, Emitted, Network, Population, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
-from ..solvers import update
+from ..solvers import every, update
 from ._adjoint import AbstractAdjoint, in_one
 from ._segment import Step
 
@@ -291,6 +291,12 @@ class _Sweep:
         carry, past, kept = now
         here = self._here(carry, row)
         (net, (_, solvers, *_)), (state, *_), *_ = self.whole(here)
+        for name in self.traced:
+            if every(solvers[name]) > 1:
+                raise ValueError(
+                    f"{type(self.rule).__name__}: node {name!r} runs once in {every(solvers[name])} steps (Every), "
+                    "which online rules do not follow. Use CheckpointedAdjoint."
+                )
 
         def local(moving, rows, probes, taps):
             given = list(here)

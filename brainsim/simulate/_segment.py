@@ -21,7 +21,8 @@ from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from .. import fusion
 from ..base import vary_with
-from ..core import Network
+from ..core import Network, ring_slot
+from ..solvers import every
 
 Step = Callable[..., tuple[Any, tuple[Any, Any]]]
 """`step((net, others), carry, row, probes) -> (carry, ((samples, counts), sent))` with `carry[0]` the `State`, as
@@ -52,7 +53,7 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
 
     def arrivals(leaves, held, sent):
         """What arrives within the segment, and what is under way at its end, of `sent` over the weights `held`."""
-        (net, _), (state, *_), _ = whole(leaves)
+        (net, (_, solvers, *_)), (state, *_), _ = whole(leaves)
         total = {}
         for name, numbers in weights.items():
             for k, d in zip(numbers, net.edges[name].deposits(sent[name]), strict=True):
@@ -63,8 +64,7 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
         # split, whose transpose is one copy: that of two slices is a sum of padded arrays
         halves = {to: jax.lax.split(x, (length, x.shape[0] - length)) for to, x in total.items()}
         within = {to: x for to, (x, _) in halves.items()}
-        # row j of what is left arrives at step n + length + j, for which the ring has row (n + length + j) mod depth
-        after = {to: jnp.roll(x, (state.n + length) % x.shape[0], 0) for to, (_, x) in halves.items()}
+        after = {to: in_ring(x, state.n + length, every(solvers[to[0]])) for to, (_, x) in halves.items()}
         return within, after
 
     played: list[bool] = []
@@ -116,6 +116,16 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
 
     run.defjvp(rule, symbolic_zeros=True)
     return run(*leaves)
+
+
+def in_ring(rows: Any, n: Any, m: int) -> Any:
+    """A ring of as many rows, with row j of `rows` where what arrives at step `n + j` is, of a node that runs once in
+    `m` steps."""
+    depth = rows.shape[0]
+    if m == 1:
+        return jnp.roll(rows, n % depth, 0)
+    slots = jnp.broadcast_to(ring_slot(n + jnp.arange(depth, dtype=jnp.int32), depth, m), (depth,))
+    return jnp.zeros_like(rows).at[slots].add(rows)
 
 
 def _replaced(leaves, places, values):

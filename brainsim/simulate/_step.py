@@ -12,7 +12,7 @@ from jaxtyping import Array
 from ..base import float_dtype, is_traced
 from ..core import AbstractInput, Clock, Emitted, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
 from ..events import collect, multiplicity, place
-from ..solvers import Update, update
+from ..solvers import Update, every, update
 from ._cache import bounded, noted
 from ._checks import checked_inputs, checked_solvers
 from ._flags import CANNOT_EMIT, NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
@@ -64,7 +64,7 @@ def step_core(
         seen = {role: views[node] for role, node in edge.reads.items()}
         edges[name], deposits = edge.send(state.edges[name], seen, clock)
         for d in deposits:
-            inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n)
+            inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n, every(solvers[d.node]))
         if edge.weights:
             sent[name] = Emitted(deposits[0].value, None, deposits[0].words)
 
@@ -83,7 +83,7 @@ def step_core(
                 input_states[given] = InputState(following, held.kind)
         for port, ring in inbox[name].items():
             if (name, port) in probes:
-                inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0]))
+                inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0], every(solvers[name])))
         new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
         inbox[name], counts[name] = new.rings, new.count
         if name in members:  # events of every unit, summed over each member when the run is over

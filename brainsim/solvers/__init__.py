@@ -11,5 +11,5 @@ from ._flow import (
 )
 from ._noise import increments as increments
 from ._rules import REFUSED as REFUSED, SOLVERS as SOLVERS, SolverRule as SolverRule, check_solver as check_solver
+from ._schedule import AbstractSchedule as AbstractSchedule, Every as Every, Substep as Substep, every as every
 from ._structure import check_structure as check_structure
-from ._substep import Substep as Substep

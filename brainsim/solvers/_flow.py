@@ -14,9 +14,9 @@ from ..events import collect, tally
 from ._noise import Increments, increments
 from ._plan import Plan, make_plan
 from ._rules import SOLVERS
-from ._substep import Substep
+from ._schedule import AbstractSchedule, Every, Substep
 
-AnySolver = diffrax.AbstractSolver | Substep
+AnySolver = diffrax.AbstractSolver | AbstractSchedule
 Ring = Float[Array, "depth width"]
 
 
@@ -109,6 +109,8 @@ def update(
     fuse: bool = True,
 ) -> Update:
     """Arrive, flow, jump. The same step with or without `fuse`, to rounding; backends differ here and nowhere else."""
+    if isinstance(solver, Every):
+        return _now_and_then(node, solver, y, z, rings, inp, clock, fuse)
     dw = noise_of(node, solver, y, z, clock) if jax.tree.leaves(y) and node.size else None
     slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
     plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
@@ -128,6 +130,29 @@ def update(
     return Update(y, z, left, events, count, bad, failed)
 
 
+def _now_and_then(node, solver: Every, y, z, rings, inp, clock: Clock, fuse: bool) -> Update:
+    """The step of a node that runs once in `solver.m` steps."""
+    m = jnp.asarray(solver.m, clock.n.dtype)
+    step = None if clock.step is None else clock.step * solver.m
+    own = Clock(jax.lax.div(clock.n, m), clock.dt * solver.m, clock.run_key, clock.name, step)
+    single: list[bool] = []
+
+    def run(y, z, rings, inp):
+        new = update(node, solver.solver, y, z, rings, inp, own, fuse=fuse)
+        single.append(new.events.single)
+        events = new.events.value, new.events.support, new.events.words
+        return (new.y, new.z, new.rings), (*events, new.count, new.not_finite, new.failed)
+
+    _, sent = jax.eval_shape(run, y, z, rings, inp)
+
+    def hold(y, z, rings, inp):
+        return (y, z, rings), jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), sent)
+
+    due = jax.lax.rem(clock.n, m) == m - 1
+    (y, z, rings), (value, support, words, *rest) = jax.lax.cond(due, run, hold, y, z, rings, inp)
+    return Update(y, z, rings, Emitted(value, support, words, single[0]), *rest)
+
+
 def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, int]) -> str:
     """How `update` runs: `fused`, or `XLA (reason)`. `depths`: of the ring of every port that is deposited into."""
 
@@ -138,6 +163,7 @@ def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, i
         inp, dw = jnp.zeros((), float_dtype()), noise_of(node, solver, y, z, clock)
         plans.append(make_plan(advance, node, solver, y, z, rings, inp, clock, dw))
 
+    solver = solver.solver if isinstance(solver, Every) else solver
     plans: list[Any] = []
     jax.eval_shape(step, jax.ShapeDtypeStruct((), jnp.int32), jax.eval_shape(lambda: jax.random.key(0)))
     return "fused" if isinstance(plans[0], Plan) else f"XLA ({plans[0]})"

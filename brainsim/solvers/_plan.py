@@ -13,7 +13,7 @@ from ..base import shapes_of
 from ..core import Clock, Emitted, Structure
 from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS
-from ._substep import Substep
+from ._schedule import Substep
 
 _FEWEST = 32
 """Units below which a fused pass gains nothing over XLA."""

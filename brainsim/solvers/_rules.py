@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from ..core import AbstractNode, Clock, Structure
 from ._exponential_euler import ExponentialEuler
 from ._implicit import implicit_step
+from ._schedule import AbstractSchedule
 from ._schemes import explicit_step, ito_milstein_step, whole_step, with_noise_step
-from ._substep import Substep
 
 
 class SolverRule(NamedTuple):
@@ -84,8 +84,8 @@ REFUSED: Mapping[type, str] = MappingProxyType(
 
 
 def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
-    """Raise a TypeError unless `solver` is one of `SOLVERS` (or `Substep` of one) and fits the node called `name`."""
-    if isinstance(solver, Substep):
+    """Raise a TypeError unless `solver` is one of `SOLVERS` (or a schedule of one) and fits the node called `name`."""
+    if isinstance(solver, AbstractSchedule):
         return check_solver(solver.solver, node, name)
     if isinstance(solver, type):
         raise TypeError(

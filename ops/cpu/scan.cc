@@ -34,7 +34,8 @@ enum Op : int64_t {
   kGather = 9,
   kCollect = 10,
   kPlace = 11,
-  kRows = 12
+  kRows = 12,
+  kSkip = 13
 };
 
 enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
@@ -422,6 +423,9 @@ void step(const Tape& tape, Element& e, Team& team) {
         std::memcpy(e.cell[c[1]], e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes, bytes);
         break;
       }
+      case kSkip:  // cells: which branch is taken; numbers: instructions of a branch, and which that is
+        if (*e.at<int32_t>(c[0]) != does.numbers[1]) k += does.numbers[0];
+        break;
       case kPlace: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
         const int64_t bytes = does.numbers[2];
         std::memcpy(e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes, e.cell[c[1]], bytes);
