@@ -42,7 +42,7 @@ def warning_once_differentiated(
     spikes; of a rate only the number of spikes is known."""
     watched = dict(recorded)
     for r in recordings:
-        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes:
+        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes & totals.keys():
             x = recorded[r.key]
             irregular = variation(x) if isinstance(r, Events) and r.every == 1 else jnp.zeros(())
             watched[r.key] = _warns(name, x, totals[name].real / max(net.sizes[name], 1), irregular)
