@@ -84,6 +84,7 @@ from .events import (
     FixedFanout as FixedFanout,
     backend as backend,
 )
+from .glia import GChI as GChI, LiRinzel as LiRinzel
 from .io import (
     Directory as Directory,
     StoredRun as StoredRun,
@@ -113,6 +114,7 @@ from .neurons import (
     ExponentialIF as ExponentialIF,
     External as External,
     HodgkinHuxley as HodgkinHuxley,
+    Homeostatic as Homeostatic,
     Izhikevich as Izhikevich,
     LeakyIntegrator as LeakyIntegrator,
     MorrisLecar as MorrisLecar,
@@ -147,6 +149,7 @@ from .plasticity import (
     ReducedSTDP as ReducedSTDP,
     RewardSTDP as RewardSTDP,
     SpikeTrace as SpikeTrace,
+    SynapticScaling as SynapticScaling,
     TripletSTDP as TripletSTDP,
     VogelsSprekeler as VogelsSprekeler,
 )
@@ -196,6 +199,7 @@ from .synapses import (
     ExpCond as ExpCond,
     ExpCurr as ExpCurr,
     GapPort as GapPort,
+    HeldCurr as HeldCurr,
     TsodyksMarkram as TsodyksMarkram,
 )
 

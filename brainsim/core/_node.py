@@ -275,7 +275,7 @@ class Population(AbstractNode):
 
     @property
     def structure(self) -> Structure:
-        return type(self.unit).structure
+        return self.unit.structure
 
     @property
     def spiking(self) -> bool:
@@ -283,7 +283,7 @@ class Population(AbstractNode):
 
     @property
     def default_solver(self) -> Any:
-        return type(self.unit).default_solver
+        return self.unit.default_solver
 
     @property
     def variables(self) -> list[str]:

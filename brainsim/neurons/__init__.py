@@ -10,6 +10,7 @@ from ._hodgkin_huxley import (
     TraubMiles as TraubMiles,
     WangBuzsaki as WangBuzsaki,
 )
+from ._homeostatic import Homeostatic as Homeostatic
 from ._integrate_and_fire import LIF as LIF, QIF as QIF, ExponentialIF as ExponentialIF
 from ._poisson import Poisson as Poisson, PoissonInput as PoissonInput
 from ._sources import External as External, Regular as Regular, Replay as Replay

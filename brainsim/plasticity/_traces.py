@@ -62,18 +62,19 @@ class Integral(NamedTuple):
 
     With `of=lambda unit, mod: 1.0` the time since the last event (ms).
 
-    **Arguments:** `side`, `of`, `start`: as in `LowPass`.
+    **Arguments:** `side`, `of`, `start`: as in `LowPass`; `reset`: False: since time 0, events change nothing.
     """
 
     side: Side
     of: Callable[[SimpleNamespace, Any], Any]
     start: float = 0.0
+    reset: bool = True
 
     def flow(self, x, seen, mod, dt):
         return x + dt * self.of(seen, mod)
 
     def jump(self, x, value):
-        return jnp.where(value != 0, jnp.zeros_like(x), x)
+        return jnp.where(value != 0, jnp.zeros_like(x), x) if self.reset else x
 
 
 Spec = SpikeTrace | LowPass | Integral

@@ -1,5 +1,6 @@
 """Receptors, short-term and long-term plasticity."""
 
+from ._held import HeldCurr as HeldCurr
 from ._receptors import (
     NMDA as NMDA,
     AlphaCond as AlphaCond,
