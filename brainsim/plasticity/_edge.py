@@ -44,7 +44,8 @@ class PlasticProjection(AbstractEdge):
 
     Weights and traces are state: `sol.state.edges["S"]["w"]` has the weights, one per synapse, `bs.Trace("S.w")`
     records them, `bs.synapses_of(net, "S", state=...)` lists them with their ends, and a run that is given a state goes
-    on from its weights. The field `weight` is what they begin with.
+    on from its weights. The field `weight` is what they begin with. State, `weight` and `delay` are in the order of
+    `synapses_of`, so `bs.Trace("S.w", units=bs.synapses_of(net, "S", pre=[0]).index)` records those of unit 0.
 
     An event of the pre unit at the end of step n reaches the synapse `axonal` later, one of the post unit the rest of
     the delay later (the dendritic part), and what is sent arrives at the start of step `n + 1 + delay / dt`, as of a
@@ -91,7 +92,7 @@ class PlasticProjection(AbstractEdge):
     columns: Any = eqx.field(kw_only=True, default=None)  # Columns, set by `resolve`
     steps: Any = eqx.field(kw_only=True, default=None)  # () or (n_syn,), set by `at`
     targets: Any = eqx.field(kw_only=True, default=None)  # the post unit of every synapse, set by `at`
-    order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its place in the user's list; None: the same
+    order: Any = eqx.field(kw_only=True, default=None)  # None once resolved, as of a `Projection` without a list
     route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
     @property
@@ -119,16 +120,18 @@ class PlasticProjection(AbstractEdge):
             )
         n_post = nodes[out.route.post].size
         self._check_modulator(where, nodes, n_post)
-        flat = {name: jnp.ravel(x) if jnp.ndim(x) else x for name, x in (("weight", out.weight), ("delay", out.delay))}
-        out = dataclasses.replace(out, connect=_stored(out, n_post), **flat)
+        own: dict[str, Any] = {"connect": _stored(out, n_post), "order": None}
+        for name in ("weight", "delay"):  # by synapse, as the state has them
+            x = by_synapse(where, name, getattr(out, name), out.connect, out.order)
+            own[name] = jnp.ravel(x) if jnp.ndim(x) else x
+        out = dataclasses.replace(out, **own)
         if self.short_term is not None:
             self.short_term.check(where, out.connect.n_pre)
         clock = Clock.of("", jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
         y, z = jax.eval_shape(nodes[out.route.post].init, clock)
         check_rule(where, self.rule, [*_variables(y, z)], self.modulator is not None)
         self._check_sizes(where, out)
-        delay = None if out.delay.ndim == 0 else by_synapse(where, "delay", out.delay, out.connect, out.order)
-        return dataclasses.replace(out, columns=columns_of(out.connect, delay))
+        return dataclasses.replace(out, columns=columns_of(out.connect, out.delay if out.delay.ndim else None))
 
     def _check(self, where: str) -> None:
         """Raise on fields that cannot be."""
@@ -197,8 +200,7 @@ class PlasticProjection(AbstractEdge):
             )
 
     def at(self, where, dt):
-        delay = by_synapse(where, "delay", self.delay, self.connect, self.order)
-        steps = delay_steps(where, delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
         late = int(to_steps(np.asarray(self.axonal), dt))
         targets, columns = self.connect.indices, self.columns
         if steps.ndim and self._depth_post(dt) > 1:  # a post unit is seen at several ages: (unit, age) by number
@@ -217,8 +219,7 @@ class PlasticProjection(AbstractEdge):
         fit = within_line(self.delay, self.max_delay)
         if jnp.ndim(self.delay) == 0:
             return fit
-        delay = by_synapse("edge", "delay", self.delay, self.connect, self.order)
-        return fit & self.columns.sorted_by(delay)
+        return fit & self.columns.sorted_by(self.delay)
 
     def _lines(self, dt: float) -> dict[str, Line]:
         """The delay lines, by name: of pre events, and of what is seen of post units."""
@@ -231,7 +232,7 @@ class PlasticProjection(AbstractEdge):
 
     def init(self, clock):
         n_pre, n_post, n_syn = self.connect.n_pre, self.connect.n_post, self.connect.n_syn
-        weight = jnp.asarray(by_synapse("edge", "weight", self.weight, self.connect, self.order))
+        weight = jnp.asarray(self.weight)
         z = {"w": jnp.broadcast_to(weight, (n_syn,))}
         z |= {name: jnp.full(n_syn, x, weight.dtype) for name, x in self.rule.synapse().items()}
         sizes = {"pre": n_pre, "post": n_post}

@@ -62,6 +62,10 @@ def test_graphs_of_all_kinds_learn_the_same():
     for name in "DOI":
         found = bs.synapses_of(net, name, state=state)
         np.testing.assert_allclose(found.weight, expected[found.pre, found.post], atol=2e-6)
+    listed = plastic(bs.FromCOO([4, 0, 2, 0], [1, 3, 0, 0]), weight=[0.1, 0.2, 0.3, 0.4])
+    found = bs.synapses_of(told(PRE, POST, {"L": listed}), "L", pre=[0])
+    np.testing.assert_allclose(found.weight, [0.4, 0.2])
+    np.testing.assert_array_equal(found.index, [0, 1])
     found = bs.synapses_of(net, "P", state=state)
     assert ({*found.pre}, {*found.post}) == ({1, 3}, {2, 3})
     np.testing.assert_allclose(found.weight, expected[found.pre, found.post], atol=2e-6)
