@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import Network
-from ._count import Count
 from ._saveat import Events, Rate
 
 IRREGULAR = 0.5
@@ -36,16 +35,19 @@ def variation(events: Float[Array, "steps n"]) -> Float[Array, ""]:
 
 
 def warning_once_differentiated(
-    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: set[str], totals: dict[str, Count]
+    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: set[str], dt: float
 ) -> dict[str, Any]:
     """`recorded`, of which events and rates of `nodes` warn, where they are differentiated, of too few or too irregular
     spikes; of a rate only the number of spikes is known."""
     watched = dict(recorded)
     for r in recordings:
-        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes & totals.keys():
-            x = recorded[r.key]
-            irregular = variation(x) if isinstance(r, Events) and r.every == 1 else jnp.zeros(())
-            watched[r.key] = _warns(name, x, totals[name].real / max(net.sizes[name], 1), irregular)
+        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes:
+            x, none = recorded[r.key], jnp.zeros(())
+            if isinstance(r, Rate):
+                watched[r.key] = _warns(name, x, jnp.sum(x) * (1e-3 * dt * r.every), none)
+            else:
+                spikes = jnp.sum(x) / max(x.shape[1], 1)
+                watched[r.key] = _warns(name, x, spikes, variation(x) if r.every == 1 else none)
     return watched
 
 

@@ -41,7 +41,7 @@ def _run(
     noted()
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
-    by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default}
+    by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking}
     net = net.at(state.dt).ready()
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
@@ -95,7 +95,7 @@ def _run(
 
     totals = counted(net, counts)
     recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], net, state.dt) for r in sampled}
-    recorded = warning_once_differentiated(recorded, sampled, net, by_default, totals)
+    recorded = warning_once_differentiated(recorded, sampled, net, by_default, state.dt)
     flags = flagged(net, last)
     for r in lists:
         numbers, ids = r.origin(net).units, spikes[r.key][0]
