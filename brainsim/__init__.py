@@ -111,6 +111,7 @@ from .neurons import (
     AdaptiveLIF as AdaptiveLIF,
     AdEx as AdEx,
     CubaLIF as CubaLIF,
+    DiscreteNeurons as DiscreteNeurons,
     ExponentialIF as ExponentialIF,
     External as External,
     HodgkinHuxley as HodgkinHuxley,
@@ -124,6 +125,7 @@ from .neurons import (
     Ramp as Ramp,
     Regular as Regular,
     Replay as Replay,
+    Reset as Reset,
     Sampled as Sampled,
     Sine as Sine,
     StepCurrent as StepCurrent,
@@ -131,6 +133,8 @@ from .neurons import (
     VoltageClamp as VoltageClamp,
     WangBuzsaki as WangBuzsaki,
 )
+from .nir._export import to_nir as to_nir
+from .nir._import import from_nir as from_nir
 from .plasticity import (
     BCM as BCM,
     AbstractBound as AbstractBound,
@@ -204,7 +208,7 @@ from .synapses import (
 )
 
 if _CHECKING:
-    from . import lower as lower, observe as observe, sweep as sweep, train as train
+    from . import lower as lower, nir as nir, observe as observe, sweep as sweep, train as train
 
 
 def __getattr__(name: str) -> _Any:

@@ -3,6 +3,7 @@
 from ._adaptive import AdaptiveLIF as AdaptiveLIF, AdEx as AdEx, Izhikevich as Izhikevich
 from ._clamp import VoltageClamp as VoltageClamp
 from ._current_based import CubaLIF as CubaLIF, LeakyIntegrator as LeakyIntegrator
+from ._discrete import DiscreteNeurons as DiscreteNeurons, Reset as Reset
 from ._elm import ELM as ELM
 from ._hodgkin_huxley import (
     HodgkinHuxley as HodgkinHuxley,
