@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import FrozenDict, Param, check_parameter, float_dtype, parameter, unknown
-from ..core import AbstractNode, AbstractSurrogate, Events, HalfDrop, Triangular
+from ..core import AbstractNode, AbstractSurrogate, Emitted, HalfDrop, Structure, Triangular
 
 
 class Reset(enum.Enum):
@@ -110,8 +110,12 @@ class DiscreteNeurons(AbstractNode):
         return {k: x for k, x in own.items() if x is not None} | {f"bias[{k!r}]": b for k, b in self.bias.items()}
 
     @property
-    def elementwise(self) -> bool:
-        return True
+    def structure(self) -> Structure:
+        return Structure.DIAGONAL
+
+    @property
+    def spiking(self) -> bool:
+        return self.v_th is not None
 
     @property
     def ports(self) -> dict[str, int]:
@@ -181,7 +185,7 @@ class DiscreteNeurons(AbstractNode):
             x = after["i"] = self.alpha * y["i"] + self.gain_i * x + self.offset_i
         v = self.beta * y["v"] + self.gain_v * x + self.offset_v
         if self.v_th is None:
-            return after | {"v": v}, z, Events(v)
+            return after | {"v": v}, z, Emitted(v)
         before = z.get("spiked")
         if self.reset is Reset.LATE_ZERO:
             v = v - before * v
@@ -199,7 +203,7 @@ class DiscreteNeurons(AbstractNode):
         if self.v_min is not None:
             v = jnp.maximum(v, self.v_min)
         z = z if before is None else z | {"spiked": spiked}
-        return after | {"v": v}, z, Events(s, support, single=not self.several)
+        return after | {"v": v}, z, Emitted(s, support, single=not self.several)
 
     def find(self, y, z, variable):
         if variable not in (known := y | z):
