@@ -1,4 +1,4 @@
-"""The command line `brainsim`: demo, info, bench, targets."""
+"""The command line `brainsim`: demo, info, bench, targets, lower, sweep."""
 
 import os
 import platform
@@ -189,6 +189,64 @@ def targets(
         typer.echo(f"{number:2} {source}")
 
 
+@app.command()
+def lower(
+    model: Annotated[Path, typer.Argument(help="A Python file that defines `net` and `dt`, and perhaps `solver`.")],
+    target: Annotated[
+        list[str] | None, typer.Option(help="loihi1, loihi2, spinnaker2; given several times, all in one report.")
+    ] = None,
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of the weights on Loihi.")] = 8,
+    events: Annotated[
+        Path | None, typer.Option(help="A .npz file: by source, events of 0 and 1, (steps, n). Else random ones.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the random events.")] = 200,
+    rate: Annotated[float, typer.Option(min=0, max=1, help="Random events of a unit in a step.")] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Seeds the random events.")] = 0,
+    out: Annotated[Path | None, typer.Option("--report", "-o", help="Where to write the report (HTML).")] = None,
+) -> None:
+    """Lower a network to chips and say what comes out: what is refused, cores, errors, spikes beside float, energy.
+
+    Ends with 1 where a target refuses the network.
+    """
+    import numpy as np
+
+    from .lower import TARGETS, lower as lowered, run_of
+
+    chosen = target or ["loihi2"]
+    for name in chosen:
+        if name not in TARGETS:
+            typer.echo(f"brainsim lower: {unknown('target', name, TARGETS)}", err=True)
+            raise typer.Exit(1)
+    defined = _defined(model, ("net", "dt"), "lower")
+    net, how = defined["net"], {"dt": float(defined["dt"]), "solver": defined.get("solver")}
+    try:
+        sources = {k: node.size for k, node in net.nodes.items() if type(node).__name__ == "Source"}
+        if events is None:
+            rng = np.random.default_rng(seed)
+            inputs = {k: (rng.random((steps, n)) < rate).astype(np.float32) for k, n in sources.items()}
+            about = f"{steps} steps of random input, {rate:g} events a unit and step, seed {seed}"
+        else:
+            with np.load(events) as file:
+                inputs = {k: np.asarray(file[k], np.float32) for k in sources}
+            about = f"the events of {events.name}"
+        outcomes = []
+        for name in chosen:
+            more: dict[str, Any] = {} if TARGETS[name].dialect is None else {"bits": bits}
+            outcomes.append(lowered(net, TARGETS[name], inputs=inputs, **how, **more))
+            typer.echo(str(outcomes[-1]) + "\n")
+        if out is not None:
+            _need_matplotlib()
+            path = out.expanduser().resolve()
+            _demo.writable(path)
+            _demo.write_lowering(path, model.name, outcomes, run_of(net, inputs=inputs, **how), about)
+            typer.echo(str(path))
+    except (KeyError, OSError, TypeError, ValueError) as e:
+        typer.echo(f"brainsim lower: {e}", err=True)
+        raise typer.Exit(1) from None
+    if any(o.refused is not None for o in outcomes):
+        raise typer.Exit(1)
+
+
 sweep = typer.Typer(no_args_is_help=True, help="Run a study of many networks, or look at one.")
 app.add_typer(sweep, name="sweep")
 
@@ -202,7 +260,7 @@ def sweep_run(
     """Run every member of a study, as `bs.sweep.run` does. Started several times on one store, the runs share it."""
     from .sweep import StoreError, run
 
-    defined = _defined(study, ("model", "space", "key"))
+    defined = _defined(study, ("model", "space", "key"), "sweep")
     stop: Any = defined.get("stop")
     try:
         result = run(
@@ -226,17 +284,17 @@ def sweep_status(store: Annotated[Path, typer.Argument(help="The folder of the r
         raise typer.Exit(1) from None
 
 
-def _defined(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _defined(path: Path, names: tuple[str, ...], command: str) -> dict[str, Any]:
     """What a Python file defines."""
     if not path.is_file():
         typer.echo(
-            f"brainsim sweep: {path} is no file; expected a Python file that defines {', '.join(names)}.", err=True
+            f"brainsim {command}: {path} is no file; expected a Python file that defines {', '.join(names)}.", err=True
         )
         raise typer.Exit(1)
     defined = runpy.run_path(str(path), run_name="study")
     missing = [name for name in names if name not in defined]
     if missing:
-        typer.echo(f"brainsim sweep: {path} does not define {', '.join(missing)}.", err=True)
+        typer.echo(f"brainsim {command}: {path} does not define {', '.join(missing)}.", err=True)
         raise typer.Exit(1)
     return defined
 

@@ -107,15 +107,32 @@ def _inline(text: str) -> str:
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)
 
 
-def write(path: Path, acts: list[Act], environment: Table, *, summary: str, made: str) -> None:
-    """Write the report of `acts` to `path`, first beside it and then in its place, so that no half report is left."""
-    page = Template((resources.files("brainsim._demo") / "report.html").read_text(encoding="utf-8"))
+def write(
+    path: Path, acts: list[Act], environment: Table, *, title: str, summary: str, made: str, advice: str = ""
+) -> None:
+    """Write the report of `acts` to `path`, first beside it and then in its place, so that no half report is left.
+
+    `advice`: HTML of a section about what to do next.
+    """
+    page = Template(part("report.html"))
     anchors = [f"act-{k + 1}" for k in range(len(acts))]
     contents = "".join(f'<li><a href="#{a}">{html.escape(act.title)}</a></li>' for a, act in zip(anchors, acts))
     body = "\n".join(act.html(a) for a, act in zip(anchors, acts))
     text = page.substitute(
-        summary=_inline(summary), made=html.escape(made), contents=contents, body=body, environment=environment.html()
+        title=html.escape(title),
+        summary=_inline(summary),
+        made=html.escape(made),
+        contents=contents,
+        body=body,
+        next=advice,
+        next_link='<li><a href="#next">What to do next</a></li>' if advice else "",
+        environment=environment.html(),
     )
     draft = path.with_name(path.name + ".part")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def part(name: str) -> str:
+    """A file of HTML beside this one."""
+    return (resources.files("brainsim._demo") / name).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import _braille, _coba, _reading
 from ._facts import facts, installed
 from ._progress import AbstractProgress, Silent
-from ._report import Act, Table, write
+from ._report import Act, Table, part, write
 
 
 def coba_settings(*, quick: bool, seed: int) -> _coba.Settings:
@@ -62,7 +62,9 @@ def run(path: Path, *, quick: bool = False, seed: int = 0, progress: AbstractPro
             " *This was a quick look* (`--quick`): shorter runs and little training, so accuracies and rates are not "
             "the real ones."
         )
-    write(path, acts, Table(("what", "which"), [*facts(), ("seed", seed)], prose=True), summary=summary, made=made)
+    environment = Table(("what", "which"), [*facts(), ("seed", seed)], prose=True)
+    title = "brainsim: what it does, shown"
+    write(path, acts, environment, title=title, summary=summary, made=made, advice=part("next.html"))
     return Result(path, tuple(acts), seconds)
 
 

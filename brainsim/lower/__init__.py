@@ -35,6 +35,7 @@ from ._ledger import (
     tiles as tiles,
 )
 from ._legalise import Layout as Layout, legalise as legalise, merged as merged
+from ._outcome import Fidelity as Fidelity, Outcome as Outcome, lower as lower, run_of as run_of
 from ._pack import (
     Packed as Packed,
     decode as decode,
@@ -43,6 +44,7 @@ from ._pack import (
     used as used,
     write as write,
 )
+from ._spinnaker2 import SpiNNaker2 as SpiNNaker2, spinnaker2 as spinnaker2
 from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
 from ._targets import (
     LOIHI1 as LOIHI1,

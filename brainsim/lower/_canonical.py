@@ -76,11 +76,14 @@ class Graph:
     groups: dict[str, Group]
     connections: dict[str, Connection]
     inputs: dict[str, int]
+    lags: dict[str, int]
+    """Steps that each group is behind the network, where that has edges within a step."""
 
     def __str__(self) -> str:
         cells = sum(g.size for g in self.groups.values())
         synapses = sum(c.sources.size for c in self.connections.values())
-        return f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms"
+        late = "".join(f"; {name} lags by {n} steps" for name, n in self.lags.items() if n)
+        return f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms{late}"
 
 
 def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | None = None) -> Graph:
@@ -89,6 +92,10 @@ def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | Non
     With forward Euler a state keeps `1 - dt / tau` a step, with `ExponentialEuler` `exp(-dt / tau)`; an arrival adds to
     the current before v reads it. Both have the form of a chip exactly: nothing is approximated here. The constant
     current of a `CubaLIF` is filtered by its synapse and drives i, that of a `LIF` drives v.
+
+    Every connection of a chip takes a step. Where the network has edges within a step (`INSTANT`), groups lag behind it
+    by whole steps, and the delays of all edges are set so that nothing else changes (retiming, Leiserson and Saxe 1991,
+    doi:10.1007/BF01759032); a bias, though, acts from the first step on.
 
     `known`: the graph of a network with the same synapses, whose pairs and delays are taken; it is needed inside `jit`,
     where those of `net` cannot be looked at.
@@ -112,7 +119,28 @@ def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | Non
         ends, weight = known.connections[name] if known else _ends(projection, dt), projection.weight
         weight = jnp.reshape(weight, (-1,)) if jnp.ndim(weight) else weight
         connections[name] = dataclasses.replace(ends, weight=jnp.broadcast_to(weight, ends.sources.shape))
-    return Graph(dt, groups, connections, inputs)
+    lags = known.lags if known else _lags([*groups, *inputs], connections)
+    if not known:
+        connections = {
+            name: dataclasses.replace(c, delay=c.delay + lags[c.post] - lags[c.pre]) for name, c in connections.items()
+        }
+    return Graph(dt, groups, connections, inputs, lags)
+
+
+def _lags(names: list[str], connections: dict[str, Connection]) -> dict[str, int]:
+    """The smallest lags with which every connection takes a step or more; inputs have none."""
+    lags = dict.fromkeys(names, 0)
+    for _ in range(len(names) + 1):
+        late = {name: c for name, c in connections.items() if lags[c.post] < lags[c.pre] - c.delay.min(initial=0)}
+        if not late:
+            return lags
+        for c in late.values():
+            lags[c.post] = max(lags[c.post], lags[c.pre] - int(c.delay.min(initial=0)))
+    raise LoweringError(
+        "GRAPH-INSTANT",
+        next(iter(late)),
+        "part of a loop of fewer steps than edges; every connection of a chip takes a step. Give it a delay.",
+    )
 
 
 def _host(x: Any) -> Any:
@@ -184,10 +212,6 @@ def _checked(name: str, edge: AbstractEdge) -> Projection:
         raise LoweringError("GRAPH-EDGE", name, f"{kind}; expected a bs.Projection whose synapses are stored.")
     if edge.short_term is not None:
         raise LoweringError("GRAPH-SHORT-TERM", name, f"{type(edge.short_term).__name__}; a chip has none.")
-    if edge.instant:
-        raise LoweringError(
-            "GRAPH-INSTANT", name, "INSTANT; every connection of a chip takes a step. Give it delay=0: layers then lag."
-        )
     if isinstance(edge.delay, AbstractDelay):
         raise LoweringError("GRAPH-DELAY", name, "a delay that is learnt; round it first: bs.hardened(net, dt).")
     return edge
@@ -203,7 +227,7 @@ def _ends(edge: Projection, dt: float) -> Connection:
     else:
         pre, post = (np.asarray(x, np.int64) for x in edge.connect.to_coo())
     n = pre.size
-    delay = np.floor(np.asarray(edge.delay) / dt + 0.5).astype(np.int64).reshape(-1)
+    delay = np.full(1, -1) if edge.instant else np.floor(np.asarray(edge.delay) / dt + 0.5).astype(np.int64).reshape(-1)
     if delay.size not in (1, n):
         delay = delay[pre]
     weight = jnp.zeros(n, float_dtype())

@@ -44,8 +44,9 @@ def with_axons(graph: Graph, names: Iterable[str], synapses: int) -> Graph:
         g, zero = graph.groups[name], np.zeros(graph.groups[name].size, np.int64)
         drive = jnp.broadcast_to(g.drive, (g.size,))
         for edge in edges_of(name, synapses):
-            connections[edge] = Connection(CELL, name, zero, np.arange(g.size), drive, zero)
-    return dataclasses.replace(graph, groups=graph.groups | {CELL: cell}, connections=connections)
+            connections[edge] = Connection(CELL, name, zero, np.arange(g.size), drive, zero + graph.lags[name])
+    lags = graph.lags | {CELL: 0}
+    return dataclasses.replace(graph, groups=graph.groups | {CELL: cell}, connections=connections, lags=lags)
 
 
 def exponents_of(k: Float[np.ndarray, " n"], synapses: int) -> tuple[int, ...] | None:

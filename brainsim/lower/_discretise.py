@@ -267,7 +267,7 @@ def _exponent(graph: Graph, c: Connection, volt: Any, gain: Any, bits: int, most
 def _proof(graph: Graph, name: str, scales: Scales, dialect: Dialect) -> Bounds:
     """The bounds of one group under `scales`."""
     edges = {k: c for k, c in graph.connections.items() if c.post == name}
-    part = Graph(graph.dt, {name: graph.groups[name]}, edges, {})
+    part = Graph(graph.dt, {name: graph.groups[name]}, edges, {}, {})
     words = rounded(part, scales)
     cells, sums = _cells(name, part, words, dialect), np.zeros((2, graph.groups[name].size))
     for k, c in edges.items():

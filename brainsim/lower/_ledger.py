@@ -30,6 +30,8 @@ class Ledger:
     """Messages: one for each spike and each core that it reaches."""
     input_packets: int
     """Messages from outside of the chip, one for each input event and each core that it reaches; no hops are known."""
+    traffic: Int[np.ndarray, "cores cores"]
+    """Of the packets, how many went from a core to a core."""
     hops_east_west: int
     hops_north_south: int
     """Steps of the messages over the mesh of tiles; a message within its tile makes none."""
@@ -66,7 +68,12 @@ class Ledger:
 
 
 def tiles(layout: Layout) -> Int[np.ndarray, "cores 2"]:
-    """Column and row of the tile of every core: the tiles are filled column after column, as SANA-FE does."""
+    """Column and row of the tile of every core: the tiles are filled column after column, as SANA-FE does.
+
+    Of a target whose grid is not known, all are (0, 0), and no hops are counted.
+    """
+    if not layout.target.grid:
+        return np.zeros((layout.n_cores, 2), np.int64)
     grid = {k: int(fact.value) for k, fact in layout.target.grid.items()}
     tile = np.arange(layout.n_cores) // grid["cores a tile"]
     return np.stack([tile // grid["tiles, y"], tile % grid["tiles, y"]], axis=1)
@@ -100,6 +107,7 @@ def ledger(
         used = total[s.sources] > 0
         pairs[s.pre] |= set(zip(s.sources[used].tolist(), home[used].tolist(), strict=True))
     packets, outside, hops = 0, 0, np.zeros(2, np.int64)
+    traffic = np.zeros((n_cores, n_cores), np.int64)
     for name, found in pairs.items():
         if not found:
             continue
@@ -109,6 +117,7 @@ def ledger(
             outside += int(times.sum())
             continue
         packets += int(times.sum())
+        np.add.at(traffic, (layout.core[name][source], core), times)
         way = np.abs(where[layout.core[name][source]] - where[core])
         hops += (way * times[:, None]).sum(0)
     accessed = np.bincount(np.concatenate(list(layout.core.values())), minlength=n_cores) * steps
@@ -117,7 +126,7 @@ def ledger(
         before = np.where(np.concatenate([np.zeros((1, c.size), bool), sent[name][:-1]]), 0.0, before)  # the marker
         np.add.at(updated, layout.core[name], (reached[name] | (before != 0) | (c.bias != 0)).sum(0))
         np.add.at(spikes, layout.core[name], sent[name].sum(0))
-    return Ledger(steps, spikes, synaptic, accessed, updated, packets, outside, int(hops[0]), int(hops[1]))
+    return Ledger(steps, spikes, synaptic, accessed, updated, packets, outside, traffic, int(hops[0]), int(hops[1]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Which core holds which cell: the limits of Loihi 1, each a rule with an id."""
+"""Which core holds which cell: the limits of a chip, each a rule with an id."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,8 +18,10 @@ HEADER = 10
 """Bits of a header: 4 of the format, 6 of the number of synapses less one."""
 WORD = 64
 """Bits of a word of synaptic memory."""
-RULES = ("L1-COMP", "L1-IN", "L1-SYN", "L1-CFG", "L1-VTH", "L1-FMT")
-"""Rules that say how many cells fit a core; L1-OUT and L1-CORES hold of all cores together."""
+CELL_BYTES = 16
+"""Bytes of a cell where cells and synapses share a memory: its registers, and u and v in 32 bits each."""
+MEASURES = ("COMP", "IN", "SYN", "CFG", "VTH", "FMT", "MEM")
+"""What is counted of a core, by the end of a rule's id; OUT, CORES, CHIP-COMP, CHIP-SYN hold of all cores together."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,7 +37,7 @@ class Layout:
     @property
     def n_cores(self) -> int:
         """How many cores are in use."""
-        return len(self.usage["L1-COMP"])
+        return len(next(iter(self.usage.values())))
 
     def __str__(self) -> str:
         lines = [f"{self.n_cores} cores of {self.target.name}"]
@@ -80,23 +82,28 @@ def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
     """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together: first those of
     equal decays or first those of equal threshold, whichever takes fewer cores.
 
-    A core is closed as soon as the next cell would break one of `RULES`; where its cells reach too many other cores
-    (L1-OUT), all cores are filled half as far. **Raises** `LoweringError` with the rule, the cell, its number and the
-    limit where one cell alone is too much, or the chip too small (L1-CORES). Only `loihi1` has limits of cores that
-    are known: other targets raise ValueError.
+    A core is closed as soon as the next cell would break one of its rules; where its cells reach too many other cores
+    (L1-OUT), all cores are filled half as far. Rules that nothing is known of, such as the thresholds of a core of
+    Loihi 2, are not checked. **Raises** `LoweringError` with the rule, the cell, its number and the limit where one
+    cell alone is too much, or the chip too small (L1-CORES); ValueError for a target without integer cells.
     """
-    if target is not LOIHI1:
-        raise ValueError(f"legalise: the limits of a core of {target.name} are not known in full; expected loihi1.")
-    limits = {rule: int(fact.value) for rule, fact in target.limits.items()}
+    if target.dialect is None:
+        raise ValueError(f"legalise: {target.name} has no integer cells; expected loihi1 or loihi2.")
+    limits = limits_of(target)
     order, flat, config, threshold, widths, ends, out = min(
         (_filled(tables, limits, target, first) for first in ("decays", "threshold")), key=lambda found: len(found[5])
     )
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
-    if len(ends) > limits["L1-CORES"]:
-        raise LoweringError("L1-CORES", "chip", f"{len(ends)} cores are needed; {target.limits['L1-CORES']}.")
+    whole = {"CORES": len(ends), "CHIP-COMP": len(core_of), "CHIP-SYN": flat.source.size}
+    for measure, n in whole.items():
+        if n > limits.get(measure, n):
+            fact = target.limits[rule_of(target, measure)]
+            raise LoweringError(rule_of(target, measure), "chip", f"{n} are needed; the limit is {fact}.")
     usage = [_usage(flat, config, threshold, widths, a, b) for a, b in zip(starts, ends, strict=True)]
-    by_rule = {rule: np.array([u[rule] for u in usage], np.int64) for rule in RULES} | {"L1-OUT": out}
+    by_rule = {rule_of(target, m): np.array([u[m] for u in usage], np.int64) for m in MEASURES if m in limits}
+    if "OUT" in limits:
+        by_rule[rule_of(target, "OUT")] = out
     slot_of = np.arange(len(core_of)) - starts[core_of] if len(ends) else np.arange(0)
     core, slot = {}, {}
     for name, positions in order.items():
@@ -104,21 +111,32 @@ def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
     return Layout(target, core, slot, by_rule)
 
 
+def limits_of(target: Target) -> dict[str, int]:
+    """Limits by what is counted."""
+    return {rule.partition("-")[2]: int(fact.value) for rule, fact in target.limits.items()}
+
+
+def rule_of(target: Target, measure: str) -> str:
+    """The id of the rule about `measure`."""
+    return f"{next(iter(target.limits)).partition('-')[0]}-{measure}"
+
+
 def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str) -> tuple[Any, ...]:
     """Cores filled in the order of decays or thresholds: the order, its arrays, where cores end, their output axons."""
     order, names = _order(tables, first)
     flat = flattened(tables, order)
     config, threshold = _registers(tables, names)
-    widths = {k: sum(formats(s, limits["L1-COMP"])) for k, s in enumerate(tables.synapses.values())}
-    cap = limits["L1-COMP"]
+    widths = {k: sum(formats(s, limits["COMP"])) for k, s in enumerate(tables.synapses.values())}
+    cap = limits["COMP"]
     while True:
-        ends = _fill(flat, config, threshold, widths, limits | {"L1-COMP": cap}, names, target)
+        ends = _fill(flat, config, threshold, widths, limits | {"COMP": cap}, names, target)
         core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
         out = _outputs(tables, flat, core_of, order)
-        if out.max(initial=0) <= limits["L1-OUT"]:
+        if out.max(initial=0) <= limits.get("OUT", np.inf):
             return order, flat, config, threshold, widths, ends, out
         if cap == 1:
-            raise LoweringError("L1-OUT", "chip", f"{out.max()} output axons; {target.limits['L1-OUT']}.")
+            rule = rule_of(target, "OUT")
+            raise LoweringError(rule, "chip", f"{out.max()} output axons; {target.limits[rule]}.")
         cap = max(cap // 2, 1)
 
 
@@ -172,12 +190,13 @@ def _usage(flat: Flat, config, threshold, widths: Mapping[int, int], a: int, b: 
     whole, rest = n // BLOCK, n % BLOCK
     words = whole * -(-(HEADER + BLOCK * width) // WORD) + np.where(rest > 0, -(-(HEADER + rest * width) // WORD), 0)
     return {
-        "L1-COMP": int(b - a),
-        "L1-IN": int(np.unique(runs // max(len(widths), 1)).size),
-        "L1-SYN": int(words.sum()),
-        "L1-CFG": len(np.unique(config[a:b], axis=0)),
-        "L1-VTH": int(np.unique(threshold[a:b]).size),
-        "L1-FMT": int(np.unique(edge).size),
+        "COMP": int(b - a),
+        "IN": int(np.unique(runs // max(len(widths), 1)).size),
+        "SYN": int(words.sum()),
+        "MEM": int(8 * words.sum() + CELL_BYTES * (b - a)),
+        "CFG": len(np.unique(config[a:b], axis=0)),
+        "VTH": int(np.unique(threshold[a:b]).size),
+        "FMT": int(np.unique(edge).size),
     }
 
 
@@ -185,20 +204,21 @@ def _fill(flat, config, threshold, widths, limits, names, target) -> list[int]:
     """Where every core ends: as far as its limits allow, found by halving, as use never falls with more cells."""
     ends, a, n = [], 0, len(names)
     while a < n:
-        low, high = a, min(a + limits["L1-COMP"], n)
+        low, high = a, min(a + limits["COMP"], n)
         middle = high  # most cores are full
         while low < high:
             used = _usage(flat, config, threshold, widths, a, middle)
-            if all(used[rule] <= limits[rule] for rule in RULES):
+            if all(used[m] <= limits.get(m, used[m]) for m in MEASURES):
                 low = middle
             else:
                 high = middle - 1
             middle = (low + high + 1) // 2
         if low == a:
             used = _usage(flat, config, threshold, widths, a, a + 1)
-            rule = next(rule for rule in RULES if used[rule] > limits[rule])
-            where = f"{names[a][0]}[{names[a][1]}]"
-            raise LoweringError(rule, where, f"{used[rule]} for this cell alone; the limit is {target.limits[rule]}.")
+            measure = next(m for m in MEASURES if used[m] > limits.get(m, used[m]))
+            rule, where = rule_of(target, measure), f"{names[a][0]}[{names[a][1]}]"
+            text = f"{used[measure]} for this cell alone; the limit is {target.limits[rule]}."
+            raise LoweringError(rule, where, text)
         ends.append(low)
         a = low
     return ends

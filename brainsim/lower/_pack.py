@@ -10,8 +10,9 @@ from jaxtyping import Int, UInt64
 
 from ._dialects import DIALECTS
 from ._image import Image, Tables
-from ._legalise import BLOCK, HEADER, WORD, Layout, flattened, formats, units
+from ._legalise import BLOCK, CELL_BYTES, HEADER, WORD, Layout, flattened, formats, limits_of, rule_of, units
 from ._tables import Cells, Synapses, bias_registers
+from ._targets import TARGETS
 
 REGISTERS = (
     ("decay_u", 12),
@@ -48,12 +49,12 @@ class Packed:
     axon_first: Int[np.ndarray, " n_axons_plus_1"]
     """Where the words of every axon begin."""
     about: dict[str, Any]
-    """dialect; groups and inputs with their sizes; of every edge name, ends, exponent, bits, mixed and widths."""
+    """target, dialect; groups, inputs with their sizes; of every edge name, ends, exponent, bits, mixed and widths."""
 
 
 def pack(image: Image, layout: Layout) -> Packed:
     """The memory of `image` under `layout`; ValueError for what has no field: more than 16 edges, limits of v."""
-    tables, limit = image.tables, int(layout.target.limits["L1-COMP"].value)
+    tables, limit = image.tables, limits_of(layout.target)["COMP"]
     if len(tables.synapses) > 16:
         raise ValueError(f"pack: {len(tables.synapses)} edges; expected at most 16, as a format has 4 bits.")
     default = Cells(1, threshold=1)
@@ -67,7 +68,8 @@ def pack(image: Image, layout: Layout) -> Packed:
         edges[name] = dict(pre=s.pre, post=s.post, exponent=s.exponent, bits=s.bits, mixed=s.mixed, widths=widths)
         edges[name]["sign"] = -1 if not s.mixed and np.any(s.mantissa < 0) else 1
     sizes = {name: c.size for name, c in tables.cells.items()}
-    about = dict(dialect=tables.dialect.name, cells=sizes, inputs=dict(tables.inputs), edges=edges)
+    target, dialect = layout.target.name, tables.dialect.name
+    about = dict(target=target, dialect=dialect, cells=sizes, inputs=dict(tables.inputs), edges=edges)
     words, axon_core, axon_source, axon_first = _synapse_words(tables, layout, edges)
     return Packed(cells, core, group, unit, words, axon_core, axon_source, axon_first, about)
 
@@ -170,15 +172,20 @@ def used(packed: Packed) -> dict[str, Int[np.ndarray, " cores"]]:
         some = packed.cell_group == number
         home[begin[name] + packed.cell_unit[some]] = packed.cell_core[some]
     inside = packed.axon_source[packed.axon_source < groups]
-    return {
-        "L1-COMP": np.bincount(packed.cell_core, minlength=n_cores),
-        "L1-IN": np.bincount(packed.axon_core, minlength=n_cores),
-        "L1-SYN": np.bincount(packed.axon_core, weights=sizes, minlength=n_cores).astype(np.int64),
-        "L1-CFG": kinds(first | refractory << np.uint64(24), packed.cell_core),
-        "L1-VTH": kinds((packed.cells >> np.uint64(24)) & np.uint64(2**17 - 1), packed.cell_core),
-        "L1-FMT": kinds(format_ids, cores),
-        "L1-OUT": np.bincount(home[inside], minlength=n_cores),
+    cells = np.bincount(packed.cell_core, minlength=n_cores)
+    words = np.bincount(packed.axon_core, weights=sizes, minlength=n_cores).astype(np.int64)
+    found = {
+        "COMP": cells,
+        "IN": np.bincount(packed.axon_core, minlength=n_cores),
+        "SYN": words,
+        "MEM": 8 * words + CELL_BYTES * cells,
+        "CFG": kinds(first | refractory << np.uint64(24), packed.cell_core),
+        "VTH": kinds((packed.cells >> np.uint64(24)) & np.uint64(2**17 - 1), packed.cell_core),
+        "FMT": kinds(format_ids, cores),
+        "OUT": np.bincount(home[inside], minlength=n_cores),
     }
+    target = TARGETS[packed.about["target"]]
+    return {rule_of(target, m): n for m, n in found.items() if m in limits_of(target)}
 
 
 def _blocks(packed: Packed) -> Iterator[tuple[int, int, int, int]]:

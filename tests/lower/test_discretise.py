@@ -244,14 +244,52 @@ def test_quantisation_aware_training_by_fit():
     assert np.all(image.tables.bounds["P"].exact)
 
 
+def test_edges_within_a_step_become_a_lag():
+    """Two layers and a shortcut: the chip gives the spikes of the network, each layer some steps later."""
+    rng, solver = np.random.default_rng(4), diffrax.Euler()
+    unit = bs.CubaLIF(tau_syn=4.0, tau_m=10.0)
+    layer = lambda i_e: bs.Population(unit, N, {"i": bs.Delta("i")}, i_e=i_e)  # noqa: E731
+    nodes = {"x": bs.Source(process=bs.External(), size=N_IN), "P": layer(rng.uniform(0, 1.5, N)), "Q": layer(0.0)}
+    edge = lambda pre, post, n, delay: bs.Projection(  # noqa: E731
+        pre, post, bs.AllToAll(), weight=rng.normal(0.3, 0.4, n), delay=delay
+    )
+    edges = {"a": edge("x", "P", N_IN * N, bs.INSTANT), "b": edge("P", "Q", N * N, bs.INSTANT)}
+    edges |= {"c": edge("x", "Q", N_IN * N, 1.0), "d": edge("P", "P", N * N, 0.0)}
+    net = bs.Network(nodes, edges)
+    lowered = discretise(net, dt=1.0, solver=solver)
+    assert lowered.graph.lags == {"P": 1, "Q": 2, "x": 0, "constant": 0}
+    assert {k: int(c.delay[0]) for k, c in lowered.graph.connections.items()} == {
+        "a": 0,
+        "b": 0,
+        "c": 3,
+        "d": 0,
+        "constant_P": 1,
+        "constant_P_fine": 1,
+    }
+    x = np.concatenate([X[:20], np.zeros((2, N_IN))])
+    saveat = [bs.Trace("P.v"), bs.Trace("Q.v")]
+    sol = bs.simulate(net, t1=22.0, dt=1.0, solver=solver, key=jax.random.key(0), inputs={"x": x}, saveat=saveat)
+    got = lowered.image.simulate(22, inputs={"x": x}, saveat=saveat)
+    for name, lag, steps in (("P", 1, 5), ("Q", 2, 5)):  # before rounding has moved a spike
+        v = np.asarray(got[f"{name}.v"])[lag : lag + steps]
+        want = np.asarray(sol[f"{name}.v"])[:steps]
+        v = np.where(v == 128, 0.0, v) / lowered.scales.volt[name]
+        assert np.abs(v - want).max() < 0.05
+        assert np.abs(want).max() > 0.5
+
+
 def _edge(**how):
     nodes = {"P": bs.Population(bs.CubaLIF(), 2, {"i": bs.Delta("i")})}
     return bs.Network(nodes | how.pop("nodes", {}), {"e": bs.Projection("P", "P.i", bs.AllToAll(), weight=1.0, **how)})
 
 
 LAYERS = {"Q": bs.Population(bs.CubaLIF(), 2, {"i": bs.Delta("i")})}
-INSTANT = bs.Network(
-    _edge().nodes | LAYERS, {"e": bs.Projection("P", "Q.i", bs.AllToAll(), weight=1.0, delay=bs.INSTANT)}
+INSTANT = bs.Network(  # a loop of two edges that takes one step
+    _edge().nodes | LAYERS,
+    {
+        "e": bs.Projection("P", "Q.i", bs.AllToAll(), weight=1.0, delay=bs.INSTANT),
+        "back": bs.Projection("Q", "P.i", bs.AllToAll(), weight=1.0),
+    },
 )
 REFUSED = {
     "GRAPH-UNIT": [network(unit=bs.AdEx(), port=bs.ExpCurr()), network(unit=bs.Izhikevich(), port=bs.ExpCurr())],

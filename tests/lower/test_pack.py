@@ -10,6 +10,7 @@ from brainsim.lower import (
     LOIHI,
     LOIHI1,
     LOIHI2,
+    SPINNAKER2,
     Cells,
     Image,
     LoweringError,
@@ -97,6 +98,17 @@ def test_limits_are_kept_as_counted_in_the_memory():
         assert np.array_equal(own, layout.usage[rule]), rule
         assert own.max() <= LIMITS[rule]
         assert f"{rule}: at most {own.max():,} of" in str(layout)
+
+
+def test_a_core_of_loihi_2_shares_its_memory():
+    image = big(n=1500)
+    layout = legalise(image.tables, LOIHI2)
+    counted = used(pack(image, layout))
+    assert counted.keys() == layout.usage.keys() == {"L2-COMP", "L2-MEM"}
+    assert all(np.array_equal(own, layout.usage[rule]) for rule, own in counted.items())
+    assert layout.n_cores == 2  # 63,000 synapses of some 4 bytes: more than 192 kB, by memory, not by cells
+    assert layout.usage["L2-COMP"].max() < LOIHI2.limits["L2-COMP"].value
+    assert layout.usage["L2-MEM"].max() <= LOIHI2.limits["L2-MEM"].value
 
 
 def test_cores_close_at_the_tightest_limit():
@@ -205,8 +217,8 @@ def test_what_does_not_fit_is_refused_with_its_rule(rule, image):
 
 def test_more_refusals():
     image = _fan_in(3)
-    with pytest.raises(ValueError, match="core of loihi2 are not known in full"):
-        legalise(image.tables, LOIHI2)
+    with pytest.raises(ValueError, match="spinnaker2 has no integer cells"):
+        legalise(image.tables, SPINNAKER2)
     clipped = Image.of(LOIHI, {"P": Cells(1, threshold=10, v_min=-1023)}, {}, {})
     with pytest.raises(ValueError, match="have limits of v"):
         pack(clipped, legalise(clipped.tables))
