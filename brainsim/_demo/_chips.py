@@ -147,6 +147,7 @@ def tightest(o: "Outcome") -> tuple[str, float]:
 def _cores(o: "Outcome") -> Figure:
     """Left: cores by the resource that they use most of; right: packets between cores."""
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import MaxNLocator
 
     from ._style import tidy
 
@@ -172,6 +173,8 @@ def _cores(o: "Outcome") -> Figure:
     traffic = right.imshow(o.ledger.traffic, cmap="Blues", vmin=0)
     right.set(title="packets", xlabel="to core", ylabel="from core")
     canvas.colorbar(traffic, ax=right, shrink=0.8)
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     tidy(canvas)
     caption = (
         "Left: every core, coloured by the largest share that it uses of any limit, with the end of the rule's id. "

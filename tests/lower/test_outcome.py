@@ -1,0 +1,122 @@
+"""A network on several targets, the words of SpiNNaker 2, and the command line."""
+
+from pathlib import Path
+
+import diffrax
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import brainsim as bs
+from brainsim.cli import app
+from brainsim.lower import LOIHI1, LOIHI2, SPINNAKER2, LoweringError, lower, run_of, spinnaker2
+
+from .nets import events
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "tests" / "golden" / "chips" / "spinnaker2_braille.npz"
+STEPS = 60
+MODEL = """
+import brainsim as bs, diffrax
+unit = bs.CubaLIF(tau_syn=4.0, tau_m=10.0, t_ref={t_ref})
+net = bs.Network(
+    {{"x": bs.Source(bs.External(), 12), "P": bs.Population(unit, 30, {{"i": bs.Delta("i")}}, i_e=0.6)}},
+    {{
+        "in": bs.Projection("x", "P", bs.AllToAll(), weight=0.3),
+        "rec": bs.Projection("P", "P", bs.AllToAll(), weight=-0.02),
+    }},
+)
+dt, solver = 1.0, diffrax.Euler()
+"""
+
+
+def model(t_ref=0.0):
+    space: dict = {}
+    exec(MODEL.format(t_ref=t_ref), space)
+    return space["net"]
+
+
+def test_spikes_of_spinnaker_2_are_those_recorded():
+    """Eight recordings of the Braille network, 38 cells, 256 steps: words of 8 bits, and every bit of the rasters."""
+    pytest.importorskip("h5py")
+    from experiments.braille_bits.model import DT, network, recordings
+
+    with np.load(FILE) as z:
+        golden = {k: z[k] for k in z}
+    x = recordings()[0][golden["recordings"]]
+    chip = spinnaker2(network(), dt=DT, solver=diffrax.Euler())
+    assert np.array_equal(chip.weights["in"].reshape(12, 38).T, golden["weight_int8"])
+    assert np.array_equal(chip.weights["rec"].reshape(38, 38).T, golden["recurrent_int8"])
+    want = np.unpackbits(golden["hidden"], axis=2)[:, :, :38]
+    got = np.stack([chip.simulate(256, inputs={"x": one[:256]})["H"] for one in x])
+    assert want.sum() > 600
+    assert np.sum(got != want) == 0
+
+
+def test_all_targets_take_a_network():
+    net, x = model(), {"x": events(0, STEPS, 12)}
+    for target in (LOIHI1, LOIHI2, SPINNAKER2):
+        outcome = lower(net, target, dt=1.0, solver=diffrax.Euler(), inputs=x)
+        assert outcome.refused is None
+        wanted = run_of(net, dt=1.0, solver=diffrax.Euler(), inputs=x)["P"]
+        found = outcome.fidelity["P"]
+        assert found.float_spikes == wanted.sum() > 30
+        assert found.both == np.sum((wanted > 0) & (outcome.events["P"] > 0))
+        assert found.coincidence > 0.5
+        if found.first is not None:
+            step, cell = found.first
+            assert wanted[step, cell] != outcome.events["P"][step, cell]
+            assert np.array_equal(wanted[:step], outcome.events["P"][:step])
+        books = outcome.ledger
+        assert books.packets == books.traffic.sum()
+        fan = {"x": 30, "P": 30}
+        synaptic = sum(n * int(e.sum()) for n, e in ((fan["x"], x["x"]), (fan["P"], outcome.events["P"])))
+        constant = 2 * 30 * STEPS if target is not SPINNAKER2 else 0  # two synapses a cell, in every step
+        assert books.synaptic_events.sum() == synaptic + constant
+        assert set(outcome.errors) == {"in", "rec"}
+        assert max(outcome.errors.values()) < 0.06  # SpiNNaker 2: 8 of 8.47, as "in" sets the scale
+        assert target.name in str(outcome)
+
+
+def test_what_a_target_refuses_stands_in_the_outcome():
+    net, x = model(t_ref=2.0), {"x": events(0, STEPS, 12)}
+    assert lower(net, LOIHI1, dt=1.0, inputs=x).refused is None
+    outcome = lower(net, SPINNAKER2, dt=1.0, inputs=x)
+    assert outcome.refused[0] == "discretise"
+    assert outcome.refused[1].rule == "S2-REFRACTORY"
+    assert "refused in discretise: [S2-REFRACTORY] P" in str(outcome)
+    with pytest.raises(ValueError, match=r"nothing for \['x'\]"):
+        lower(net, LOIHI1, dt=1.0, inputs={})
+    wide = bs.Network(
+        {"x": bs.Source(bs.External(), 40_000), "P": bs.Population(bs.CubaLIF(), 1, {"i": bs.Delta("i")})},
+        {"in": bs.Projection("x", "P", bs.AllToAll(), weight=0.1)},
+    )
+    with pytest.raises(LoweringError, match=r"\[S2-SRAM\] P\[0\]: 160024 bytes"):
+        spinnaker2(wide, dt=1.0)
+
+
+def test_the_command_line_writes_a_report(tmp_path):
+    pytest.importorskip("matplotlib")
+    path, out = tmp_path / "net.py", tmp_path / "report.html"
+    path.write_text(MODEL.format(t_ref=2.0))
+    command = ["lower", str(path), "--target", "loihi1", "--target", "spinnaker2", "--steps", "40", "-o", str(out)]
+    got = CliRunner().invoke(app, command)
+    assert got.exit_code == 1  # one of the targets refuses it
+    assert "cores of loihi1" in got.output
+    assert "[S2-REFRACTORY] P" in got.output
+    page = out.read_text()
+    for text in (
+        "net.py: from a network to a chip",
+        "tightest resource",
+        "S2-REFRACTORY",
+        "Chip beside float",
+        "sana-fe",
+    ):
+        assert text in page
+    for arguments, message in (
+        (["lower", str(path), "--target", "loihi3"], "target 'loihi3' does not exist"),
+        (["lower", str(tmp_path / "no.py")], "is no file"),
+    ):
+        got = CliRunner().invoke(app, arguments)
+        assert got.exit_code == 1
+        assert message in got.output
