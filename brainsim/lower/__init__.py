@@ -44,6 +44,7 @@ from ._pack import (
     used as used,
     write as write,
 )
+from ._place import place as place
 from ._spinnaker2 import SpiNNaker2 as SpiNNaker2, spinnaker2 as spinnaker2
 from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
 from ._targets import (

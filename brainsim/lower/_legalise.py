@@ -78,9 +78,11 @@ def formats(s: Synapses, limit: int) -> tuple[int, int, int]:
     return s.bits, int(s.delay.max(initial=0)).bit_length(), max(6, (limit - 1).bit_length())
 
 
-def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
+def legalise(tables: Tables, target: Target = LOIHI1, *, near: Mapping[str, Any] | None = None) -> Layout:
     """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together: first those of
     equal decays or first those of equal threshold, whichever takes fewer cores.
+
+    `near`: a number for each cell, by group; cells of equal registers are taken in the order of these, over all groups.
 
     A core is closed as soon as the next cell would break one of its rules; where its cells reach too many other cores
     (L1-OUT), all cores are filled half as far. Rules that nothing is known of, such as the thresholds of a core of
@@ -91,7 +93,8 @@ def legalise(tables: Tables, target: Target = LOIHI1) -> Layout:
         raise ValueError(f"legalise: {target.name} has no integer cells; expected loihi1 or loihi2.")
     limits = limits_of(target)
     order, flat, config, threshold, widths, ends, out = min(
-        (_filled(tables, limits, target, first) for first in ("decays", "threshold")), key=lambda found: len(found[5])
+        (_filled(tables, limits, target, first, near) for first in ("decays", "threshold")),
+        key=lambda found: len(found[5]),
     )
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
@@ -121,9 +124,9 @@ def rule_of(target: Target, measure: str) -> str:
     return f"{next(iter(target.limits)).partition('-')[0]}-{measure}"
 
 
-def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str) -> tuple[Any, ...]:
+def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str, near: Any) -> tuple[Any, ...]:
     """Cores filled in the order of decays or thresholds: the order, its arrays, where cores end, their output axons."""
-    order, names = _order(tables, first)
+    order, names = _order(tables, first, near)
     flat = flattened(tables, order)
     config, threshold = _registers(tables, names)
     widths = {k: sum(formats(s, limits["COMP"])) for k, s in enumerate(tables.synapses.values())}
@@ -140,17 +143,42 @@ def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str) 
         cap = max(cap // 2, 1)
 
 
-def _order(tables: Tables, first: str) -> tuple[dict[str, Int[np.ndarray, " n"]], list[tuple[str, int]]]:
+def _order(tables: Tables, first: str, near: Any) -> tuple[dict[str, Int[np.ndarray, " n"]], list[tuple[str, int]]]:
     """Position of every cell, by group; and the (group, cell) of every position."""
-    order, names, begin = {}, [], 0
-    for name, c in tables.cells.items():
-        decays, threshold = (c.refractory, c.decay_v, c.decay_u), (c.threshold,)
-        by = np.lexsort((np.arange(c.size), *(threshold + decays if first == "decays" else decays + threshold)))
-        order[name] = np.empty(c.size, np.int64)
-        order[name][by] = begin + np.arange(c.size)
-        names += [(name, int(k)) for k in by]
-        begin += c.size
-    return order, names
+    cells = [(name, int(k)) for name, c in tables.cells.items() for k in range(c.size)]
+    group = np.repeat(np.arange(len(tables.cells)), [c.size for c in tables.cells.values()])
+    config, threshold = _registers(tables, cells)
+    decays, place = (config[:, 2], config[:, 1], config[:, 0]), np.arange(len(cells))
+    if near is not None:
+        place = np.concatenate([np.asarray(near[name]) for name in tables.cells])
+    keys = (threshold, *decays) if first == "decays" else (*decays, threshold)
+    by = np.lexsort((place, *keys, group) if near is None else (place, *keys))
+    position = np.empty(len(cells), np.int64)
+    position[by] = np.arange(len(cells))
+    sizes = np.cumsum([c.size for c in tables.cells.values()])[:-1]
+    return dict(zip(tables.cells, np.split(position, sizes), strict=True)), [cells[k] for k in by]
+
+
+def measured(
+    tables: Tables, target: Target, core: Mapping[str, Int[np.ndarray, " n"]], n_cores: int
+) -> dict[str, Int[np.ndarray, " cores"]]:
+    """What every core uses by rule, with the cells on these cores."""
+    cells = [(name, int(k)) for name, c in tables.cells.items() for k in range(c.size)]
+    every, limits = np.concatenate([core[name] for name in tables.cells]), limits_of(target)
+    by = np.argsort(every, kind="stable")
+    position = np.empty(every.size, np.int64)
+    position[by] = np.arange(every.size)
+    sizes = np.cumsum([c.size for c in tables.cells.values()])[:-1]
+    order = dict(zip(tables.cells, np.split(position, sizes), strict=True))
+    flat = flattened(tables, order)
+    config, threshold = _registers(tables, [cells[k] for k in by])
+    widths = {k: sum(formats(s, limits["COMP"])) for k, s in enumerate(tables.synapses.values())}
+    ends = np.cumsum(np.bincount(every, minlength=n_cores))
+    used = [_usage(flat, config, threshold, widths, a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+    found = {rule_of(target, m): np.array([u[m] for u in used], np.int64) for m in MEASURES if m in limits}
+    if "OUT" in limits:
+        found[rule_of(target, "OUT")] = _outputs(tables, flat, every[by], order, n_cores)
+    return found
 
 
 def units(tables: Tables) -> dict[str, int]:
@@ -224,9 +252,12 @@ def _fill(flat, config, threshold, widths, limits, names, target) -> list[int]:
     return ends
 
 
-def _outputs(tables: Tables, flat: Flat, core_of: Int[np.ndarray, " n"], order) -> Int[np.ndarray, " cores"]:
+def _outputs(
+    tables: Tables, flat: Flat, core_of: Int[np.ndarray, " n"], order: Any, n_cores: int | None = None
+) -> Int[np.ndarray, " cores"]:
     """Output axons of every core: pairs of one of its cells and a core that it reaches."""
-    begin, n_cores = units(tables), int(core_of.max(initial=-1)) + 1
+    begin = units(tables)
+    n_cores = int(core_of.max(initial=-1)) + 1 if n_cores is None else n_cores
     sender = np.full(sum(tables.inputs.values()) + len(core_of), -1)
     for name, positions in order.items():
         sender[begin[name] + np.arange(positions.size)] = core_of[positions]
