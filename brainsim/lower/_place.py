@@ -12,8 +12,9 @@ from ._ledger import tiles
 from ._legalise import Layout, legalise, limits_of, measured, units
 from ._targets import LOIHI1, Target
 
-ROUNDS, SHARE, COLD = 60, 0.1, 0.02
-"""Of annealing: rounds, share of the cells that may move in one, and the last temperature as a part of the first."""
+ROUNDS, SHARE, MOST, COLD = 60, 0.1, 2000, 0.02
+"""Of annealing: rounds; share of the cells that may move in one, and at most so many; the last temperature as a part
+of the first."""
 
 
 def place(
@@ -41,16 +42,17 @@ def place(
         raise ValueError(f"place: the mesh of {target.name} is not known; expected loihi1.")
     net = _Cells.of(tables, rates or {})
     layout = _snaked(legalise(tables, target, near=net.ranks(tables)))
-    core = net.joined(layout.core)
-    best = layout, hops(net, core, tiles(layout))
+    core, where = net.joined(layout.core), tiles(layout)
+    found = [(hops(net, core, where), -1, core)]
     for k in range(rounds):
         temperature = float(net.rate.mean()) * COLD ** (k / rounds)
-        core = _round(net, core, tiles(layout), temperature, np.random.default_rng([seed, k]))
-        now = hops(net, core, tiles(layout))
-        if now < best[1]:
-            moved = _moved(tables, layout, net, core)
-            best = (moved, now) if moved is not None else best
-    return best[0]
+        core = _round(net, core, where, temperature, np.random.default_rng([seed, k]))
+        found.append((hops(net, core, where), k, core))
+    for _, k, core in sorted(found, key=lambda x: x[:2]):
+        moved = layout if k < 0 else _moved(tables, layout, net, core)
+        if moved is not None:
+            return moved
+    raise AssertionError("the layout before annealing keeps its limits")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +139,7 @@ def _round(net: _Cells, core: np.ndarray, where: np.ndarray, temperature: float,
     here = np.arange(n), core
     change = sent - sent[here][:, None] + net.backward @ (paid * (count == 0)) - alone[here][:, None]
     change[here] = 0.0
-    some = np.flatnonzero(rng.random(n) < SHARE)
+    some = rng.permutation(n)[: min(int(np.ceil(SHARE * n)), MOST)]
     wish = np.argmin(change[some] - temperature * rng.gumbel(size=(some.size, cores)), axis=1)
     core, still = core.copy(), np.ones(n, bool)
     members = np.split(np.argsort(core, kind="stable"), np.cumsum(np.bincount(core, minlength=cores))[:-1])
