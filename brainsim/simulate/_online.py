@@ -339,8 +339,8 @@ class _Sweep:
 def _tapped(taps: dict[str, tuple[Leaves, Array]], seen: dict[str, tuple]) -> Any:
     """The step of one node with `taps` added to its next state and its events; `seen` is told what it began with."""
 
-    def step(node, solver, y, z, rings, inp, clock):
-        new = update(node, solver, y, z, rings, inp, clock)
+    def step(node, solver, y, z, rings, inp, clock, **how):
+        new = update(node, solver, y, z, rings, inp, clock, **how)
         if clock.name not in taps:
             return new
         arrivals = {p: collect(ring, ring_slot(clock.n, ring.shape[0]))[0] for p, ring in rings.items()}

@@ -10,9 +10,22 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import float_dtype, is_traced
-from ..core import AbstractInput, Clock, Emitted, InputState, Network, NodeState, Parts, State, View, fitted, ring_slot
+from ..core import (
+    AbstractInput,
+    Clock,
+    Emitted,
+    InputState,
+    Network,
+    NodeState,
+    Parts,
+    Population,
+    State,
+    View,
+    fitted,
+    ring_slot,
+)
 from ..events import collect, multiplicity, place
-from ..solvers import Update, every, update
+from ..solvers import Update, every, fewest, update
 from ._cache import bounded, noted
 from ._checks import checked_inputs, checked_solvers
 from ._flags import CANNOT_EMIT, NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
@@ -69,6 +82,7 @@ def step_core(
             sent[name] = Emitted(deposits[0].value, None, deposits[0].words)
 
     members, sizes = net.members, net.sizes
+    least = fewest(node.size for node in net.nodes.values() if isinstance(node, Population))
     instant = {name: edge for name, edge in net.edges.items() if edge.instant}
     for name in net.order:
         node, clock = net.nodes[name], Clock.of(name, n, dt, state.key)
@@ -84,7 +98,7 @@ def step_core(
         for port, ring in inbox[name].items():
             if (name, port) in probes:
                 inbox[name][port] = probe(ring, probes[name, port], ring_slot(n, ring.shape[0], every(solvers[name])))
-        new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock)
+        new = update(node, solvers[name], old.y, old.z, inbox[name], inp, clock, least=least)
         inbox[name], counts[name] = new.rings, new.count
         if name in members:  # events of every unit, summed over each member when the run is over
             value = new.events.value

@@ -13,13 +13,14 @@ import numpy as np
 
 from ..base import as_text, float_dtype, is_traced
 from ..core import AbstractInput, Clock, Network, Population, Source, initial_state
-from ..fusion import observed
-from ..solvers import fusion
+from ..fusion import observed, unavailable
+from ..solvers import fewest, fusion
 from ._checks import checked_solvers
 from ._inputs import without_input
 from ._simulate import simulate
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
+_MANY = 1000  # units from which the time of a step is worth a warning
 _GATE = 0.3  # a gate within three steps: the intervals of published cells are then off by 5 % and more
 
 
@@ -68,17 +69,18 @@ def summary(
 
     Warned of: time constants (parameters called `tau...`) shorter than two steps, variables whose own rate at some
     potential a step does not resolve (`check_dt` measures by how much), delays that `dt` does not divide, ports that
-    nothing reaches.
+    nothing reaches, and 1,000 units or more whose steps are not one call.
     """
     state = jax.eval_shape(lambda: initial_state(net, dt=dt, key=jax.random.key(0)))
     solvers = checked_solvers(net, solver)
     warned = [w for name, node in net.nodes.items() for w in (*_coarse(name, node, dt), *_fast(name, node, dt))]
+    least = fewest(node.size for node in net.nodes.values() if isinstance(node, Population))
     nodes = []
     for name, node in net.ready().nodes.items():
         kind = type(node.process).__name__ if isinstance(node, Source) else type(getattr(node, "unit", node)).__name__
         needed = _bytes((state.nodes[name], state.inbox[name]))
         depths = {port: ring.shape[0] for port, ring in state.inbox[name].items()}
-        how = fusion(node, solvers[name], name, depths)
+        how = fusion(node, solvers[name], name, depths, least)
         ports = " ".join(node.ports)
         nodes.append(
             {"name": name, "model": kind, "units": node.size, "ports": ports, "state": _size(needed), "step": how}
@@ -105,7 +107,14 @@ def summary(
         warnings.simplefilter("always")
         net.at(dt)
     warned += [str(w.message) for w in caught]
-    return Summary(nodes, edges, _bytes(state), _bytes(net), warned, _steps(net, dt, solver, inputs or {}, saveat))
+    steps = _steps(net, dt, solver, inputs or {}, saveat)
+    if steps != "one call" and not unavailable() and sum(row["units"] for row in nodes) >= _MANY:
+        reason = steps.removeprefix("XLA (").removesuffix(")")
+        warned.append(
+            f"the steps are not one call: {reason}. All of them then go to XLA, up to three times as slowly; replace "
+            "what the reason names, or run it in a network of its own"
+        )
+    return Summary(nodes, edges, _bytes(state), _bytes(net), warned, steps)
 
 
 def _steps(net: Network, dt: float, solver: Any, inputs: dict[str, Any], saveat: Sequence[Any]) -> str:

@@ -12,7 +12,7 @@ from ..base import float_dtype
 from ..core import AbstractNode, Clock, Emitted, Population, name_hash, ring_slot
 from ..events import collect, tally
 from ._noise import Increments, increments
-from ._plan import Plan, make_plan
+from ._plan import FEWEST, Plan, make_plan
 from ._rules import SOLVERS
 from ._schedule import AbstractSchedule, Every, Substep
 
@@ -107,13 +107,15 @@ def update(
     clock: Clock,
     *,
     fuse: bool = True,
+    least: int = FEWEST,
 ) -> Update:
-    """Arrive, flow, jump. The same step with or without `fuse`, to rounding; backends differ here and nowhere else."""
+    """Arrive, flow, jump. The same step with or without `fuse`, to rounding; backends differ here and nowhere else.
+    Nodes of fewer than `least` units are not fused."""
     if isinstance(solver, Every):
-        return _now_and_then(node, solver, y, z, rings, inp, clock, fuse)
+        return _now_and_then(node, solver, y, z, rings, inp, clock, dict(fuse=fuse, least=least))
     dw = noise_of(node, solver, y, z, clock) if jax.tree.leaves(y) and node.size else None
     slots = {port: ring_slot(clock.n, ring.shape[0]) for port, ring in rings.items()}
-    plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw) if fuse else "not asked"
+    plan = make_plan(advance, node, solver, y, z, rings, inp, clock, dw, least) if fuse else "not asked"
     watched = node.watched(z, inp, clock)
     if isinstance(plan, Plan):
         new = Update(*plan.run(y, z, rings, slots, inp, dw, clock), jnp.asarray(False))
@@ -130,7 +132,7 @@ def update(
     return Update(y, z, left, events, count, bad, failed)
 
 
-def _now_and_then(node, solver: Every, y, z, rings, inp, clock: Clock, fuse: bool) -> Update:
+def _now_and_then(node, solver: Every, y, z, rings, inp, clock: Clock, how: dict[str, Any]) -> Update:
     """The step of a node that runs once in `solver.m` steps."""
     m = jnp.asarray(solver.m, clock.n.dtype)
     step = None if clock.step is None else clock.step * solver.m
@@ -138,7 +140,7 @@ def _now_and_then(node, solver: Every, y, z, rings, inp, clock: Clock, fuse: boo
     single: list[bool] = []
 
     def run(y, z, rings, inp):
-        new = update(node, solver.solver, y, z, rings, inp, own, fuse=fuse)
+        new = update(node, solver.solver, y, z, rings, inp, own, **how)
         single.append(new.events.single)
         events = new.events.value, new.events.support, new.events.words
         return (new.y, new.z, new.rings), (*events, new.count, new.not_finite, new.failed)
@@ -153,7 +155,7 @@ def _now_and_then(node, solver: Every, y, z, rings, inp, clock: Clock, fuse: boo
     return Update(y, z, rings, Emitted(value, support, words, single[0]), *rest)
 
 
-def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, int]) -> str:
+def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, int], least: int = FEWEST) -> str:
     """How `update` runs: `fused`, or `XLA (reason)`. `depths`: of the ring of every port that is deposited into."""
 
     def step(n, key):
@@ -161,7 +163,7 @@ def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, i
         y, z = node.init(clock)
         rings = {port: jnp.zeros((d, node.ports[port]), float_dtype()) for port, d in depths.items()}
         inp, dw = jnp.zeros((), float_dtype()), noise_of(node, solver, y, z, clock)
-        plans.append(make_plan(advance, node, solver, y, z, rings, inp, clock, dw))
+        plans.append(make_plan(advance, node, solver, y, z, rings, inp, clock, dw, least))
 
     solver = solver.solver if isinstance(solver, Every) else solver
     plans: list[Any] = []

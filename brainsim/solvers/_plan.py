@@ -1,7 +1,7 @@
 """From the equations of a node and its solver to one fused program: which operands, in which order, to which place."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,8 +15,14 @@ from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS
 from ._schedule import Substep
 
-_FEWEST = 32
-"""Units below which a fused pass gains nothing over XLA."""
+FEWEST = 32
+"""Units below which a fused pass gains nothing over XLA, where no larger node is beside it."""
+
+
+def fewest(sizes: Iterable[int]) -> int:
+    """Units from which the populations of a network, of these sizes, are fused: all of them beside a large one, as
+    one that is not fused keeps the steps from being one call."""
+    return 1 if max(sizes, default=0) >= FEWEST else FEWEST
 
 
 class Plan(NamedTuple):
@@ -44,15 +50,15 @@ class Plan(NamedTuple):
         return y, z, after, Emitted(outs[-1], support, words, self.single), count, bad
 
 
-def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, dw) -> Plan | str:
+def make_plan(advance: Callable, node, solver, y, z, rings, inp, clock: Clock, dw, least: int) -> Plan | str:
     """The plan of arrive and `advance` for these operands, or why there is none."""
     kind, n = solver.solver if isinstance(solver, Substep) else solver, node.size
     if reason := unavailable():
         return reason
     if node.structure is not Structure.DIAGONAL:
         return "its units flow together" if node.structure is Structure.OPERATOR else "its variables flow together"
-    if n < _FEWEST:
-        return f"fewer than {_FEWEST} units"
+    if n < least:
+        return f"fewer than {least} units"
     if SOLVERS[type(kind)].implicit:
         return f"{type(kind).__name__} iterates"
     params, static = eqx.partition((node, solver), eqx.is_array)
