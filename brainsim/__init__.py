@@ -202,6 +202,7 @@ from .synapses import (
     DualExpCond as DualExpCond,
     ExpCond as ExpCond,
     ExpCurr as ExpCurr,
+    Gain as Gain,
     GapPort as GapPort,
     HeldCurr as HeldCurr,
     TsodyksMarkram as TsodyksMarkram,

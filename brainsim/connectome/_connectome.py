@@ -212,9 +212,11 @@ class Connectome:
             if rows.shape != (len(self),):
                 raise ValueError(f"Connectome: a mask of shape {rows.shape}; expected ({len(self)},).")
             return np.flatnonzero(rows)
+        if not rows.size:
+            return np.zeros(0, np.int64)
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
             raise TypeError("Connectome: expected rows of neurons, as `cells` and `where` give them, or a mask.")
-        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+        if not (rows.min() >= 0 and rows.max() < len(self)):
             raise ValueError(f"Connectome: row {rows.max()} of {len(self)} neurons. Ids go through cells(id=[...]).")
         if np.unique(rows).size != rows.size:
             raise ValueError("Connectome: a row is given twice; expected every neuron once.")

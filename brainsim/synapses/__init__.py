@@ -11,4 +11,4 @@ from ._receptors import (
     ExpCurr as ExpCurr,
     GapPort as GapPort,
 )
-from ._short_term import TsodyksMarkram as TsodyksMarkram
+from ._short_term import Gain as Gain, TsodyksMarkram as TsodyksMarkram

@@ -84,3 +84,22 @@ class TsodyksMarkram(AbstractShortTerm):
         u = 1.0 - empty * unused ** jnp.where(still, k, one)
         after = {"u": jnp.where(many, u, after["u"]), "x": jnp.where(many, left, after["x"])}
         return jnp.where(many, x - left, released), after
+
+
+class Gain(AbstractShortTerm):
+    """What every pre unit sends is multiplied by its own number: `released = gain * value`; 0 silences a unit.
+
+    One number a unit in place of one weight a synapse: a batch of runs that share one wiring, each with neurons of its
+    own silenced, differs in `gain` alone, and a gain for each type of cell is learnt as `gain = g[type]`. The unit
+    itself spikes as before.
+
+    **Arguments:** `gain`: number or array (n_pre,).
+    """
+
+    gain: Param = 1.0
+
+    def init(self, n_pre, clock):
+        return {}
+
+    def release(self, z, value, clock):
+        return value * self.gain, z
