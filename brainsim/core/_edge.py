@@ -14,7 +14,7 @@ from ..events import Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
-from ._state import Clock, Emitted, View, ring_slot
+from ._state import Clock, Emitted, ring_slot
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire, within_line
 
@@ -88,6 +88,12 @@ class AbstractEdge(Frozen):
         """Role -> node name of every view the edge reads."""
 
     @property
+    def sees(self) -> dict[str, str]:
+        """Role -> name of another edge whose state `send` is given under that role, as it was at the start of the step:
+        how an edge reads or modulates with what another edge knows. The order of edges stays free."""
+        return {}
+
+    @property
     @abc.abstractmethod
     def writes(self) -> tuple[str, str]:
         """(node, port) deposited into; known once resolved."""
@@ -135,8 +141,9 @@ class AbstractEdge(Frozen):
         """Initial edge state."""
 
     @abc.abstractmethod
-    def send(self, z: Any, views: dict[str, View], clock: Clock) -> tuple[Any, list[Deposit]]:
-        """The next edge state and the deposits of this step."""
+    def send(self, z: Any, views: dict[str, Any], clock: Clock) -> tuple[Any, list[Deposit]]:
+        """The next edge state and the deposits of this step; `views` holds a `View` for each role of `reads` and a
+        state for each of `sees`."""
 
 
 class AbstractShortTerm(Parametrised):

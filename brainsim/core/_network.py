@@ -81,6 +81,12 @@ class Network(Frozen):
             folded = None if key is None else jax.random.fold_in(key, name_hash(name))
             built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
             check_sign(name, built[name], self.nodes)
+        for name, edge in built.items():
+            for role, other in edge.sees.items():
+                if other not in built:
+                    raise ValueError(f"edge {name!r}.sees[{role!r}]: {unknown('edge', other, built)}")
+                if role in edge.reads:
+                    raise ValueError(f"edge {name!r} has the role {role!r} in reads and in sees; rename one.")
         self.edges = FrozenDict(built, "Network.edges")
         self.parts = FrozenDict({} if parts is None else parts, "Network.parts")
         self.order = _order(self.nodes, built)

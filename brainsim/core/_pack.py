@@ -57,8 +57,9 @@ def pack(net: Network, *, keep: Iterable[str] = ()) -> Network:
         if name not in net.nodes:
             raise ValueError(f"pack: keep: {unknown('node', name, net.nodes)}")
     edges_of: dict[type | None, dict[str, Any]] = {}
+    seen = {name for edge in net.edges.values() for name in edge.sees.values()}
     for name, edge in net.edges.items():
-        kind = type(edge) if movable(edge) else None
+        kind = type(edge) if movable(edge) and name not in seen else None
         edges_of.setdefault(kind, {})[name] = edge
         if kind is None:
             keep |= {edge.writes[0], *edge.reads.values()}

@@ -74,7 +74,8 @@ def step_core(
     def send(name):
         edge = net.edges[name]
         clock = Clock.of(name, n, dt, state.key)
-        seen = {role: views[node] for role, node in edge.reads.items()}
+        seen: dict[str, Any] = {role: views[node] for role, node in edge.reads.items()}
+        seen |= {role: state.edges[other] for role, other in edge.sees.items()}
         edges[name], deposits = edge.send(state.edges[name], seen, clock)
         for d in deposits:
             inbox[d.node][d.port] = d.add_to(inbox[d.node][d.port], n, every(solvers[d.node]))
