@@ -24,8 +24,8 @@ class LiRinzel(AbstractUnit):
     `bs.HeldCurr`. The input of the node is the noise current J (uM/ms).
 
     Over 15 s with 20 events the run with Heun and 0.1 ms is NEST's to 3e-9 uM in float64. In float32 a step of 0.1 ms
-    is too short: what it adds is lost in rounding (1e-3); run astrocytes alone with a step of 1 ms or more there, or
-    in float64.
+    is too short: what it adds is lost in rounding (1e-3); there a node of astrocytes runs every 10th step or more
+    rarely, `bs.Every(diffrax.Heun(), 10)` (1e-4 at 1 ms), or the run is in float64.
 
     **Arguments:**
 

@@ -10,7 +10,8 @@ class HeldCurr(AbstractReceptor):
     """A current that is, in every step, the sum of what arrives at its start: `I = sum of weight times value` (pA).
 
     For graded values, which come in every step, such as the slow inward current of an astrocyte; a spike gives a pulse
-    of one step. Source: `sic_connection` of NEST does this. State: `i` (pA).
+    of one step, and so does each value of a node that runs under `bs.Every`, which sends in its own steps only. Source:
+    `sic_connection` of NEST does this. State: `i` (pA).
     """
 
     def init(self, n):

@@ -22,7 +22,7 @@ from .._provenance import commit
 
 HERE = Path(__file__).parent
 DT = 0.1  # ms
-PAIRS, REST = 60, 300.0
+PAIRS, REST = 20, 300.0
 """Pairings of a protocol; ms after the last of them in which nothing happens."""
 SPACING = 200.0  # ms between the pairs of the calcium rule
 
@@ -119,7 +119,7 @@ def measured(quick: bool) -> dict[str, Any]:
     """Of every rule the distances or rates, the changes in float32 and float64, and those that are expected."""
     d = np.round(np.linspace(-60, 60, 25 if quick else 121), 1)
     d = d[d != 0]
-    rates = np.array([10.0, 20.0, 40.0, 50.0]) if quick else np.array([5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0])
+    rates = np.array([10.0, 20.0, 40.0, 50.0]) if quick else np.array([10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0])
     cortex, pairs = (lambda: bs.TripletSTDP(a2_plus=5e-10, w_min=-50.0, w_max=50.0)), 10 if quick else PAIRS
     protocols: dict[str, Any] = {
         "pair": (bs.PairSTDP, trains(d, 1, 1.0), pair(d), d),
