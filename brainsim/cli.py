@@ -191,7 +191,10 @@ def targets(
 
 @app.command()
 def lower(
-    model: Annotated[Path, typer.Argument(help="A Python file that defines `net` and `dt`, and perhaps `solver`.")],
+    model: Annotated[
+        Path, typer.Argument(help="A NIR file, or a Python file that defines `net` and `dt`, and perhaps `solver`.")
+    ],
+    dt: Annotated[float | None, typer.Option(help="Of a NIR file the step (ms) that it was written for.")] = None,
     target: Annotated[
         list[str] | None, typer.Option(help="loihi1, loihi2, spinnaker2; given several times, all in one report.")
     ] = None,
@@ -217,7 +220,7 @@ def lower(
         if name not in TARGETS:
             typer.echo(f"brainsim lower: {unknown('target', name, TARGETS)}", err=True)
             raise typer.Exit(1)
-    defined = _defined(model, ("net", "dt"), "lower")
+    defined = _of_nir(model, dt) if model.suffix == ".nir" else _defined(model, ("net", "dt"), "lower")
     net, how = defined["net"], {"dt": float(defined["dt"]), "solver": defined.get("solver")}
     try:
         sources = {k: node.size for k, node in net.nodes.items() if type(node).__name__ == "Source"}
@@ -281,6 +284,22 @@ def sweep_status(store: Annotated[Path, typer.Argument(help="The folder of the r
         Console().print(Sweep.open(store))
     except StoreError as e:
         typer.echo(f"brainsim sweep: {e}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _of_nir(path: Path, dt: float | None) -> dict[str, Any]:
+    """Network, step and solver of a NIR file."""
+    import diffrax
+
+    from .lower import of_nir
+
+    if dt is None:
+        typer.echo(f"brainsim lower: {path} is a NIR file, which has no step; expected --dt, in ms.", err=True)
+        raise typer.Exit(1)
+    try:
+        return {"net": of_nir(path, dt=dt), "dt": dt, "solver": diffrax.Euler()}
+    except (OSError, ValueError) as e:
+        typer.echo(f"brainsim lower: {e}", err=True)
         raise typer.Exit(1) from None
 
 

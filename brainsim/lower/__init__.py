@@ -35,6 +35,7 @@ from ._ledger import (
     tiles as tiles,
 )
 from ._legalise import Layout as Layout, legalise as legalise, merged as merged
+from ._nir import of_nir as of_nir
 from ._outcome import Fidelity as Fidelity, Outcome as Outcome, lower as lower, run_of as run_of
 from ._pack import (
     Packed as Packed,

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import brainsim as bs
 from brainsim.cli import app
-from brainsim.lower import LOIHI1, LOIHI2, SPINNAKER2, LoweringError, lower, run_of, spinnaker2
+from brainsim.lower import LOIHI1, LOIHI2, SPINNAKER2, LoweringError, canonical, lower, of_nir, run_of, spinnaker2
 
 from .nets import events
 
@@ -93,6 +93,36 @@ def test_what_a_target_refuses_stands_in_the_outcome():
     )
     with pytest.raises(LoweringError, match=r"\[S2-SRAM\] P\[0\]: 160024 bytes"):
         spinnaker2(wide, dt=1.0)
+
+
+def test_a_nir_file_is_a_network():
+    """The Braille network by its file, and as the experiment builds it: the same numbers."""
+    pytest.importorskip("h5py")
+    from experiments.braille_bits.model import DT, HERE, network
+
+    solver, path = diffrax.Euler(), HERE / "braille.nir"
+    got, want = (canonical(net, dt=DT, solver=solver) for net in (of_nir(path, dt=DT), network()))
+    names = {"input": "x", "lif1_lif": "H", "lif2": "O"}
+    assert got.lags == {"input": 0, "lif1_lif": 1, "lif2": 2}
+    for name, own in names.items():
+        if own != "x":
+            for field in ("keep_i", "keep_v", "gain", "drive", "bias", "v_th"):
+                np.testing.assert_allclose(
+                    getattr(got.groups[name], field), getattr(want.groups[own], field), rtol=1e-6
+                )
+    for name, own in {"fc1": "in", "lif1_w_rec": "rec", "fc2": "out"}.items():
+        a, b = got.connections[name], want.connections[own]
+        assert names[a.pre] == b.pre
+        assert names[a.post] == b.post
+        np.testing.assert_allclose(a.weight, b.weight, rtol=1e-6)
+        assert not np.any(a.delay)
+    found = CliRunner().invoke(app, ["lower", str(path), "--target", "loihi1", "--dt", "0.1", "--steps", "30"])
+    assert found.exit_code == 0, found.output
+    assert "cores of loihi1" in found.output
+    assert "expected --dt" in CliRunner().invoke(app, ["lower", str(path)]).output
+    graph = bs.nir.Graph({"input": bs.nir.Node("Input", {"shape": np.array([2])}), "c": bs.nir.Node("Conv2d", {})}, [])
+    with pytest.raises(LoweringError, match=r"\[NIR-NODE\] c: Conv2d"):
+        of_nir(graph, dt=0.1)
 
 
 def test_the_command_line_writes_a_report(tmp_path):
