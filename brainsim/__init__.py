@@ -78,6 +78,7 @@ from .core import (
 )
 from .events import (
     CSR as CSR,
+    Convolution as Convolution,
     Dense as Dense,
     DrawnRows as DrawnRows,
     FixedFanin as FixedFanin,

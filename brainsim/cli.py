@@ -1,4 +1,4 @@
-"""The command line `brainsim`: demo, info, bench, targets, lower, sweep."""
+"""The command line `brainsim`: demo, info, bench, targets, lower, nir, sweep."""
 
 import os
 import platform
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from . import _demo
 from .base import unknown
@@ -247,6 +248,48 @@ def lower(
         typer.echo(f"brainsim lower: {e}", err=True)
         raise typer.Exit(1) from None
     if any(o.refused is not None for o in outcomes):
+        raise typer.Exit(1)
+
+
+nir = typer.Typer(no_args_is_help=True, help="Look at a NIR file, or check it.")
+app.add_typer(nir, name="nir")
+
+
+def _graph(path: Path) -> Any:
+    from .nir import NIRError, read
+
+    try:
+        return read(path)
+    except (ImportError, NIRError) as e:
+        typer.echo(f"brainsim nir: {e}", err=True)
+        raise typer.Exit(1) from None
+
+
+@nir.command("show")
+def nir_show(path: Annotated[Path, typer.Argument(help="The file.")]) -> None:
+    """Print the nodes of a file with the shapes of their attributes, and its edges."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("node", "type", "attributes"):
+        table.add_column(column)
+    graph = _graph(path)
+    for name, node in graph.walk():
+        fields = getattr(node, "fields", {})
+        said = (k if isinstance(x, str | dict) else f"{k} {list(getattr(x, 'shape', ()))}" for k, x in fields.items())
+        table.add_row(Text(name), getattr(node, "type", "NIRGraph"), Text(", ".join(said)))
+    Console(soft_wrap=True).print(table)
+    for a, b in graph.edges:
+        typer.echo(f"{a} -> {b}")
+
+
+@nir.command("check")
+def nir_check(path: Annotated[Path, typer.Argument(help="The file.")]) -> None:
+    """Print every fault of a file; the exit status is 1 where there is one."""
+    from .nir import check
+
+    problems = check(_graph(path))
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
         raise typer.Exit(1)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import Frozen, Key, parameter
-from ..events import Dense, deposit, deposit_all, propagate
+from ..events import AbstractMap, Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
@@ -49,7 +49,7 @@ class Deposit(eqx.Module):
             )
         slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0], every)
         rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
-        if self.topology is not None and not isinstance(self.topology, Dense):
+        if self.topology is not None and not isinstance(self.topology, AbstractMap):
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)
         value = self.value
         if self.topology is not None:
@@ -63,9 +63,9 @@ class Deposit(eqx.Module):
         """`rows` with the deposits of consecutive steps added, one to each row of `value`; row t is what arrives at
         step t of them, none of which is late for the last row."""
         n = jnp.arange(self.value.shape[0], dtype=jnp.int32)
-        if isinstance(self.topology, Dense):
+        if isinstance(self.topology, AbstractMap):
             value = self.value[:, self.first : self.first + self.topology.n_pre]
-            sent = jnp.matmul(value, self.weight, precision=jax.lax.Precision.HIGHEST)
+            sent = self.topology.apply(self.weight, value)
             old = jax.lax.dynamic_slice_in_dim(rows, self.steps, n.size)
             new = old.at[:, slice(*self.part)].add(sent) if self.part else old + sent
             return jax.lax.dynamic_update_slice_in_dim(rows, new, self.steps, 0)
@@ -276,7 +276,7 @@ class Projection(AbstractEdge):
     @property
     def deferred(self):
         # a dense product costs as much as the addition of its cotangent: nothing to be saved, and events to be kept
-        return not isinstance(self.connect, Dense)
+        return not isinstance(self.connect, AbstractMap)
 
     def deposits(self, sent):
         units, node, port, part = self.route[:4]

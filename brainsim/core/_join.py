@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import is_traced
-from ..events import CSR, Dense, DrawnRows
+from ..events import CSR, AbstractMap, DrawnRows
 from ._delay import AbstractDelay
 from ._edge import Projection
 from ._gap import GapJunctions
@@ -98,7 +98,9 @@ class _Edge(NamedTuple):
     def of(name: str, edge: Any, places: Places) -> "_Edge":
         route, topology = edge.route, edge.connect
         reads = places[edge.reads["pre"]].units(route.units_pre or (0, topology.n_pre, 1))
-        writes = places[route.post].units(route.units_post if isinstance(topology, Dense) else (0, topology.n_post, 1))
+        writes = places[route.post].units(
+            route.units_post if isinstance(topology, AbstractMap) else (0, topology.n_post, 1)
+        )
         return _Edge(name, edge, range(*reads), range(*writes))
 
 
@@ -152,7 +154,7 @@ def join_projections(edges: dict[str, Projection], places: Places) -> list[Joine
     """Projections of one kind as one; `Dense` ones, and those that share pre units with different plasticity, apart."""
 
     def kind(e):
-        apart = isinstance(e.edge.connect, Dense) or _untouched(e, places)
+        apart = isinstance(e.edge.connect, AbstractMap) or _untouched(e, places)
         return e.name if apart else (e.edge.instant, jax.tree.structure(e.edge.short_term))
 
     joined = []
@@ -160,7 +162,7 @@ def join_projections(edges: dict[str, Projection], places: Places) -> list[Joine
         first = group[0]
         if _untouched(first, places):
             joined.append(Joined(first.edge, {first.name: None}))
-        elif isinstance(first.edge.connect, Dense):
+        elif isinstance(first.edge.connect, AbstractMap):
             joined.append(Joined(_moved(first, places), {first.name: None}))
         elif first.edge.short_term is None:
             joined.append(Joined(_merged(group, places), {e.name: None for e in group}))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base import is_traced, unknown
-from ..events import Dense, DrawnRows
+from ..events import AbstractMap, DrawnRows
 from ._delay import AbstractDelay
 from ._network import Network
 from ._state import State
@@ -55,7 +55,7 @@ def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None, s
     i, j = graph.to_coo()
     units = e.route.units_pre
     i = i if units is None else units[0] + units[2] * i
-    if isinstance(graph, Dense):  # all others count in the whole population
+    if isinstance(graph, AbstractMap):  # all others count in the whole population
         j = e.route.units_post[0] + e.route.units_post[2] * j
     if getattr(e, "order", None) is not None:  # from that of the topology to that of the user's list
         back = np.argsort(np.asarray(e.order))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from ..base import Key, check_parameter, is_traced, parameter, to_steps, unknown, warn_off_grid
-from ..events import CSR, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
+from ..events import CSR, AbstractMap, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution, Normal, Uniform, draw
 from ._node import AbstractNode
@@ -162,6 +162,12 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
             f"{where}.delay is to be learnt; give max_delay (ms), the fixed length of the delay line that it may use."
         )
     drawn = isinstance(delay, AbstractDistribution)
+    shared = isinstance(topology, AbstractMap) and not isinstance(topology, Dense)
+    if shared and (drawn or (not isinstance(delay, _Instant) and jnp.ndim(delay))):
+        raise ValueError(
+            f"{where}.delay is {delay!r}; expected one number (ms) or INSTANT: the synapses of a "
+            f"{type(topology).__name__} share their weights and their delay."
+        )
     if not isinstance(delay, _Instant):
         if eqx.is_array(delay) and jnp.ndim(delay) == 1 and jnp.shape(delay) != shape:
             delay = _per_pre(where, topology, delay)
@@ -169,8 +175,8 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
         else:
             delay = _values(where, "delay", delay, shape, listed, order, keys[2])
         max_delay = _max_delay(where, delay, edge.max_delay)
-    if isinstance(topology, Dense):
-        weight = jnp.broadcast_to(weight, shape)
+    if isinstance(topology, AbstractMap):
+        weight = jnp.broadcast_to(weight, shape) if isinstance(topology, Dense) else weight
     elif isinstance(topology, DrawnRows):
         topology = topology.into(nodes[post.node].size, units_post.start, units_post.step)
     elif units_post != range(nodes[post.node].size):
@@ -244,7 +250,7 @@ def weight_shape(topology: Any) -> tuple[int, ...]:
         return ()
     if isinstance(topology, FixedFanout):
         return (topology.n_pre, topology.k)
-    return (topology.n_pre, topology.n_post) if isinstance(topology, Dense) else (topology.n_syn,)
+    return topology.weight_shape if isinstance(topology, AbstractMap) else (topology.n_syn,)
 
 
 def _drawn(where: str, edge: Any, topology: DrawnRows, channels: int) -> DrawnRows:

@@ -1,7 +1,9 @@
 """Connectivity formats and the event operators on them."""
 
+from ._convolution import Convolution as Convolution
 from ._formats import (
     CSR as CSR,
+    AbstractMap as AbstractMap,
     AbstractTopology as AbstractTopology,
     Dense as Dense,
     FixedFanin as FixedFanin,

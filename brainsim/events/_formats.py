@@ -7,13 +7,14 @@ are, and the operators drop a synapse whose index is out of range.
 propagation. It is part of the type of a pytree: graphs to be stacked must agree in it.
 """
 
+import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Float, Int32
 
 from ..base import is_traced
 from ._pages import on_huge_pages
@@ -29,6 +30,19 @@ class AbstractTopology(eqx.Module):
     n_post: eqx.AbstractVar[int]
     n_pre: eqx.AbstractVar[int]
     n_syn: eqx.AbstractVar[int]
+
+
+class AbstractMap(AbstractTopology):
+    """A topology that acts as one dense linear map."""
+
+    @property
+    @abc.abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight."""
+
+    @abc.abstractmethod
+    def apply(self, weight: Float[Array, "..."], value: Float[Array, "... n_pre"]) -> Float[Array, "... n_post"]:
+        """What every post unit receives; `value` with any leading axes."""
 
 
 class Narrow(NamedTuple):
@@ -198,7 +212,7 @@ class FixedFanin(AbstractTopology):
         return pre[back], post[back]
 
 
-class Dense(AbstractTopology):
+class Dense(AbstractMap):
     """Every pair is connected; the weight is a matrix (n_pre, n_post)."""
 
     n_pre: int = eqx.field(static=True)
@@ -213,6 +227,14 @@ class Dense(AbstractTopology):
     def n_syn(self) -> int:
         """Number of synapses."""
         return self.n_pre * self.n_post
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.n_pre, self.n_post)
+
+    def apply(self, weight, value):
+        weight = jnp.broadcast_to(weight, self.weight_shape)
+        return jnp.matmul(value, weight, precision=jax.lax.Precision.HIGHEST)
 
     def to_coo(self) -> tuple[np.ndarray, np.ndarray]:
         """The pairs (pre, post), each (n_syn,), row by row."""

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
-from ._formats import CSR, AbstractTopology, Dense, FixedFanin, FixedFanout
+from ._formats import CSR, AbstractMap, AbstractTopology, FixedFanin, FixedFanout
 from ._primitives import DRAWN, append_p, collect_p, place_p, room_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
@@ -194,10 +194,13 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
         _typed(owner, "support", support, jnp.dtype(bool))
     words = _words(owner, words, value.shape)
     slot = _slot(owner, slot, steps)
-    if isinstance(topology, Dense):
+    if isinstance(topology, AbstractMap):
         if delay is not None:
-            raise ValueError(f"{owner}: Dense has no delays per synapse. Use CSR or FixedFanout, or move the slot.")
-        return _deposit_dense(inbox, weight, value, support, slot, slice(first, first + topology.n_pre))
+            raise ValueError(
+                f"{owner}: a {type(topology).__name__} has no delays per synapse. Use CSR or FixedFanout, or move "
+                "the slot."
+            )
+        return _deposit_map(inbox, topology, weight, value, support, slot, first)
     lead = tuple(1 for _ in steps)
     if isinstance(topology, DrawnRows):
         if delay is not None:
@@ -227,12 +230,11 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
     return scatter_p.bind(base, value, weight, support, words, slot, *rest, **static).reshape(inbox.shape)
 
 
-def _deposit_dense(inbox, weight, value, support, slot, rows):
-    """The matrix product; a dense weight has a dense backward pass, but the same derivative as the sparse formats."""
+def _deposit_map(inbox, topology, weight, value, support, slot, first):
+    """The dense map; a dense weight has a dense backward pass, but the same derivative as the sparse formats."""
     if support is not None:
         value = jnp.where(support | (value != 0), value, lax.stop_gradient(value))
-    weight = jnp.broadcast_to(weight, (rows.stop - rows.start, inbox.shape[1]))
-    out = jnp.dot(value[..., rows], weight, precision=lax.Precision.HIGHEST)
+    out = topology.apply(weight, value[..., first : first + topology.n_pre])
     return inbox.at[jnp.mod(slot, inbox.shape[0])].add(out)
 
 
@@ -247,8 +249,8 @@ def _arrays(topology: AbstractTopology) -> tuple[Array, Array, int]:
 
 def _per_synapse(topology: AbstractTopology) -> list[tuple[int, ...]]:
     """The shapes an array with one entry per synapse may have."""
-    if isinstance(topology, Dense):
-        return [(topology.n_pre, topology.n_post)]
+    if isinstance(topology, AbstractMap):
+        return [topology.weight_shape]
     if isinstance(topology, FixedFanout):
         return [(topology.n_pre, topology.k), (topology.n_syn,)]
     if isinstance(topology, FixedFanin):

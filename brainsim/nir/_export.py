@@ -108,6 +108,8 @@ def _weight(model: NIRNetwork, edge: Any, node: Node) -> dict[str, Any]:
         return {"weight": w.T[np.argsort(last)][:, back]}
     if node.type == "Scale":
         return {"scale": np.broadcast_to(w.reshape(-1), first.shape)[np.argsort(first)]}
+    if node.type.startswith("Conv"):
+        return {"weight": np.moveaxis(w, (-1, -2), (0, 1))}
     raise NIRError(f"{edge.pre} -> {edge.post}: the weight of a {node.type} changed, which NIR does not have.")
 
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from ..base import float_dtype
 from ..core import INSTANT, AbstractSurrogate, Network, Projection, Source
-from ..events import Dense, FixedFanout
+from ..events import Convolution, Dense, FixedFanout
 from ..neurons import DiscreteNeurons, External
 from ..simulate import Events, simulate
 from ._check import NEURONS, mended
 from ._dialects import DIALECTS, Dialect
 from ._graph import Graph, NIRError, Node
 from ._read import read
-from ._shapes import Shape, Shapes
+from ._shapes import Shape, Shapes, numbers, windows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +98,18 @@ class NIRNetwork:
                 own = np.concatenate([np.zeros_like(own[:1]), own[:-1]])
             found[name] = own[:, np.argsort(layout(shape))].reshape(-1, *shape)
         return found
+
+
+def window(node: Node, shape: Shape) -> tuple[Convolution, np.ndarray]:
+    """The topology of a convolution or pool of a NIR shape, and its weight."""
+    kernel, stride, padding, dilation = windows(node)
+    channels, *size = shape
+    if node.type.endswith("Pool2d"):
+        sum_ = Convolution.pool((*size, channels), kernel, stride=stride, padding=padding)
+        return sum_, np.asarray(1.0 if node.type == "SumPool2d" else 1.0 / math.prod(kernel))
+    w, groups = np.asarray(node.fields["weight"]), numbers(node.fields["groups"], 1)[0]
+    options: dict[str, Any] = dict(stride=stride, padding=padding, dilation=dilation, groups=groups)
+    return Convolution((*size, channels), w.shape[0], kernel, **options), np.moveaxis(w, (0, 1), (-1, -2))
 
 
 def layout(shape: Shape) -> np.ndarray:
@@ -340,7 +352,8 @@ class _Builder:
         elif node.type == "Delay":
             self._delay(name, pre, post, steps)
         else:
-            raise NIRError(f"{name}: {node.type} is not yet imported.")
+            connect, w = window(node, pre_shape)
+            self._project(own, pre, post, connect, w, steps)
         if "bias" in node.fields:
             self._add_bias(own, post, np.asarray(node.fields["bias"]), back)
 

@@ -23,6 +23,7 @@ QUICK = {
     ("spikingjelly", "rec_lif"),
     ("sinabs", "rec_lif"),
     ("spyx", "rec_cuba"),
+    ("snntorch", "conv_lif_avg_g2"),
 }
 """One of each form of update."""
 
@@ -31,7 +32,7 @@ FILES = sorted(p for p in HOME.rglob("*.nir") if p.parent.name != "hostile")
 
 @pytest.mark.parametrize(
     "library, net",
-    [pytest.param(*x, marks=() if x in QUICK else pytest.mark.slow) for x in nets() if "conv" not in x[1]],
+    [pytest.param(*x, marks=() if x in QUICK else pytest.mark.slow) for x in nets()],
 )
 def test_the_spikes_are_those_of_the_library(library, net):
     assert differing(library, net) == 0
@@ -209,3 +210,14 @@ def test_gradients_of_an_imported_net_reach_every_weight():
         grads.nodes["n1"].bias["fc1"],
     ]
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in moved)
+
+
+def test_a_convolutional_net_comes_back_with_its_trained_kernel():
+    model = bs.from_nir(HOME / "vectors/snntorch_conv_lif_avg_g2.nir", nir.SNNTORCH.at(0.1))
+    assert bs.to_nir(model) == model.graph
+    new = eqx.tree_at(lambda net: net.edges["c2"].weight, model.net, 0.5 * model.net.edges["c2"].weight)
+    graph = bs.to_nir(dataclasses.replace(model, net=new))
+    np.testing.assert_array_equal(graph.nodes["c2"].fields["weight"], 0.5 * model.graph.nodes["c2"].fields["weight"])
+    assert {k for k in graph.nodes if graph.nodes[k] != model.graph.nodes[k]} == {"c2"}
+    sinabs = bs.from_nir(HOME / "paper/cnn_sinabs.nir", nir.SINABS.at(1000.0))
+    assert bs.to_nir(sinabs) == sinabs.graph

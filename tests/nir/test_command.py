@@ -1,0 +1,25 @@
+"""The command line shows a file and says what is wrong with it."""
+
+import pytest
+from typer.testing import CliRunner
+
+from brainsim.cli import app
+
+from .golden import HOME
+
+pytest.importorskip("h5py")
+
+
+def test_show_and_check():
+    shown = CliRunner().invoke(app, ["nir", "show", str(HOME / "paper/braille_noDelay_bias_zero.nir")])
+    assert shown.exit_code == 0
+    assert "lif1.w_rec" in shown.output
+    assert "weight [38, 12]" in shown.output
+    assert "fc1 -> lif1.lif" in shown.output
+    fine = CliRunner().invoke(app, ["nir", "check", str(HOME / "paper/lif_norse.nir")])
+    assert (fine.exit_code, fine.output) == (0, "")
+    bad = CliRunner().invoke(app, ["nir", "check", str(HOME / "paper/lif_rockpool.nir")])
+    assert bad.exit_code == 1
+    assert "NIR-SHAPE" in bad.output
+    none = CliRunner().invoke(app, ["nir", "show", "no.nir"])
+    assert none.exit_code == 1
