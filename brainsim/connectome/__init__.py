@@ -2,6 +2,7 @@
 
 from ._connectome import Connectome as Connectome
 from ._edges import SIGNS as SIGNS
+from ._page import write_page as write_page
 from ._readers import (
     read_celegans as read_celegans,
     read_codex as read_codex,
