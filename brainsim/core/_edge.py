@@ -183,7 +183,35 @@ def _value(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
 
 
-class Projection(AbstractEdge):
+class AbstractWiredEdge(AbstractEdge):
+    """What edges from units of `pre` to a port of `post`, over a topology and a line of delays, have in common."""
+
+    pre: eqx.AbstractVar[str]
+    delay: eqx.AbstractVar[Any]
+    max_delay: eqx.AbstractVar[float | None]
+    route: eqx.AbstractVar[Any]
+
+    @property
+    def reads(self) -> dict[str, str]:
+        return {"pre": Endpoint.parse("edge", self.pre).node}
+
+    @property
+    def writes(self) -> tuple[str, str]:
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self) -> bool:
+        return isinstance(self.delay, _Instant)
+
+    def depth(self, dt: float) -> int:
+        return ring_depth(self.max_delay, dt)
+
+    @property
+    def delays_fit(self) -> Bool[Array, ""]:
+        return within_line(self.delay, self.max_delay)
+
+
+class Projection(AbstractWiredEdge):
     """Synapses from the events of `pre` to a port of `post`.
 
     An event of unit i at step n adds `weight_j` to the port of the post unit of each synapse j of i at the start of
@@ -218,18 +246,6 @@ class Projection(AbstractEdge):
     order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its place in the user's list; None: the same
     route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
-    @property
-    def reads(self):
-        return {"pre": Endpoint.parse("edge", self.pre).node}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return isinstance(self.delay, _Instant)
-
     def resolve(self, where, nodes, key):
         if self.route is not None:
             return self
@@ -261,13 +277,6 @@ class Projection(AbstractEdge):
             parts = by_step(parts, line)
         # what the parts are made of goes: nothing in a step may depend on it any more
         return dataclasses.replace(self, weight=None, delay=self.delay if self.instant else None, parts=parts)
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
-
-    @property
-    def delays_fit(self):
-        return within_line(self.delay, self.max_delay)
 
     @property
     def weights(self):

@@ -14,13 +14,13 @@ from ..base import is_traced
 from ..events import CSR, FixedFanout, propagate
 from ._delay import AbstractDelay
 from ._distributions import AbstractDistribution
-from ._edge import AbstractEdge, Deposit, _value
+from ._edge import AbstractEdge, AbstractWiredEdge, Deposit, _value
 from ._node import AbstractNode, Population
 from ._state import Clock
-from ._wiring import Endpoint, _Instant, by_synapse, delay_steps, ring_depth, wire, within_line
+from ._wiring import Endpoint, _Instant, by_synapse, delay_steps, wire
 
 
-class GapJunctions(AbstractEdge):
+class GapJunctions(AbstractWiredEdge):
     """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, one conductance `g_ij = g_ji` for every pair of units.
 
     Within a population a pair that the connectivity names is one junction, which conducts both ways, whether it is
@@ -50,18 +50,6 @@ class GapJunctions(AbstractEdge):
     steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
     order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its places in the user's list; None: the same
     route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
-
-    @property
-    def reads(self):
-        return {"pre": Endpoint.parse("edge", self.pre).node}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     def resolve(self, where, nodes, key):
         if self.route is not None:
@@ -94,13 +82,6 @@ class GapJunctions(AbstractEdge):
     def at(self, where, dt):
         edge = self.by_synapse(where)
         return dataclasses.replace(edge, steps=delay_steps(where, self.delay, dt, self.max_delay))
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
-
-    @property
-    def delays_fit(self):
-        return within_line(self.delay, self.max_delay)
 
     def init(self, clock):
         return {}
