@@ -172,7 +172,7 @@ def _ran(chip: Lowered | SpiNNaker2, layout: Layout, inputs: Mapping[str, Any]) 
         got = chip.simulate(steps, inputs=dict(inputs))
         return got, chip.ledger(got | dict(inputs))
     names = list(chip.image.tables.cells)
-    saveat = [*(Events(node=n) for n in names), *(Trace(f"{n}.v") for n in names)]
+    saveat = [*(Events(node=n) for n in names), *(Trace(target=f"{n}.v") for n in names)]
     sol = chip.image.simulate(steps, inputs=dict(inputs), saveat=saveat)
     events = {name: np.asarray(sol[f"{name}.events"]) for name in names}
     v = {name: np.asarray(sol[f"{name}.v"]) for name in names}

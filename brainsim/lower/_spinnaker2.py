@@ -86,7 +86,7 @@ def spinnaker2(net: Network, *, dt: float, solver: Any = None) -> SpiNNaker2:
     """
     graph = folded(canonical(net, dt=dt, solver=solver))
     weights, errors, edges = {}, {}, {}
-    nodes: dict[str, AbstractNode] = {name: Source(External(), n) for name, n in graph.inputs.items()}
+    nodes: dict[str, AbstractNode] = {name: Source(process=External(), size=n) for name, n in graph.inputs.items()}
     for name, g in graph.groups.items():
         if np.any(g.refractory != 1):
             raise LoweringError("S2-REFRACTORY", name, "a refractory period; the LIF of py-spinnaker2 has none.")
