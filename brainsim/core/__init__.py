@@ -1,5 +1,12 @@
 """The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
 
+from ._coupling import (
+    Coupling as Coupling,
+    PairCoupling as PairCoupling,
+    Sigmoidal as Sigmoidal,
+    diffusive as diffusive,
+    sinusoidal as sinusoidal,
+)
 from ._crossing import SINCE as SINCE, Crossing as Crossing
 from ._delay import (
     AbstractDelay as AbstractDelay,

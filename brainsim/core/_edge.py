@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from ..events import AbstractMap, Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
-from ._state import Clock, Emitted, ring_slot
+from ._state import Clock, Emitted, NodeState, ring_slot
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire, within_line
 
@@ -139,6 +140,14 @@ class AbstractEdge(Frozen):
     @abc.abstractmethod
     def init(self, clock: Clock) -> Any:
         """Initial edge state."""
+
+    def begin(
+        self, where: str, z: Any, nodes: Mapping[str, AbstractNode], states: Mapping[str, NodeState], dt: float
+    ) -> tuple[Any, Float[Array, "steps width"] | None]:
+        """`(z, rows)` at time 0, for an edge with a past: its state, and what arrives at its port in the steps -1, 0,
+        1, ... because of what was sent before."""
+        del where, nodes, states, dt
+        return z, None
 
     @abc.abstractmethod
     def send(self, z: Any, views: dict[str, Any], clock: Clock) -> tuple[Any, list[Deposit]]:

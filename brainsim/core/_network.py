@@ -204,5 +204,13 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
     inbox: dict[str, Any] = {name: {} for name in net.nodes}
     for (node, port), d in sorted(depth.items()):
         inbox[node][port] = jnp.zeros((d, net.nodes[node].ports[port]), float_dtype())
+    started = dict(nodes)
+    for name, edge in net.edges.items():
+        edges[name], rows = edge.begin(f"edge {name!r}", edges[name], net.nodes, started, dt)
+        if rows is not None:
+            node, port = edge.writes
+            old = nodes[node]
+            nodes[node] = NodeState(*net.nodes[node].arrive(old.y, old.z, {port: rows[0]}))
+            inbox[node][port] = inbox[node][port].at[: rows.shape[0] - 1].add(rows[1:])
     flags = dict.fromkeys((*net.nodes, *net.edges), unflagged())
     return State(n, run, nodes, edges, inbox, {}, flags, float(dt))

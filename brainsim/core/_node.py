@@ -315,10 +315,10 @@ class Population(AbstractNode):
                     raise ValueError(f"Population {name!r}: {unknown('noisy variable', variable, y['unit'])}")
         for port, receptor in self.receptors.items():
             check_receptor(f"Population {name!r}, port {port!r}", receptor, self.size, y["unit"])
-            if "v" not in y["unit"] and reads_v(receptor, self.size):
+            if receptor.sees not in y["unit"] and reads_v(receptor, self.size):
                 raise ValueError(
-                    f"Population {name!r}: its unit {type(self.unit).__name__} has no variable 'v', which port "
-                    f"{port!r} ({type(receptor).__name__}) reads; it has {sorted(y['unit'])}. Name the "
+                    f"Population {name!r}: its unit {type(self.unit).__name__} has no variable {receptor.sees!r}, "
+                    f"which port {port!r} ({type(receptor).__name__}) reads; it has {sorted(y['unit'])}. Name the "
                     "membrane potential 'v', or take a receptor that does not read it, such as bs.ExpCurr() or "
                     "bs.Delta('variable')."
                 )
@@ -405,15 +405,17 @@ class Population(AbstractNode):
 
     def port_current(self, port: str, y: Any) -> Float[Array, " n"]:
         """The current through one port (pA)."""
-        return self.receptors[port].current(y["ports"][port], self._potential(y))
+        return self.receptors[port].current(y["ports"][port], self._seen(port, y))
 
-    def _potential(self, y: Any) -> Float[Array, " n"]:
-        """The potential that receptors see: zeros, which none of them reads, where the unit has none."""
-        return y["unit"]["v"] if "v" in y["unit"] else jnp.zeros(self.size, float_dtype())
+    def _seen(self, port: str, y: Any) -> Float[Array, " n"]:
+        """The variable that a receptor sees, the potential for most: zeros, which it does not read, where there is
+        none."""
+        name = self.receptors[port].sees
+        return y["unit"][name] if name in y["unit"] else jnp.zeros(self.size, float_dtype())
 
     def vector_field(self, y, z, inp):
         unit = self.unit.vector_field(y["unit"], z, self.current(y, inp))
-        ports = {name: r.flow(y["ports"][name], self._potential(y)) for name, r in self.receptors.items()}
+        ports = {name: r.flow(y["ports"][name], self._seen(name, y)) for name, r in self.receptors.items()}
         return {"unit": unit, "ports": ports}
 
     def diffusion(self, y, z):
@@ -522,14 +524,21 @@ class AbstractProcess(Frozen):
         return jnp.asarray(False)
 
 
-class Source(AbstractNode):
-    """`size` units that emit events by a rule and receive nothing but `inputs`.
+_ARRIVED = "arrived"
+"""Name of what arrived at the port of a driven source in this step."""
 
-    **Arguments:** `process`: the rule, e.g. `bs.Poisson(rate=10.0)`; `size`: number of units.
+
+class Source(AbstractNode):
+    """`size` units that emit events by a rule, and receive nothing but `inputs` unless they are driven.
+
+    **Arguments:** `process`: the rule, e.g. `bs.Poisson(rate=10.0)`; `size`: number of units; `driven`: True gives the
+    source a port `rate`, and what arrives there in a step is added to its input in that step: a mass that sends x over
+    an edge of weight w adds w x (Hz, for `Poisson`) to the rate of its targets.
     """
 
     process: AbstractProcess
     size: int = eqx.field(static=True, converter=lambda size: _size("Source", size))
+    driven: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self) -> None:
         if not isinstance(self.process, AbstractProcess):
@@ -544,7 +553,7 @@ class Source(AbstractNode):
 
     @property
     def ports(self) -> dict[str, int]:
-        return {}
+        return {"rate": self.size} if self.driven else {}
 
     def check(self, name: str) -> None:
         self.process.check(name, self.size)
@@ -557,10 +566,11 @@ class Source(AbstractNode):
         return self.process.watched(z, inp, self.size, clock)
 
     def init(self, clock):
-        return {}, self.process.init(self.size, clock)
+        z = self.process.init(self.size, clock)
+        return {}, z | {_ARRIVED: jnp.zeros(self.size, float_dtype())} if self.driven else z
 
     def arrive(self, y, z, arrivals):
-        return y, z
+        return y, z | {_ARRIVED: arrivals["rate"]} if arrivals else z
 
     def vector_field(self, y, z, inp):
         return {}
@@ -569,7 +579,11 @@ class Source(AbstractNode):
         return None
 
     def jump(self, y, z, inp, clock):
-        value, z = self.process.emit(z, jnp.broadcast_to(inp, (self.size,)).astype(float_dtype()), clock)
+        inp, own = jnp.broadcast_to(inp, (self.size,)).astype(float_dtype()), z
+        if self.driven:
+            inp, own = inp + z[_ARRIVED], {k: x for k, x in z.items() if k != _ARRIVED}
+        value, own = self.process.emit(own, inp, clock)
+        z = own | {_ARRIVED: jnp.zeros_like(inp)} if self.driven else own
         return y, z, Emitted(value, single=type(self.process).single)
 
     def find(self, y, z, variable):

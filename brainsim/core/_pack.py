@@ -116,7 +116,7 @@ def _kind(node: AbstractNode) -> Any:
     """Nodes of equal kinds may be merged; None: never."""
     if not isinstance(node, Population | Source):
         return None
-    if not (node.process.packable if isinstance(node, Source) else node.structure.independent):
+    if not (node.process.packable and not node.driven if isinstance(node, Source) else node.structure.independent):
         return None
     parameters = parameters_of(node)
     for x in jax.tree.leaves(parameters, is_leaf=lambda x: isinstance(x, AbstractInput)):

@@ -150,6 +150,8 @@ class AbstractReceptor(Parametrised):
 
     channels: ClassVar[int] = 1
     conductance: ClassVar[bool] = False
+    sees: ClassVar[str] = "v"
+    """The name of the unit's variable that the methods are given as `v`."""
 
     @abc.abstractmethod
     def init(self, n: int) -> dict:

@@ -44,6 +44,9 @@ class Epileptor(AbstractUnit):
     def init(self, n, clock):
         return start(n, x1=-1.6, y1=-11.8, z=3.3, x2=-0.9, y2=0.0, g=-100.0)
 
+    def emit(self, y, z, s):
+        return y["x1"]
+
     def vector_field(self, y, z, inp):
         x1, y1, slow, x2, y2, g = (y[name] for name in ("x1", "y1", "z", "x2", "y2", "g"))
         away = slow - 4.0

@@ -47,6 +47,9 @@ class JansenRit(AbstractUnit):
         """The firing rate S(v) (1/ms) at a potential (mV)."""
         return 2.0 * self.e0 * logistic(self.r * (v - self.v0))
 
+    def emit(self, y, z, s):
+        return self.rate(y["y1"] - y["y2"])
+
     def vector_field(self, y, z, inp):
         A, B, a, b, C = self.A, self.B, self.a, self.b, self.C
         y0, y1, y2, y3, y4, y5 = (y[f"y{k}"] for k in range(6))

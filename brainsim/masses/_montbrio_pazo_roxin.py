@@ -37,6 +37,9 @@ class MontbrioPazoRoxin(AbstractUnit):
     def init(self, n, clock):
         return start(n, r=0.0, v=-2.0)
 
+    def emit(self, y, z, s):
+        return y["r"]
+
     def vector_field(self, y, z, inp):
         r, v, rate = y["r"], y["v"], 1.0 / self.tau
         scaled = self.tau * r

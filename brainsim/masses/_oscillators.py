@@ -28,6 +28,9 @@ class StuartLandau(AbstractUnit):
     def init(self, n, clock):
         return start(n, x=0.1, y=0.0)
 
+    def emit(self, y, z, s):
+        return y["x"]
+
     def vector_field(self, y, z, inp):
         x, y = y["x"], y["y"]
         growth = self.a - x * x - y * y
@@ -49,6 +52,9 @@ class Kuramoto(AbstractUnit):
 
     def init(self, n, clock):
         return start(n, theta=0.0)
+
+    def emit(self, y, z, s):
+        return y["theta"]
 
     def vector_field(self, y, z, inp):
         return {"theta": self.omega + inp}
@@ -78,6 +84,9 @@ class FitzHughNagumo(AbstractUnit):
 
     def init(self, n, clock):
         return start(n, v=-1.0, w=-0.5)
+
+    def emit(self, y, z, s):
+        return y["v"]
 
     def vector_field(self, y, z, inp):
         v, w, rate = y["v"], y["w"], 1.0 / self.tau_v

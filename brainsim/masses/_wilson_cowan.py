@@ -46,6 +46,9 @@ class WilsonCowan(AbstractUnit):
     def init(self, n, clock):
         return start(n, E=0.1, I=0.05)
 
+    def emit(self, y, z, s):
+        return y["E"]
+
     def vector_field(self, y, z, inp):
         E, I = y["E"], y["I"]
         rest_e, rest_i = logistic(-self.a_e * self.th_e), logistic(-self.a_i * self.th_i)

@@ -40,6 +40,9 @@ class ReducedWongWang(AbstractUnit):
     def init(self, n, clock):
         return start(n, S=0.1)
 
+    def emit(self, y, z, s):
+        return y["S"]
+
     def vector_field(self, y, z, inp):
         S = y["S"]
         h = rectified(self.a * (self.w * self.J_N * S + self.I_0 + inp) - self.b, self.d)
@@ -85,6 +88,9 @@ class ExcInhWongWang(AbstractUnit):
 
     def init(self, n, clock):
         return start(n, S_e=0.1, S_i=0.05)
+
+    def emit(self, y, z, s):
+        return y["S_e"]
 
     def vector_field(self, y, z, inp):
         S_e, S_i = y["S_e"], y["S_i"]
