@@ -1,7 +1,7 @@
 """Receptors, short-term and long-term plasticity."""
 
-from ._held import HeldCurr as HeldCurr
 from ._coupling_ports import CouplingPort as CouplingPort, PairPort as PairPort
+from ._held import HeldCurr as HeldCurr
 from ._receptors import (
     NMDA as NMDA,
     AlphaCond as AlphaCond,
