@@ -217,12 +217,12 @@ from .synapses import (
 )
 
 if _CHECKING:
-    from . import lower as lower, nir as nir, observe as observe, sweep as sweep, train as train
+    from . import lower as lower, nir as nir, observe as observe, operators as operators, sweep as sweep, train as train
 
 
 def __getattr__(name: str) -> _Any:
     """Packages imported at their first use: the optimisers of `train` take as long to load as all the rest."""
-    if name in ("io", "lower", "observe", "plot", "sweep", "train"):
+    if name in ("io", "lower", "observe", "operators", "plot", "sweep", "train"):
         return _import(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -13,7 +13,8 @@ PAGES = sorted(p for p in (ROOT / "docs").rglob("*.md") if p.parent.name != "not
 
 
 @pytest.mark.parametrize(
-    "package", [f"brainsim{room}" for room in ("", ".lower", ".nir", ".observe", ".plot", ".sweep", ".train")]
+    "package",
+    [f"brainsim{room}" for room in ("", ".lower", ".nir", ".observe", ".operators", ".plot", ".sweep", ".train")],
 )
 def test_every_public_name_is_on_one_page(package):
     listed = [name for page in PAGES for name in re.findall(rf"^::: {package}\.(\w+)$", page.read_text(), re.MULTILINE)]

@@ -1,0 +1,6 @@
+"""Fields and operators: neural fields on grids, multigrid, and neural operators as modules and as nodes."""
+
+from ._fields import AmariField as AmariField, OperatorField as OperatorField
+from ._grid import Boundary as Boundary
+from ._multigrid import PoissonMultigrid as PoissonMultigrid
+from ._networks import FNO as FNO, MgNO as MgNO, UNet as UNet
