@@ -197,6 +197,7 @@ from .solvers import (
     SOLVERS as SOLVERS,
     Every as Every,
     ExponentialEuler as ExponentialEuler,
+    Propagator as Propagator,
     Substep as Substep,
     check_structure as check_structure,
 )
@@ -207,6 +208,7 @@ from .synapses import (
     CouplingPort as CouplingPort,
     Delta as Delta,
     DualExpCond as DualExpCond,
+    DualExpCurr as DualExpCurr,
     ExpCond as ExpCond,
     ExpCurr as ExpCurr,
     Gain as Gain,

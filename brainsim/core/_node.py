@@ -108,6 +108,15 @@ class AbstractNode(Frozen):
     def vector_field(self, y: Any, z: Any, inp: Array) -> Any:
         """`dy/dt`; `inp` is constant during the step."""
 
+    def free_field(self, y: Any, z: Any, inp: Array) -> Any:
+        """`vector_field` without what `held` clamps."""
+        return self.vector_field(y, z, inp)
+
+    def held(self, y: Any, z: Any) -> Any:
+        """What keeps its value in this step and where: a PyTree like `y`, with None where nothing is clamped."""
+        del z
+        return jax.tree.map(lambda _: None, y)
+
     @abc.abstractmethod
     def diffusion(self, y: Any, z: Any) -> Any:
         """None, or the diffusion as a PyTree like `y`, with None where a variable is not noisy."""
@@ -414,6 +423,20 @@ class Population(AbstractNode):
         return y["unit"][name] if name in y["unit"] else jnp.zeros(self.size, float_dtype())
 
     def vector_field(self, y, z, inp):
+        f = self.free_field(y, z, inp)
+        still = {
+            name: jnp.where(where, jnp.zeros_like(f["unit"][name]), f["unit"][name]) for name, where in self._still(z)
+        }
+        return {"unit": f["unit"] | still, "ports": f["ports"]}
+
+    def _still(self, z: Any) -> list[tuple[str, Bool[Array, " n"]]]:
+        return sorted(self.unit.held(z).items())
+
+    def held(self, y, z):
+        ports = {port: dict.fromkeys(g) for port, g in y["ports"].items()}
+        return {"unit": dict.fromkeys(y["unit"]) | dict(self._still(z)), "ports": ports}
+
+    def free_field(self, y, z, inp):
         unit = self.unit.vector_field(y["unit"], z, self.current(y, inp))
         ports = {name: r.flow(y["ports"][name], self._seen(name, y)) for name, r in self.receptors.items()}
         return {"unit": unit, "ports": ports}

@@ -134,9 +134,11 @@ class AbstractUnit(Parametrised):
         return y, z
 
     def held(self, z: dict) -> dict[str, Bool[Array, " n"]]:
-        """Variables that nothing moves in this step and where: neither noise nor what a receptor adds on arrival.
+        """Variables that nothing moves in this step and where: neither the flow, nor noise, nor what a receptor adds on
+        arrival.
 
-        For a refractory period in which a variable keeps its value; its drift is the affair of `vector_field`.
+        For a refractory period in which a variable keeps its value. `vector_field` is that of the free unit: a solver
+        may then work out once for a run what it needs of equations that do not change.
         """
         return {}
 

@@ -9,7 +9,6 @@ from ._shared import (
     below,
     cut_off,
     filled,
-    frozen,
     left_over,
     no_refractory,
     not_negative,
@@ -71,7 +70,10 @@ class AdEx(AbstractUnit):
         v, w = y["v"], y["w"]
         rise = upswing(v, self.v_t, self.delta_t, self.v_peak)
         dv = (self.g_l * (self.e_l - v + rise) - w + inp) * (1.0 / self.c_m)
-        return {"v": frozen(z["refractory"], dv), "w": (self.a * (v - self.e_l) - w) * (1.0 / self.tau_w)}
+        return {"v": dv, "w": (self.a * (v - self.e_l) - w) * (1.0 / self.tau_w)}
+
+    def held(self, z):
+        return {"v": z["refractory"] > 0}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - cut_off(self.v_t, self.delta_t, self.v_peak))
@@ -169,14 +171,13 @@ class AdaptiveLIF(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         dv = (self.e_l - y["v"] + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m)
-        return {"v": frozen(z["refractory"], dv), "a": -y["a"] * (1.0 / self.tau_a)}
+        return {"v": dv, "a": -y["a"] * (1.0 / self.tau_a)}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - (self.v_th + y["a"]))
 
     def held(self, z):
-        # a value to keep, where there is none to return to
-        return {"v": z["refractory"] > 0} if self.reset_by_subtraction else {}
+        return {"v": z["refractory"] > 0}
 
     def reset(self, y, z, s, inp, clock):
         v, a = y["v"], y["a"]

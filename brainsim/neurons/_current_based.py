@@ -7,7 +7,6 @@ from ..core import AbstractUnit
 from ._shared import (
     below,
     filled,
-    frozen,
     left_over,
     no_refractory,
     not_negative,
@@ -64,14 +63,13 @@ class CubaLIF(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         dv = (self.e_l - y["v"] + self.r * y["i"]) * (1.0 / self.tau_m)
-        return {"v": frozen(z["refractory"], dv), "i": (self.w_in * inp - y["i"]) * (1.0 / self.tau_syn)}
+        return {"v": dv, "i": (self.w_in * inp - y["i"]) * (1.0 / self.tau_syn)}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
 
     def held(self, z):
-        # a value to keep, where there is none to return to
-        return {"v": z["refractory"] > 0} if self.reset_by_subtraction else {}
+        return {"v": z["refractory"] > 0}
 
     def reset(self, y, z, s, inp, clock):
         v = y["v"]

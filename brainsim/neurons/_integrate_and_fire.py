@@ -8,7 +8,6 @@ from ._shared import (
     below,
     cut_off,
     filled,
-    frozen,
     left_over,
     no_refractory,
     not_negative,
@@ -54,7 +53,10 @@ class LIF(AbstractUnit):
         return {"v": filled(self.e_l, n)}, {"refractory": no_refractory(n)}
 
     def vector_field(self, y, z, inp):
-        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m))}
+        return {"v": (self.e_l - y["v"] + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m)}
+
+    def held(self, z):
+        return {"v": z["refractory"] > 0}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_th)
@@ -108,7 +110,10 @@ class QIF(AbstractUnit):
         dv = ((v - self.e_l) * (v - self.v_c) * (1.0 / (self.v_c - self.e_l)) + inp * (1.0 / self.g_l)) * (
             1.0 / self.tau_m
         )
-        return {"v": frozen(z["refractory"], dv)}
+        return {"v": dv}
+
+    def held(self, z):
+        return {"v": z["refractory"] > 0}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - self.v_peak)
@@ -159,7 +164,10 @@ class ExponentialIF(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         rise = upswing(y["v"], self.v_t, self.delta_t, self.v_peak)
-        return {"v": frozen(z["refractory"], (self.e_l - y["v"] + rise + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m))}
+        return {"v": (self.e_l - y["v"] + rise + inp * (1.0 / self.g_l)) * (1.0 / self.tau_m)}
+
+    def held(self, z):
+        return {"v": z["refractory"] > 0}
 
     def guard(self, y, z):
         return unless(z["refractory"] > 0, y["v"] - cut_off(self.v_t, self.delta_t, self.v_peak))

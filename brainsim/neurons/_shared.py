@@ -53,11 +53,6 @@ def no_refractory(n: int) -> Int[Array, " n"]:
     return jnp.zeros(n, jnp.int32)
 
 
-def frozen(refractory: Int[Array, " n"], rate: Float[Array, " n"]) -> Float[Array, " n"]:
-    """`rate` of change, 0 in the refractory period."""
-    return jnp.where(refractory > 0, jnp.zeros_like(rate), rate)
-
-
 def unless(silent: Bool[Array, " n"], guard: Float[Array, " n"]) -> Float[Array, " n"]:
     """`guard`, far below zero where the unit cannot spike."""
     return jnp.where(silent, jnp.asarray(SILENT, guard.dtype), guard)

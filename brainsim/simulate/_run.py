@@ -12,7 +12,7 @@ from .. import fusion
 from ..base import float_dtype, vary_with
 from ..core import AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
 from ..events import append, room
-from ..solvers import update
+from ..solvers import prepared, update
 from ._adjoint import AbstractAdjoint
 from ._cache import noted
 from ._count import Count
@@ -43,6 +43,8 @@ def _run(
     state = before_run(net, fitted(net, state), inputs)
     by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking}
     net = net.at(state.dt).ready()
+    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
+    solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
     lists = [r for r in recordings if isinstance(r, Spikes)]

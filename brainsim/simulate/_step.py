@@ -25,7 +25,7 @@ from ..core import (
     ring_slot,
 )
 from ..events import collect, multiplicity, place
-from ..solvers import Update, every, fewest, update
+from ..solvers import Update, every, fewest, prepared, update
 from ._cache import bounded, noted
 from ._checks import checked_inputs, checked_solvers
 from ._flags import CANNOT_EMIT, NOT_FINITE, SOLVER_FAILED, after_run, before_run, raised
@@ -125,7 +125,10 @@ def _step(net, state, inputs, solvers):
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
     noted()
-    state, views, *_ = step_core(net.at(state.dt).ready(), state, inputs, solvers)
+    net = net.at(state.dt).ready()
+    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
+    solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}
+    state, views, *_ = step_core(net, state, inputs, solvers)
     return after_run(state), {name: views[name].events for name in net.sizes}
 
 

@@ -13,6 +13,7 @@ from ..core import AbstractNode, Clock, Emitted, Population, name_hash, ring_slo
 from ..events import collect, tally
 from ._noise import Increments, increments
 from ._plan import FEWEST, Plan, make_plan
+from ._propagator import Field, Propagator, propagated
 from ._rules import SOLVERS
 from ._schedule import AbstractSchedule, Every, Substep
 
@@ -45,10 +46,19 @@ def flow(
         start = (y, jnp.asarray(False), jnp.asarray(0, jnp.int32))
         (y, failed, _), _ = jax.lax.scan(substep, start, None, length=solver.m)
         return y, failed
-    terms: Any = diffrax.ODETerm(lambda t, y, args: node.vector_field(y, z, inp))
+    terms: Any = diffrax.ODETerm(Field(node, z, inp))
     if dw is not None:
         terms = diffrax.MultiTerm(terms, Increments(lambda y: node.diffusion(y, z), dw))
     return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.structure.independent)
+
+
+def prepared(node: AbstractNode, solver: AnySolver, y: Any, z: Any, dt: Array) -> AnySolver:
+    """`solver` for a run that begins with `(y, z)`, with what it can work out once."""
+    if isinstance(solver, Substep):
+        return Substep(prepared(node, solver.solver, y, z, dt / solver.m), solver.m)  # pyright: ignore[reportArgumentType]
+    if not isinstance(solver, Propagator) or not jax.tree.leaves(y):
+        return solver
+    return Propagator(propagated(Field(node, z, jnp.zeros((), float_dtype())), y, dt))
 
 
 class Taken(eqx.Module):
@@ -163,7 +173,7 @@ def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, i
         y, z = node.init(clock)
         rings = {port: jnp.zeros((d, node.ports[port]), float_dtype()) for port, d in depths.items()}
         inp, dw = jnp.zeros((), float_dtype()), noise_of(node, solver, y, z, clock)
-        plans.append(make_plan(advance, node, solver, y, z, rings, inp, clock, dw, least))
+        plans.append(make_plan(advance, node, prepared(node, solver, y, z, clock.dt), y, z, rings, inp, clock, dw, least))
 
     solver = solver.solver if isinstance(solver, Every) else solver
     plans: list[Any] = []

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from ..core import AbstractNode, Clock, Structure
 from ._exponential_euler import ExponentialEuler
 from ._implicit import implicit_step
+from ._propagator import Propagator
 from ._schedule import AbstractSchedule
 from ._schemes import explicit_step, ito_milstein_step, whole_step, with_noise_step
 
@@ -34,6 +35,7 @@ class SolverRule(NamedTuple):
 
 SOLVERS: Mapping[type, SolverRule] = MappingProxyType(
     {
+        Propagator: SolverRule(1, "Ito", 0.5, False, whole_step),
         ExponentialEuler: SolverRule(1, "Ito", 0.5, False, whole_step),
         diffrax.Euler: SolverRule(1, "Ito", 0.5, False, whole_step),
         diffrax.ItoMilstein: SolverRule(1, "Ito", 1.0, False, ito_milstein_step),
@@ -103,7 +105,7 @@ def check_solver(solver: Any, node: AbstractNode, name: str) -> None:
     y, noisy = _flowing(node, name)
     if not jax.tree.leaves(y):
         return None
-    if node.structure is not Structure.DIAGONAL and kind in (ExponentialEuler, diffrax.ItoMilstein):
+    if node.structure is not Structure.DIAGONAL and kind in (Propagator, ExponentialEuler, diffrax.ItoMilstein):
         what = "units" if node.structure is Structure.OPERATOR else "variables"
         raise TypeError(
             f"The solver {kind.__name__} of node {name!r} is refused: the {what} of this node flow together "

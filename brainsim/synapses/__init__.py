@@ -8,6 +8,7 @@ from ._receptors import (
     AlphaCurr as AlphaCurr,
     Delta as Delta,
     DualExpCond as DualExpCond,
+    DualExpCurr as DualExpCurr,
     ExpCond as ExpCond,
     ExpCurr as ExpCurr,
     GapPort as GapPort,

@@ -232,6 +232,39 @@ class DualExpCond(AbstractReceptor):
         return _at_peak(self.tau_rise, self.tau_decay, g, dg), y_unit
 
 
+class DualExpCurr(AbstractReceptor):
+    """Current with rise and decay: `I = decay - rise`, `d decay/dt = -decay / tau_decay`, `d rise/dt = -rise /
+    tau_rise`.
+
+    An arrival of weight w adds `w f` to both, so that the current of one event peaks at w pA; f, the time of the peak
+    and constants that are nearly equal as in `DualExpCond`. One event: `I = w f (exp(-t / tau_decay) - exp(-t /
+    tau_rise))`, charge `w f (tau_decay - tau_rise)` (fC). Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
+
+    **Arguments:**
+
+    - `tau_rise`: rise time constant (ms).
+    - `tau_decay`: decay time constant (ms).
+    """
+
+    tau_rise: Param = 0.5
+    tau_decay: Param = 5.0
+
+    def __check_init__(self) -> None:
+        _slower(self)
+
+    def init(self, n):
+        return {"rise": _zeros(n), "decay": _zeros(n)}
+
+    def current(self, g, v):
+        return g["decay"] - g["rise"]
+
+    def vector_field(self, g):
+        return _two_exponentials(self.tau_rise, self.tau_decay, g)
+
+    def arrive(self, g, dg, y_unit):
+        return _at_peak(self.tau_rise, self.tau_decay, g, dg), y_unit
+
+
 class AlphaCurr(AbstractReceptor):
     """Alpha current: `dx/dt = -x / tau`, `di/dt = (e x - i) / tau`, `I = i`; an arrival of weight w adds w (pA) to x.
 
