@@ -1,7 +1,7 @@
 """Named distributions for weights, delays and initial values."""
 
 import abc
-import functools
+import itertools
 import math
 from typing import Any
 
@@ -96,16 +96,19 @@ class Normal(AbstractDistribution):
         mean, std = _shaped("Normal", "mean", self.mean, shape), _shaped("Normal", "std", self.std, shape)
         if not self._bounded:
             return mean + std * jax.random.normal(key, shape, mean.dtype)
-        return _truncated(key, mean, std, self.low, self.high)
+        low, high = (jnp.asarray(x, mean.dtype) for x in (self.low, self.high))
+        return _truncated(key, mean, std, low, high)
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _truncated(key: Key, mean: Param, std: Param, low: float, high: float) -> Float[Array, "..."]:
+@jax.jit
+def _truncated(key: Key, mean: Param, std: Param, low: Array, high: Array) -> Float[Array, "..."]:
     """Normal values inside [low, high] by the inverse of the CDF; `mean` where std is 0."""
     some = jnp.where(std > 0, std, jnp.ones((), std.dtype))
     # an open end is FAR in standard deviations: infinity would make the derivative inf * 0
-    a = (low - mean) / some if math.isfinite(low) else jnp.full_like(mean, -FAR)
-    b = (high - mean) / some if math.isfinite(high) else jnp.full_like(mean, FAR)
+    a, b = (
+        jnp.where(jnp.isfinite(end), (jnp.where(jnp.isfinite(end), end, 0.0) - mean) / some, far)
+        for end, far in ((low, -FAR), (high, FAR))
+    )
     # the CDF is precise near 0 and not near 1: reflect an interval that lies in the upper tail
     up = a > 0
     a, b = jnp.where(up, -b, a), jnp.where(up, -a, b)
@@ -282,6 +285,48 @@ def _drawn(law: AbstractDistribution, key: Key, shape: Shape) -> Float[Array, ".
     """
     numbers, rest = eqx.partition(law, eqx.is_array)
     return eqx.combine(jax.lax.optimization_barrier(numbers), rest).sample(key, shape)
+
+
+PIECE = 2**16
+"""Values of one call of `drawn_in_pieces`."""
+
+
+class _Bounded(AbstractDistribution):
+    """A normal law whose bounds are numbers of a run and not of the program: one program for all bounds."""
+
+    normal: Normal
+    low: Array
+    high: Array
+
+    def sample(self, key: Key, shape: Shape) -> Float[Array, "..."]:
+        mean, std = (jnp.broadcast_to(x, shape) for x in (self.normal.mean, self.normal.std))
+        return _truncated(key, mean, std, self.low, self.high)
+
+
+def drawn_in_pieces(law: AbstractDistribution, key: Key, shape: Shape) -> Float[Array, "..."]:
+    """Values of `law`, in pieces of one length whatever the shape: one program for all projections of a network.
+
+    Piece k is drawn with `fold_in(key, k)`. Laws with a parameter for each value are drawn as they are.
+    """
+    if any(jnp.ndim(x) for x in jax.tree.leaves(law)):
+        return _drawn(law, key, shape)
+    if isinstance(law, Normal) and law._bounded:
+        low, high = (jnp.asarray(x, law.mean.dtype) for x in (law.low, law.high))
+        law = _Bounded(Normal(law.mean, law.std), low, high)
+    n = math.prod(shape)
+    pieces = (_drawn(law, _folded(key, np.int32(k)), (PIECE,)) for k in range(-(-n // PIECE)))
+    first = next(pieces, None)
+    if first is None:
+        return jnp.zeros(shape, float_dtype())
+    if is_traced(first):
+        return jnp.concatenate([first, *pieces])[:n].reshape(shape)
+    values = np.empty(n, first.dtype)  # filled piece by piece: no more memory than the values take
+    for k, piece in enumerate(itertools.chain([first], pieces)):
+        values[k * PIECE : (k + 1) * PIECE] = np.asarray(piece)[: n - k * PIECE]
+    return jnp.asarray(values.reshape(shape))
+
+
+_folded = jax.jit(jax.random.fold_in)
 
 
 def draw(x: Any, key: Key | None, shape: Shape, *, owner: str = "draw", name: str = "value") -> Float[Array, "..."]:

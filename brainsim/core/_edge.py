@@ -123,6 +123,11 @@ class AbstractEdge(Frozen):
     def resolve(self, where: str, nodes: dict[str, AbstractNode], key: Key | None) -> "AbstractEdge":
         """The edge with names checked and connectivity built."""
 
+    def known(self, dt: float) -> "AbstractEdge":
+        """The edge with what it works out for steps of `dt` from numbers, before a run is traced."""
+        del dt
+        return self
+
     @abc.abstractmethod
     def at(self, where: str, dt: float) -> "AbstractEdge":
         """The edge with its delays in steps of `dt`."""

@@ -125,6 +125,11 @@ class Network(Frozen):
         edges = FrozenDict(coupled(nodes, edges, dt), "Network.edges")
         return eqx.tree_at(lambda net: (net.nodes, net.edges), self, (nodes, edges))
 
+    def known(self, dt: float) -> "Network":
+        """The network with what its edges work out for steps of `dt` before a run is traced."""
+        edges = {name: edge.known(dt) for name, edge in self.edges.items()}
+        return eqx.tree_at(lambda net: net.edges, self, FrozenDict(edges, "Network.edges"))
+
     def ready(self) -> "Network":
         """The network with the default derivatives of spikes worked out from its parameters, once for a run."""
         nodes = {name: node.ready() if isinstance(node, Population) else node for name, node in self.nodes.items()}

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Int
 from ..base import Key, check_parameter, is_traced, parameter, to_steps, unknown, warn_off_grid
 from ..events import CSR, AbstractMap, AbstractTopology, Dense, DrawnRows, FixedFanin, FixedFanout, on_huge_pages
 from ._delay import AbstractDelay
-from ._distributions import AbstractDistribution, Normal, Uniform, draw
+from ._distributions import AbstractDistribution, Normal, Uniform, drawn_in_pieces
 from ._node import AbstractNode
 from ._units import Units
 
@@ -318,7 +318,7 @@ def _values(where, field, x, shape, listed, order, key):
     if isinstance(x, AbstractDistribution):
         if key is None:
             raise ValueError(f"{where}.{field} is drawn from {x}; give Network(..., key=jax.random.key(0)).")
-        drawn = draw(x, key, shape)
+        drawn = drawn_in_pieces(x, key, shape)
         return drawn if order is None else drawn[np.argsort(order)]
     check_parameter(where, field, x)
     if jnp.shape(x) in (listed, (math.prod(shape),)):

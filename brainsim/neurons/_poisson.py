@@ -8,9 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+import scipy.special
+from jaxtyping import Array, Float, UInt32
 
-from ..base import Key, check_parameter, float_dtype, is_traced, parameter
+from ..base import Key, check_parameter, float_dtype, is_traced, parameter, to_steps, warn_off_grid
 from ..core import (
     JOIN,
     AbstractDistribution,
@@ -143,12 +144,51 @@ def poisson_counts(key: Key, mean: Array, n: int) -> Float[Array, " n"]:
     return jnp.where(known, counts, jnp.nan).astype(float_dtype())
 
 
+_FINEST = 2.0**-33
+"""Probability of more events below which the words of 32 bits have no place for them."""
+
+_MOST = 64
+"""Thresholds of a table: means up to about 28 a step."""
+
+_LARGEST = 2**24
+"""Numbers of a table with a column for each unit."""
+
+
+def thresholds(mean: np.ndarray) -> UInt32[Array, "k ..."] | None:
+    """`2^32 P(N > k)`, k = 0, 1, ..., of Poisson numbers of `mean`, () or (n,): the number of events is how many
+    of them a random word lies below. None where they would be too many."""
+    if not np.all(np.isfinite(mean)):  # the run flags it
+        return None
+    values, place = np.unique(np.maximum(mean, 0.0), return_inverse=True)
+    tails: list[np.ndarray] = []
+    while not tails or tails[-1].max(initial=0.0) > _FINEST:
+        if len(tails) == _MOST:
+            return None
+        tails.append(scipy.special.gammainc(len(tails) + 1.0, values))  # P(N > k) = P(Gamma(k + 1) < mean)
+    words = np.minimum(np.round(np.stack(tails) * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+    if len(tails) * mean.size > _LARGEST:
+        return None
+    return jnp.asarray(words[:, place.reshape(mean.shape)])
+
+
+def counts_below(key: Key, table: UInt32[Array, "k ..."], n: int) -> Float[Array, " n"]:
+    """Poisson numbers of the means of a table of `thresholds`: integers throughout, so the same everywhere."""
+    words = uniform_bits(seed_of(key), n)
+    total = jnp.zeros(n, float_dtype())
+    for k in range(table.shape[0]):
+        total = total + (words < table[k]).astype(total.dtype)
+    return total
+
+
 class PoissonInput(AbstractEdge):
     """`n` independent Poisson sources onto every unit of `post`, drawn at once: in a step `weight` times Poisson(n rate
     dt) arrives.
 
     Exact for the superposition of Poisson processes (Brian2 draws the binomial number of n Bernoulli sources). What is
-    drawn in step k arrives at step k + 1. Differentiable in `weight`, not in `rate`.
+    drawn in step k arrives at step `k + 1 + delay / dt`. Differentiable in `weight`, not in `rate`. The numbers are
+    drawn by inversion, from the tails of the law in double precision and a word of 32 bits for each unit, where the
+    rate is known before the run and its mean in a step is below about 28; a rate that varies in time, that is
+    differentiated or batched, or is larger, is drawn by a loop over the terms of the law, which is slower.
 
     **Arguments:**
 
@@ -156,18 +196,23 @@ class PoissonInput(AbstractEdge):
     - `n`: number of sources for each post unit.
     - `rate`: of each source, Hz; number, array (n_post,) or a waveform.
     - `weight`: of every source (nS, pA or mV, as the port's receptor has it); number, array (n_post,) or distribution.
+    - `delay`: ms >= 0, a number: it shifts what varies in time, and nothing else.
     """
 
     post: str = eqx.field(static=True)
     n: int = eqx.field(static=True)
     rate: Any = eqx.field(converter=_parameter)
     weight: Any = eqx.field(converter=_parameter)
+    delay: float = eqx.field(static=True, default=0.0, converter=float)
+    table: Any = eqx.field(kw_only=True, default=None)  # of thresholds, once a run knows its step
     route: Any = eqx.field(static=True, kw_only=True, default=None)  # node, port and units, once resolved
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
             raise ValueError(f"PoissonInput.n is {self.n!r}; expected a whole number of sources >= 0.")
         check_rate("PoissonInput", self.rate)
+        if not 0.0 <= self.delay < np.inf:
+            raise ValueError(f"PoissonInput.delay is {self.delay:g}; expected a number >= 0 (ms).")
         if not isinstance(self.weight, AbstractDistribution):
             check_parameter("PoissonInput", "weight", self.weight)
 
@@ -205,11 +250,17 @@ class PoissonInput(AbstractEdge):
         _check_rate_shape("PoissonInput", where, self.rate, len(units))
         return dataclasses.replace(self, weight=weight, route=(end.node, port, (units.start, units.stop, units.step)))
 
+    def known(self, dt):
+        if isinstance(self.rate, AbstractInput) or is_traced(self.rate):
+            return self
+        return dataclasses.replace(self, table=thresholds(1e-3 * self.n * dt * np.asarray(self.rate, np.float64)))
+
     def at(self, where, dt):
+        warn_off_grid(where, "a delay", np.asarray(self.delay), dt)
         return self
 
     def depth(self, dt):
-        return 1
+        return 1 + int(to_steps(np.asarray(self.delay), dt))
 
     def init(self, clock):
         return {"rate": _init_rate(self.rate, self._size, clock)}
@@ -222,8 +273,12 @@ class PoissonInput(AbstractEdge):
         node, port, part = self.route
         rate, state = _rate_now(self.rate, z["rate"], self._size, clock)
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))
-        counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self._size)
-        return {"rate": state}, [Deposit(node, port, self.weight * counts, jnp.asarray(1, jnp.int32), part=part)]
+        if self.table is None:
+            counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self._size)
+        else:
+            counts = counts_below(key, self.table, self._size)
+        steps = 1 + to_steps(jnp.asarray(self.delay), clock.dt)
+        return {"rate": state}, [Deposit(node, port, self.weight * counts, steps, part=part)]
 
 
 def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Joined]:
@@ -234,7 +289,7 @@ def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Join
         node, port, part = edge.route
         to = places[node]
         units = to.units(part)
-        if to.node == node or isinstance(edge.rate, AbstractInput):
+        if to.node == node or isinstance(edge.rate, AbstractInput) or edge.delay:
             joined.append(Joined(dataclasses.replace(edge, route=(to.node, port, units)), {name: None}))
             continue
         end = to.node, port

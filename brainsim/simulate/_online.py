@@ -187,7 +187,7 @@ class _Sweep:
         self.n_steps = n_steps
         params, begun, xs, self.rule = whole(leaves)
         self.net, (self.state, *_) = params[0], begun
-        (self.numbered, _), carry, rows, _ = jax.tree.unflatten(tree, range(len(leaves)))
+        (self.numbered, (_, self.solvers, *_)), carry, rows, _ = jax.tree.unflatten(tree, range(len(leaves)))
         self.in_carry, self.in_xs = jax.tree.leaves(carry), jax.tree.leaves(rows)
         first = jax.tree.map(lambda x: x[0], xs)
         self.sent = jax.eval_shape(lambda: step(params, begun, first, {})[1][1])
@@ -219,7 +219,8 @@ class _Sweep:
     def _parameters(self, populations: list[str]) -> dict[str, list[int]]:
         """By population, the parameters that are wanted."""
         own = {name: self.numbered.nodes[name] for name in populations}
-        found = {name: jax.tree.leaves((node.unit, node.receptors, node.i_e)) for name, node in own.items()}
+        # what the solver has worked out of the parameters is differentiated as they are: a derivative by it goes on
+        found = {name: jax.tree.leaves((x.unit, x.receptors, x.i_e, self.solvers[name])) for name, x in own.items()}
         return {name: [k for k in numbers if self.wanted[k]] for name, numbers in found.items()}
 
     def _arriving(self, name: str, past: dict[str, Array]) -> Arriving:
@@ -328,7 +329,8 @@ class _Sweep:
                 given = list(here)
                 for k, x in values.items():
                     given[k] = x
-                return self.whole(given)[0][0].nodes[name]
+                (net, (_, solvers, *_)), *_ = self.whole(given)
+                return net.nodes[name], solvers[name]
 
             arriving = self._arriving(name, past)
             kept[name], by_live, by_weight = self.rule.learn(own, kept[name], self._live(name), replace, arriving)

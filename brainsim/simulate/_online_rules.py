@@ -94,7 +94,7 @@ class EPropAdjoint(AbstractOnlineAdjoint):
         dw = noise_of(local.node, solver, local.y, local.z, clock)
 
         def unit(held, rows, values):
-            node = replace(dict(zip(live, values, strict=True)))
+            node, solver = replace(dict(zip(live, values, strict=True)))
             y, z = node.arrive(*eqx.combine(jax.tree.unflatten(tree, held), rest), rows)
             y, z, events, _ = advance(node, solver, y, z, inp, clock, dw)
             return jax.tree.leaves(smooth_part((y, z))), events.value

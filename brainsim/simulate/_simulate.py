@@ -114,6 +114,7 @@ def continued(
     n_steps = checked_steps(t0, t1, dt, state)
     recordings = checked_recordings(net, saveat, n_steps)
     given = checked_inputs(net, inputs or {}, n_steps=n_steps)
+    net = net.known(dt)
     net.at(dt)  # warns, outside the compiled run, of delays that dt does not divide and the like
     begin = signs(net, with_input_states(net, begin, given))
     net = with_flows(net, recordings)

@@ -127,7 +127,9 @@ def _step(net, state, inputs, solvers):
     noted()
     net = net.at(state.dt).ready()
     own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
-    solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}
+    solvers: dict[str, Any] = {
+        name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()
+    }
     state, views, *_ = step_core(net, state, inputs, solvers)
     return after_run(state), {name: views[name].events for name in net.sizes}
 
@@ -145,7 +147,7 @@ def step(
     solvers = checked_solvers(net, solver)
     inputs = checked_inputs(net, inputs or {}, n_steps=None)
     state = with_input_states(net, begun("step", net, state, None, None), inputs)
-    after = _step(net, state, inputs, solvers)
+    after = _step(net.known(float(state.dt)), state, inputs, solvers)
     if not is_traced(state.n):
         bounded()
     return after

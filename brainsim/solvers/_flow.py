@@ -52,7 +52,7 @@ def flow(
     return SOLVERS[type(solver)].step(solver, terms, y, clock.dt, node.structure.independent)
 
 
-def prepared(node: AbstractNode, solver: AnySolver, y: Any, z: Any, dt: Array) -> AnySolver:
+def prepared(node: AbstractNode, solver: AnySolver, y: Any, z: Any, dt: Any) -> AnySolver:
     """`solver` for a run that begins with `(y, z)`, with what it can work out once."""
     if isinstance(solver, Substep):
         return Substep(prepared(node, solver.solver, y, z, dt / solver.m), solver.m)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""The default step: exact where unit and receptors flow linearly, of second order where synapses meet what does not."""
+"""A step that is exact where unit and receptors flow linearly, and of second order where synapses meet what does not."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
@@ -68,6 +68,10 @@ def _depends(jaxpr: Jaxpr, output: int) -> tuple[list[bool], Jaxpr]:
     return list(used), cut
 
 
+def _aval(v: Any) -> Any:
+    return v.aval
+
+
 _ROUNDS = ("sign", "floor", "ceil", "round")
 
 
@@ -78,7 +82,7 @@ def _chooses(jaxpr: Jaxpr, moved: set[Any]) -> bool:
         hit = [not hasattr(v, "val") and v in moved for v in eqn.invars]
         if not any(hit):
             continue
-        if eqn.primitive.name in _ROUNDS or any(not jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars):
+        if eqn.primitive.name in _ROUNDS or any(not jnp.issubdtype(_aval(v).dtype, jnp.inexact) for v in eqn.outvars):
             return True
         for inner in (x for x in eqn.params.values() if hasattr(x, "eqns") or hasattr(x, "jaxpr")):
             inner = getattr(inner, "jaxpr", inner)
@@ -92,7 +96,7 @@ def _chooses(jaxpr: Jaxpr, moved: set[Any]) -> bool:
 def _one_number(cut: Jaxpr) -> bool:
     """Whether an elementwise program whose operands are not read has the same result for all units."""
     read = {v for eqn in cut.eqns for v in eqn.invars if not hasattr(v, "val")} | set(cut.outvars)
-    return all(not v.aval.shape for v in cut.constvars if v in read) and "iota" not in str(cut)
+    return all(not _aval(v).shape for v in cut.constvars if v in read) and "iota" not in str(cut)
 
 
 def layout_of(field: Field, y: Any) -> Layout:
@@ -140,7 +144,7 @@ def layout_of(field: Field, y: Any) -> Layout:
     return Layout(tuple(sorted(linear)), tuple(others), tuple(rates), frozenset(alike & set(rates)))
 
 
-def propagated(field: Field, y: Any, dt: Array) -> Propagated:
+def propagated(field: Field, y: Any, dt: Any) -> Propagated:
     """What steps of `dt` need to know of `field`."""
     layout = layout_of(field, y)
     leaves, tree = jax.tree.flatten(y)
@@ -167,7 +171,7 @@ def _along(dt: Array, rates: Matrix, move: Matrix, mean: Matrix) -> tuple[Matrix
 
 
 @_along.defjvp
-def _along_jvp(primals, tangents):
+def _along_jvp(primals: Any, tangents: Any) -> Any:
     dt, rates, move, mean = primals
     ddt, _, *moves = tangents
     grown = product(rates, move)
@@ -190,7 +194,7 @@ def _summed(matrix: Matrix, k: int, field: dict[int, Array]) -> Array:
 
 
 class Propagator(diffrax.AbstractItoSolver):
-    """Exact for what flows linearly, second order where it drives what does not: the default of `simulate`.
+    """Exact for what flows linearly, second order where it drives what does not.
 
     Of a unit with its receptors, the variables whose field is linear with constant rates and depends on such variables
     only take the exact step of `y' = A y + b` (Rotter & Diesmann 1999),

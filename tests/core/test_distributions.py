@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from brainsim.base import float_dtype
+from brainsim.core import _distributions as distributions
 from brainsim.core._distributions import Exponential, Gamma, LogNormal, Normal, Uniform, draw
 
 P_MIN = 1e-4  # a fixed seed fails a right law with this probability, once, when the test is written
@@ -139,3 +140,26 @@ def test_draw():
 def test_bad_input(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_values_drawn_in_pieces_have_their_law_and_one_program(monkeypatch):
+    """One program for all lengths and bounds; the first values do not depend on how many there are."""
+    monkeypatch.setattr(distributions, "PIECE", 512)
+    traced = []
+    law = distributions._truncated
+    monkeypatch.setattr(distributions, "_truncated", lambda *args: traced.append(1) or law(*args))
+    key = jax.random.key(0)
+    drawn = {}
+    for n, low in ((40, 0.0), (512, 0.2), (1300, 0.0), (0, 0.0)):
+        x = drawn[n] = np.asarray(distributions.drawn_in_pieces(Normal(0.5, 0.3, low=low), key, (n,)))
+        assert x.shape == (n,)
+        assert np.all(x >= low)
+    assert len(traced) == 1
+    np.testing.assert_array_equal(drawn[40], drawn[1300][:40])
+    assert np.unique(drawn[1300]).size > 1290
+    a, b = ((e - 0.5) / 0.3 for e in (0.0, np.inf))
+    assert stats.kstest(drawn[1300], stats.truncnorm(a, b, 0.5, 0.3).cdf).pvalue > 1e-3
+    shaped = distributions.drawn_in_pieces(Uniform(0.0, 1.0), key, (3, 4))
+    assert shaped.shape == (3, 4)
+    by = jax.grad(lambda m: jnp.sum(distributions.drawn_in_pieces(Normal(m, 0.3), key, (700,))))(0.5)
+    np.testing.assert_allclose(by, 700.0, rtol=1e-6)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import brainsim as bs
-from brainsim.neurons._poisson import poisson_counts
+from brainsim.neurons._poisson import counts_below, poisson_counts, thresholds
 
 DT = 0.1
 
@@ -172,6 +172,68 @@ def test_poisson_counts_have_their_law(mean):
     expected[0] += law.cdf(low - 1) * x.size
     expected[-1] += law.sf(high) * x.size
     assert stats.chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+def excess(counts, mean):
+    """How far chi-square of the counts lies above its mean, in standard deviations; bins of 20 expected and more."""
+    k = np.arange(int(counts.max()) + 2)
+    p = stats.poisson.pmf(k, mean)
+    wide = p * counts.size >= 20
+    expected = np.append(p[wide], 1 - p[wide].sum()) * counts.size
+    found = np.bincount(counts, minlength=k.size)[k[wide]]
+    found = np.append(found, counts.size - found.sum())
+    keep = expected > 1
+    return (np.sum((found - expected)[keep] ** 2 / expected[keep]) - (keep.sum() - 1)) / np.sqrt(2 * (keep.sum() - 1))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e-4, 0.16, 1.0, 2.3, 10.0, 25.0])
+def test_counts_from_thresholds_have_their_law(mean):
+    n = 10**6
+    table = thresholds(np.asarray(mean))
+    counts = np.asarray(jax.jit(counts_below, static_argnums=2)(jax.random.key(3), table, n)).astype(int)
+    if mean == 0.0:
+        assert not counts.any()
+        return
+    assert abs(counts.mean() - mean) < 4 * np.sqrt(mean / n)
+    assert excess(counts, mean) < 4
+
+
+def test_thresholds_are_one_column_a_unit_and_none_of_what_a_word_cannot_hold():
+    table = thresholds(np.asarray([0.2, 0.0, 5.0]))
+    for k, mean in enumerate((0.2, 0.0, 5.0)):
+        own = np.asarray(thresholds(np.asarray(mean)))
+        np.testing.assert_array_equal(table[: own.size, k], own)
+        assert not np.any(np.asarray(table[own.size :, k]) > 1)
+    assert thresholds(np.asarray(100.0)) is None
+    assert thresholds(np.asarray([1.0, np.nan])) is None
+
+
+def driven(rate, delay=0.0, n=64, **kw):
+    p = bs.Population(bs.LIF(v_th=1e6), n, {"in": bs.Delta()})
+    net = bs.Network({"P": p}, {"X": bs.PoissonInput("P", 100, rate, 0.5, delay=delay)})
+    return net, lambda key: bs.simulate(net, t1=2.0, dt=0.1, key=key, saveat=[bs.Trace("P.v")], **kw)["P.v"]
+
+
+def test_a_poisson_input_is_played_and_has_the_same_bits_in_pieces_batches_and_steps():
+    net, run = driven(np.full(64, 30.0))
+    assert bs.summary(net, dt=0.1).steps == "one call"
+    keys = jax.random.split(jax.random.key(0), 2)
+    whole = np.stack([run(key) for key in keys])
+    assert np.unique(whole).size > 100
+    np.testing.assert_array_equal(jax.vmap(run)(keys), whole)
+    state = bs.simulate(net, t1=1.9, dt=0.1, key=keys[0]).state
+    np.testing.assert_array_equal(bs.step(net, state)[0].nodes["P"].y["unit"]["v"], whole[0, -1])
+
+
+def test_a_poisson_input_waits_for_its_delay():
+    (_, now), (_, late) = driven(30.0), driven(30.0, delay=0.5)
+    a, b = now(jax.random.key(0)), late(jax.random.key(0))
+    np.testing.assert_array_equal(b[5:], a[:-5])
+    np.testing.assert_array_equal(b[:6], np.full_like(b[:6], -60.0))
+    with pytest.raises(ValueError, match=r"PoissonInput\.delay is -1"):
+        driven(30.0, delay=-1.0)
+    with pytest.warns(UserWarning, match="a delay of 0.25 ms is not a whole number"):
+        driven(30.0, delay=0.25)[1](jax.random.key(0))
 
 
 _COUNTS = jax.jit(lambda key, mean: poisson_counts(key, mean, mean.size))
