@@ -121,12 +121,12 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 
 
 @eqx.filter_jit
-def _step(net, state, inputs, solvers):
+def _step(net, state, inputs, given):
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
     noted()
     net = net.at(state.dt).ready()
-    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
+    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in given.items()}
     solvers: dict[str, Any] = {
         name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()
     }

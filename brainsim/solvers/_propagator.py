@@ -1,4 +1,4 @@
-"""A step that is exact where unit and receptors flow linearly, and of second order where synapses meet what does not."""
+"""A step that is exact where unit and receptors flow linearly, of second order where synapses meet what does not."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
