@@ -56,6 +56,8 @@ def prepared(node: AbstractNode, solver: AnySolver, y: Any, z: Any, dt: Any) -> 
     """`solver` for a run that begins with `(y, z)`, with what it can work out once."""
     if isinstance(solver, Substep):
         return Substep(prepared(node, solver.solver, y, z, dt / solver.m), solver.m)  # pyright: ignore[reportArgumentType]
+    if isinstance(solver, Every):
+        return Every(prepared(node, solver.solver, y, z, dt * solver.m), solver.m)  # pyright: ignore[reportArgumentType]
     if not isinstance(solver, Propagator) or not jax.tree.leaves(y):
         return solver
     return Propagator(propagated(Field(node, z, jnp.zeros((), float_dtype())), y, dt))
@@ -173,7 +175,9 @@ def fusion(node: AbstractNode, solver: AnySolver, name: str, depths: dict[str, i
         y, z = node.init(clock)
         rings = {port: jnp.zeros((d, node.ports[port]), float_dtype()) for port, d in depths.items()}
         inp, dw = jnp.zeros((), float_dtype()), noise_of(node, solver, y, z, clock)
-        plans.append(make_plan(advance, node, prepared(node, solver, y, z, clock.dt), y, z, rings, inp, clock, dw, least))
+        plans.append(
+            make_plan(advance, node, prepared(node, solver, y, z, clock.dt), y, z, rings, inp, clock, dw, least)
+        )
 
     solver = solver.solver if isinstance(solver, Every) else solver
     plans: list[Any] = []
