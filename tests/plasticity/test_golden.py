@@ -45,7 +45,7 @@ def edge(rule, where=None, **kw):
     return bs.PlasticProjection("A", "B.syn", bs.FromCOO(i, j), weight=W0[i, j], delay=delay, rule=rule, **kw)
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["x64", "float32"])
+@pytest.fixture(scope="module", params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["x64", "float32"])
 def weights(request):
     """Weights in every step by edge, and the largest difference allowed."""
     with jax.enable_x64(request.param):
