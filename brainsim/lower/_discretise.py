@@ -226,7 +226,7 @@ def _scaled(
     largest = np.where(largest > 0, largest, largest.max() if np.any(largest) else v_th / 2**10)
     fallback = None
     for e in range(_EXPONENT_MAX, -9, -1):
-        volt = factor * 64 * 2.0**e / largest
+        volt = np.minimum(factor * 64 * 2.0**e / largest, 64 * _THRESHOLD_MAX / v_th)  # weak cells: the threshold's end
         # what float32 makes of a word is what counts: the threshold and the bias as they will be rounded
         threshold = np.rint(v_th * volt / 64)
         if np.any((threshold < 1) | (threshold > _THRESHOLD_MAX)) or np.any(np.abs(bias * volt) > 4095 * 2**7):
