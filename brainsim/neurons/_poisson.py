@@ -8,7 +8,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jaxtyping import Array, Float, UInt32
 
 from ..base import Key, check_parameter, float_dtype, is_traced, parameter, to_steps, warn_off_grid
@@ -157,6 +156,8 @@ _LARGEST = 2**24
 def thresholds(mean: np.ndarray) -> UInt32[Array, "k ..."] | None:
     """`2^32 P(N > k)`, k = 0, 1, ..., of Poisson numbers of `mean`, () or (n,): the number of events is how many
     of them a random word lies below. None where they would be too many."""
+    import scipy.special  # slow to import
+
     if not np.all(np.isfinite(mean)):  # the run flags it
         return None
     values, place = np.unique(np.maximum(mean, 0.0), return_inverse=True)
