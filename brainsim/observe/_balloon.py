@@ -88,8 +88,9 @@ def _stephan(rho: float, eps: float) -> dict[str, float]:
 def bold(z: Float[Array, "steps n"], *, dt: float, tr: float, balloon: Balloon | None = None) -> Array:
     """The BOLD signal of activity that is constant over each of its samples, by Heun's method of order 2.
 
-    **Arguments:** `z`: activity, one row every `dt` (ms), (steps, n), best the means that `bs.Mean` records; 1 to 20 ms
-    resolve the balloon; `tr`: repetition time (ms), a multiple of `dt`; `balloon`: default `Balloon.friston_2003()`.
+    **Arguments:** `z`: activity, one row every `dt` (ms), (steps, n); 1 to 20 ms resolve the balloon, and activity that
+    is faster is filtered first (`downsample`); `tr`: repetition time (ms), a multiple of `dt`; `balloon`: default
+    `Balloon.friston_2003()`.
 
     **Returns:** the signal at the times tr, 2 tr, ..., shape (steps dt / tr, n). Differentiable, at a memory that grows
     with the number of volumes.
@@ -97,8 +98,8 @@ def bold(z: Float[Array, "steps n"], *, dt: float, tr: float, balloon: Balloon |
     **Raises:** ValueError where `dt` does not divide `tr`, or the samples do not fill one volume.
 
     !!! Example
-        `sol = bs.simulate(net, ..., saveat=[bs.Mean("R.S", every=100)])`, then
-        `bs.observe.bold(sol["R.S.mean"], dt=10.0, tr=720.0)`.
+        `sol = bs.simulate(net, ..., dt=0.1, saveat=[bs.Trace("R.S", every=100)])`, then
+        `bs.observe.bold(sol["R.S"], dt=10.0, tr=720.0)`.
     """
     balloon = Balloon.friston_2003() if balloon is None else balloon
     z = jnp.asarray(z, float_dtype())
