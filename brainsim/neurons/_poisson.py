@@ -254,7 +254,8 @@ class PoissonInput(AbstractEdge):
     def known(self, dt):
         if isinstance(self.rate, AbstractInput) or is_traced(self.rate):
             return self
-        return dataclasses.replace(self, table=thresholds(1e-3 * self.n * dt * np.asarray(self.rate, np.float64)))
+        table = thresholds(1e-3 * self.n * dt * np.asarray(self.rate, np.float64))
+        return eqx.tree_at(lambda edge: edge.table, self, table, is_leaf=lambda x: x is None)
 
     def at(self, where, dt):
         warn_off_grid(where, "a delay", np.asarray(self.delay), dt)

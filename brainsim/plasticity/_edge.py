@@ -51,9 +51,9 @@ class PlasticProjection(AbstractEdge):
     the delay later (the dendritic part), and what is sent arrives at the start of step `n + 1 + delay / dt`, as of a
     `Projection`. In every step the rule's `on_post` is applied to the synapses that post events reach, then its
     `on_pre` to those that pre events reach, then these deliver, then the traces jump: of events that reach a synapse
-    together neither sees the trace of the other. So NEST has it; Brian2's documented form is `deliver="before",
-    first="pre"`.
-    Several events of a unit in one step act on a synapse once. The cost follows the synapses of units with events.
+    together neither sees the trace of the other. So NEST has it; Brian2's documented form is `deliver="before"` with
+    `first="pre"`. Several events of a unit in one step act on a synapse once. The cost follows the synapses of units
+    with events.
 
     Gradients flow through weights, traces and the parameters of the rule, with the events held fixed: the derivative of
     a weight by the time of a spike is left out.

@@ -10,7 +10,7 @@ import brainsim as bs
 from brainsim.core import AbstractUnit, Clock
 from brainsim.events import _ffi
 from brainsim.fusion import Program, fused
-from brainsim.solvers import SOLVERS, fusion, update
+from brainsim.solvers import SOLVERS, fusion, prepared, update
 
 pytestmark = pytest.mark.skipif(not _ffi.loaded(), reason="the pure path fuses nothing")
 core = pytest.mark.core
@@ -62,6 +62,7 @@ def both(pop, solver, inp=None):
     inp = jnp.linspace(-50.0, 400.0, pop.size, dtype=FLOAT) if inp is None else inp
     y, z, rings = start(pop)
     assert fusion(pop, solver, "P", {p: 3 for p in pop.ports}) == "fused"
+    solver = prepared(pop, solver, y, z, clock(4).dt)
     return (
         jax.jit(lambda y, z, r, f=f: update(pop, solver, y, z, r, inp, clock(4), fuse=f))(y, z, rings)
         for f in (True, False)

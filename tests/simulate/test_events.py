@@ -113,7 +113,7 @@ def recurrent(unit, receptors, excite, inhibit, i_e, v0, n=20):
 def lif():
     ports = {"exc": bs.ExpCurr(tau=5.0), "inh": bs.ExpCurr(tau=8.0)}
     unit = bs.LIF(t_ref=2.0, v_reset=-65.0)
-    return recurrent(unit, ports, bs.Uniform(10.0, 40.0), -40.0, bs.Normal(120.0, 20.0), bs.Uniform(-65.0, -50.0))
+    return recurrent(unit, ports, bs.Uniform(10.0, 40.0), -40.0, bs.Normal(200.0, 20.0), bs.Uniform(-65.0, -50.0))
 
 
 def cuba():

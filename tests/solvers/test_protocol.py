@@ -188,7 +188,10 @@ def test_check_structure():
         check_structure(bs.Population(HiddenRing(), 3))
 
 
-NEEDS = {bs.VoltageClamp: lambda: bs.VoltageClamp(bs.LIF(), -60.0)}
+NEEDS = {
+    bs.VoltageClamp: lambda: bs.VoltageClamp(bs.LIF(), -60.0),
+    bs.Homeostatic: lambda: bs.Homeostatic(bs.LIF(), rate=10.0),
+}
 UNITS = [u for u in vars(bs).values() if isinstance(u, type) and issubclass(u, bs.AbstractUnit)]
 
 
