@@ -57,7 +57,7 @@ def write_page(
     data |= {"extent": (np.nanmax(xy, axis=0) - low).tolist(), "span": float(span)}
     data |= {"xy": _packed(scaled * 65535, "<u2"), "kind": _packed(kind, "<u4")}
     data |= {"when": _packed(when, "<u4"), "who": _packed(ids[shown][order], "<u4")}
-    text = files(__package__).joinpath("page.html").read_text()
+    text = files("brainsim.connectome").joinpath("page.html").read_text()
     # "<" of a name must not end the script
     Path(path).write_text(text.replace("/*DATA*/null", json.dumps(data).replace("<", "\\u003c")))
     return Path(path)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import diffrax
 import equinox as eqx
@@ -104,7 +104,7 @@ class _Function(eqx.Module):
 def _as_module(module: Any) -> eqx.Module:
     if isinstance(module, type) or not callable(module):
         raise TypeError(f"OperatorField.module is {module!r}; expected a function or an equinox module.")
-    return module if isinstance(module, eqx.Module) else _Function(module)
+    return module if isinstance(module, eqx.Module) else _Function(cast(Callable, module))
 
 
 class OperatorField(AbstractUnit):
