@@ -95,6 +95,9 @@ class AbstractUnit(Parametrised):
     in_steps: ClassVar[tuple[str, ...]] = ("t_ref",)
     """Parameters, where the unit has them, that are durations counted in steps (`clock.steps`): a run warns of those
     that its step does not divide."""
+    rate_slope_off: ClassVar[dict[str, str]] = {}
+    """Parameters in which the gradient of a firing rate is known to be off by more than a factor of 2, with the size it
+    has ("2 to 3 times"): a run differentiated in them warns."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

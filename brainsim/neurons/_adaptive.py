@@ -1,5 +1,7 @@
 """Units with spike-frequency adaptation: AdEx, Izhikevich, adaptive threshold."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 
@@ -44,6 +46,8 @@ class AdEx(AbstractUnit):
     - `v_peak`: cut-off: potential that counts as a spike (mV).
     - `t_ref`: refractory period (ms).
     """
+
+    rate_slope_off: ClassVar[dict[str, str]] = {"v_reset": "2 to 3.5 times"}
 
     c_m: Param = 281.0
     g_l: Param = 30.0

@@ -1,12 +1,15 @@
-"""A warning where the gradient of a firing rate is taken and spikes come and go rather than move."""
+"""Warnings where the gradient of a firing rate is known to be off: spikes that come and go rather than move, and
+parameters that a unit names."""
 
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from ..core import Network
@@ -49,6 +52,37 @@ def warning_once_differentiated(
                 spikes = jnp.sum(x) / max(x.shape[1], 1)
                 watched[r.key] = _warns(name, x, spikes, variation(x) if r.every == 1 else none)
     return watched
+
+
+def warning_of_parameters(net: Network, recordings: Sequence[Any], nodes: set[str]) -> Network:
+    """`net`, of which parameters with a rate slope known to be off warn once a rate of `nodes` is differentiated in
+    them."""
+    rates = {net.unit_range(r.origin(net).node)[0] for r in recordings if isinstance(r, Events | Rate)}
+    for name in sorted(rates & nodes):
+        unit = net.nodes[name].unit
+        for field, factor in unit.rate_slope_off.items():
+            watched = _names(f"{name}.unit.{field}", type(unit).__name__, factor, getattr(unit, field))
+            net = eqx.tree_at(lambda m, at=(name, field): getattr(m.nodes[at[0]].unit, at[1]), net, watched)
+    return net
+
+
+def _names(path: str, unit: str, factor: str, value: Array) -> Array:
+    same = jax.custom_jvp(lambda x: x)
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        (x,), (t,) = primals, tangents
+        if not isinstance(t, SymbolicZero):
+            warnings.warn(
+                f"The gradient of a firing rate in {path!r} has the right sign and {factor} the size of the slope "
+                f"({unit}.rate_slope_off, docs/gradients.md). Compare it with a slope taken with one key, or fit this "
+                "parameter with train.CMAES().",
+                stacklevel=2,
+            )
+            return x, t
+        return x, jnp.zeros(t.shape, t.dtype)
+
+    same.defjvp(rule, symbolic_zeros=True)
+    return same(value)
 
 
 def _warns(name: str, recorded: Array, spikes: Array, irregular: Array) -> Array:

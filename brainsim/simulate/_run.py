@@ -18,7 +18,7 @@ from ._cache import noted
 from ._count import Count
 from ._flags import after_run, before_run
 from ._inputs import check_inputs_read
-from ._irregular import warning_once_differentiated
+from ._irregular import warning_of_parameters, warning_once_differentiated
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._solution import Solution, SpikeList, overflow
@@ -42,6 +42,7 @@ def _run(
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
     by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking}
+    net = warning_of_parameters(net, recordings, by_default)
     net = net.at(state.dt).ready()
     own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
     solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}

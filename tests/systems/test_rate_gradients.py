@@ -117,6 +117,20 @@ def test_a_gradient_of_spikes_that_come_and_go_warns(i_e, kind, said):
     assert said is None or re.search(said, found[0])
 
 
+@pytest.mark.parametrize(("name", "told"), [("P.unit.v_reset", True), ("P.i_e", False)])
+def test_a_rate_differentiated_in_a_parameter_whose_slope_is_off_warns(name, told):
+    net = bs.Network({"P": bs.Population(bs.AdEx(), 1, i_e=900.0)})
+
+    def rate(x):
+        cell = bs.train.with_parameters(net, {name: x})
+        return jnp.mean(bs.simulate(cell, t1=100.0, dt=0.1, key=jax.random.key(0), saveat=[bs.Rate("P")])["P.rate"])
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        jax.grad(rate)(bs.train.parameters(net)[name])
+    assert any("'P.unit.v_reset' has the right sign" in str(w.message) for w in said) == told
+
+
 def product(v, s):
     return v * (1 - s)
 
