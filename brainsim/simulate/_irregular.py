@@ -2,7 +2,7 @@
 parameters that a unit names."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from ..core import Network
+from ..core import Network, Population
 from ._saveat import Events, Rate
 
 IRREGULAR = 0.5
@@ -38,7 +38,7 @@ def variation(events: Float[Array, "steps n"]) -> Float[Array, ""]:
 
 
 def warning_once_differentiated(
-    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: set[str], dt: float
+    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: Collection[str], dt: float
 ) -> dict[str, Any]:
     """`recorded`, of which events and rates of `nodes` warn, where they are differentiated, of too few or too irregular
     spikes; of a rate only the number of spikes is known."""
@@ -54,12 +54,12 @@ def warning_once_differentiated(
     return watched
 
 
-def warning_of_parameters(net: Network, recordings: Sequence[Any], nodes: set[str]) -> Network:
-    """`net`, of which parameters with a rate slope known to be off warn once a rate of `nodes` is differentiated in
-    them."""
+def warning_of_parameters(net: Network, recordings: Sequence[Any], populations: dict[str, Population]) -> Network:
+    """`net`, of which parameters with a rate slope known to be off warn once a rate of `populations` is differentiated
+    in them."""
     rates = {net.unit_range(r.origin(net).node)[0] for r in recordings if isinstance(r, Events | Rate)}
-    for name in sorted(rates & nodes):
-        unit = net.nodes[name].unit
+    for name in sorted(rates & populations.keys()):
+        unit = populations[name].unit
         for field, factor in unit.rate_slope_off.items():
             watched = _names(f"{name}.unit.{field}", type(unit).__name__, factor, getattr(unit, field))
             net = eqx.tree_at(lambda m, at=(name, field): getattr(m.nodes[at[0]].unit, at[1]), net, watched)
@@ -79,7 +79,7 @@ def _names(path: str, unit: str, factor: str, value: Array) -> Array:
                 stacklevel=2,
             )
             return x, t
-        return x, jnp.zeros(t.shape, t.dtype)
+        return x, jnp.zeros(x.shape, x.dtype)
 
     same.defjvp(rule, symbolic_zeros=True)
     return same(value)

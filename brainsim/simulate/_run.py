@@ -41,7 +41,9 @@ def _run(
     noted()
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
-    by_default = {k for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking}
+    by_default = {
+        k: x for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking
+    }
     net = warning_of_parameters(net, recordings, by_default)
     net = net.at(state.dt).ready()
     own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
