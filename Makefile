@@ -84,18 +84,18 @@ sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and 
 # are not for that. `make suite HURRY=` and plain pytest compile everything as users do.
 HURRY ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 DEFAULT := not slow and not experiment
+# $(call both,WHICH,WHERE): those tests that compare bits, compiled as users do, then the others, in a hurry.
+both = $(PYTEST) -n $(WORKERS) -m 'optimised and $(1)' $(2) || status=1; \
+  XLA_FLAGS="$${XLA_FLAGS:-} $(HURRY)" $(PYTEST) -n $(WORKERS) -m 'not optimised and $(1)' $(2) || status=1
 
 suite: $(VENV)/.dev  ## all tests and doctests: kernels, float32
-	@status=0; echo '-- compiled as users do'; $(PYTEST) -n $(WORKERS) -m 'optimised and $(DEFAULT)' || status=1; \
-	echo '-- compiled in a hurry'; \
-	XLA_FLAGS="$${XLA_FLAGS:-} $(HURRY)" $(PYTEST) -n $(WORKERS) -m 'not optimised and $(DEFAULT)' || status=1; \
-	exit $$status
+	@status=0; $(call both,$(DEFAULT)); exit $$status
 
 # With `suite`, which is kernels x float32, these make all four.
 core: $(VENV)/.dev  ## the core subset in the other three: kernels x float64, pure x float32, pure x float64
 	@status=0; for kernels_x64 in 'auto 1' 'off 0' 'off 1'; do set -- $$kernels_x64; \
-	  echo "-- BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2"; \
-	  BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2 $(PYTEST) -n $(WORKERS) -m 'core and not slow' tests || status=1; \
+	  echo "-- BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2"; export BRAINSIM_KERNELS=$$1 JAX_ENABLE_X64=$$2; \
+	  $(call both,core and not slow,tests); \
 	done; exit $$status
 
 shapes: $(VENV)/.dev  ## the core subset with annotations, shapes among them, checked at every call

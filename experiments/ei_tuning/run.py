@@ -379,8 +379,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the results (default of the full run: beside run.py)")
     options = parser.parse_args()
     quick, seed, console = options.quick, options.seed, Console()
-    starts, steps = (2, {False: 10, True: 16}) if quick else (5, {False: 60, True: 120})
-    trials, span = (2, 500.0) if quick else (8, 2500.0)
+    starts, steps = (2, {False: 10, True: 5}) if quick else (5, {False: 60, True: 120})
+    trials, span = (2, 300.0) if quick else (8, 2500.0)
     began, sizes = time.process_time(), []
     for per_unit in (True,) if quick else (False, True):
         sizes.append(compared(per_unit, steps[per_unit], starts, seed, trials, span))

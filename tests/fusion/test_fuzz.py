@@ -67,7 +67,7 @@ def test_a_choice_of_constants_by_the_step():
 
 
 def test_some(tmp_path):
-    same(*outcomes(tmp_path, 0, 4))
+    same(*outcomes(tmp_path, 0, 3))
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_where_cells_lie_changes_no_word():
 
 def test_random_tables_come_back():
     for seed in range(40):
-        given = tables(seed, LOIHI, n=int(np.random.default_rng(seed).integers(1, 90)))
+        given = tables(seed, LOIHI, n=(1, 37, 89)[seed % 3])  # few shapes to compile
         given[0]["P"] = dataclasses.replace(given[0]["P"], v_min=1 - 2**23)
         image = Image.of(LOIHI, *given)
         layout = legalise(image.tables)
