@@ -115,6 +115,11 @@ class AbstractEdge(Frozen):
         """Whether the derivative of `weights` is taken once a segment, not once a step."""
         return bool(self.weights)
 
+    @property
+    def learns(self) -> bool:
+        """Whether its synapses are state, which row programs change and a backward pass brings back."""
+        return False
+
     def deposits(self, sent: Emitted) -> list[Deposit]:
         """The deposits of what is sent, one for each of `weights`; `sent` has a first axis of steps for `add_all`."""
         raise NotImplementedError(f"{type(self).__name__} has `weights`, so it needs `deposits` too.")

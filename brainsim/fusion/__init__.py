@@ -5,3 +5,4 @@ from ._call import call as call
 from ._fused import Program as Program, fused as fused, unavailable as unavailable, why_not as why_not
 from ._rows import Rows as Rows, rows as rows
 from ._scan import forget as forget, observed as observed, observing as observing, scan as scan
+from ._undo import undoing_scan as undoing_scan

@@ -2,14 +2,19 @@
 
 For every synapse k of a row i with `value[i] != 0`, with o = `order[k]` and j = `other[k]`,
 
-    synapses[o] <- program(scalars, row[i], far[j], synapses[o]).
+    synapses[o] <- program(scalars, row[i], far[j], log[p], synapses[o]),
+
+and what else the program yields is added to `far_sums[j]` and `row_sums[i]`: so the transpose of such a program is one.
+It reads from a log what synapses were before (`_past`): p is the place of the entry there, if the log is used up to
+`used`.
 
 Rows are the pre units of a graph, with every synapse its own place (`order` empty), or its post units, with `order` the
 places of their synapses. A synapse is in one row only, so the order of the rows has no effect. Cost follows the
 synapses of the rows with events.
 
-Operands carry leading batch axes, each of size 1 or that of the batch. The events are constants of the derivative,
-which is that of the same program over all synapses, masked.
+Operands carry leading batch axes, each of size 1 or that of the batch. The events are constants of the derivative. The
+tangent (`tangent_p`) is that of the same program over all synapses, masked; its transpose is a program over the
+synapses of rows with events again.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,12 +42,16 @@ _MOST_BLOCKS = 256  # of a step in which all rows have events; beyond, blocks gr
 
 
 class RowProgram(NamedTuple):
-    """`jaxpr(*scalars, *row, *far, *synapses) -> synapses`, of one synapse: every number has shape ()."""
+    """`jaxpr(*scalars, *row, *far, *log, *synapses) -> (*synapses, *far_sums, *row_sums)` of one synapse: every number
+    has shape ()."""
 
     jaxpr: ClosedJaxpr
     n_scalars: int
     n_row: int
     n_far: int
+    n_log: int = 0
+    n_far_sums: int = 0
+    n_row_sums: int = 0
 
     # by identity: a jaxpr is made once per trace
     def __hash__(self) -> int:
@@ -53,7 +62,17 @@ class RowProgram(NamedTuple):
 
     @property
     def n_syn(self) -> int:
-        """How many values a synapse has."""
+        """How many values of a synapse change."""
+        return self.n_written - self.n_far_sums - self.n_row_sums
+
+    @property
+    def n_given(self) -> int:
+        """How many operands come before the values that it is given: events, graph, and how much of a log is used."""
+        return 5 + (self.n_log > 0)
+
+    @property
+    def n_written(self) -> int:
+        """How many of its last operands are changed."""
         return len(self.jaxpr.out_avals)
 
 
@@ -96,7 +115,10 @@ def rows(
 
 
 def _parts(program: RowProgram, operands: Sequence[Any]) -> tuple[list[Any], ...]:
-    ends = np.cumsum([0, program.n_scalars, program.n_row, program.n_far, program.n_syn])
+    """Scalars, values of rows, at the far end, of synapses read and changed, sums at the far end and of rows."""
+    p = program
+    sizes = (p.n_scalars, p.n_row, p.n_far, p.n_log, p.n_syn, p.n_far_sums, p.n_row_sums)
+    ends = np.cumsum([0, *sizes])
     return tuple([*operands[a:b]] for a, b in pairwise(ends))
 
 
@@ -108,10 +130,11 @@ def reference(*operands: Any, program: RowProgram, rank: int) -> list[Any]:
         out = reference(*full, program=program, rank=1)
         return [x.reshape(*batch, *x.shape[1:]) for x in out]
     value, _, indptr, other, order, *rest = operands
-    scalars, row, far, synapses = _parts(program, rest)
+    used, rest = (rest[0], rest[1:]) if program.n_log else (None, rest)
+    scalars, row, far, log, synapses, far_sums, row_sums = _parts(program, rest)
     n_b, n_rows, n = batch[0], indptr.shape[-1] - 1, synapses[0].shape[-1]
     if n == 0 or n_rows == 0 or n_b == 0:
-        return synapses
+        return [*synapses, *far_sums, *row_sums]
     active = jnp.broadcast_to(value[:, :n_rows] != 0, (n_b, n_rows))
     start = jnp.broadcast_to(indptr[:, :-1], (n_b, n_rows)).reshape(-1)
     length = jnp.where(active, jnp.broadcast_to(jnp.diff(indptr, axis=1), active.shape), 0).reshape(-1)
@@ -124,7 +147,7 @@ def reference(*operands: Any, program: RowProgram, rank: int) -> list[Any]:
         return x[jnp.zeros_like(b) if x.shape[0] == 1 else b, k]
 
     def body(state):
-        done, synapses = state
+        done, (synapses, far_sums, row_sums) = state
         place = done + lane
         live = lane < end[-1] - done
         r = jnp.minimum(jnp.searchsorted(end, place, side="right"), n_b * n_rows - 1).astype(jnp.int32)
@@ -134,12 +157,22 @@ def reference(*operands: Any, program: RowProgram, rank: int) -> list[Any]:
         j = at(other, b, k).astype(jnp.int32)
         ins = [x[jnp.zeros_like(b) if x.shape[0] == 1 else b] for x in scalars]
         ins += [at(x, b, i) for x in row] + [at(x, b, j) for x in far]
+        if used is not None:
+            before = jnp.where(b > 0, end[jnp.maximum(b * n_rows - 1, 0)], 0)
+            p = at(used[:, None], b, 0) - (end[(b + 1) * n_rows - 1] - before) + place - before
+            live = live & (p >= 0) & (p < log[0].shape[-1])
+            ins += [at(x, b, jnp.maximum(p, 0)) for x in log]
         new = jax.vmap(call)(*ins, *(x[b, o] for x in synapses))
-        o = jnp.where(live, o, n)  # dropped
-        return done + lanes, [x.at[b, o].set(y, mode="drop", unique_indices=False) for x, y in zip(synapses, new)]
+        b = jnp.where(live, b, n_b)  # dropped
+        kept = [x.at[b, o].set(y, mode="drop") for x, y in zip(synapses, new)]
+        more = [x.at[b, j].add(y, mode="drop") for x, y in zip(far_sums, new[len(kept) :])]
+        sums = [x.at[b, i].add(y, mode="drop") for x, y in zip(row_sums, new[len(kept) + len(more) :])]
+        return done + lanes, (kept, more, sums)
 
-    state = (jnp.int32(0), [jnp.broadcast_to(x, (n_b, n)) for x in synapses])
-    return lax.while_loop(lambda state: (state[0] >= 0) & (state[0] < end[-1]), body, state)[1]
+    full = [[jnp.broadcast_to(x, (n_b, x.shape[1])) for x in xs] for xs in (synapses, far_sums, row_sums)]
+    state = (jnp.int32(0), tuple(full))
+    changed = lax.while_loop(lambda state: (state[0] >= 0) & (state[0] < end[-1]), body, state)[1]
+    return [x for xs in changed for x in xs]
 
 
 def _one_axis(x: Any, batch: tuple[int, ...], rank: int) -> Any:
@@ -148,10 +181,10 @@ def _one_axis(x: Any, batch: tuple[int, ...], rank: int) -> Any:
     return jnp.broadcast_to(x, (*batch, *x.shape[rank:])).reshape(prod(batch), *x.shape[rank:])
 
 
-def masked(*operands: Any, program: RowProgram) -> list[Any]:
-    """What `rows_p` computes, over all synapses: the definition of its derivative."""
+def masked(program: RowProgram, *operands: Any) -> list[Any]:
+    """What a program without sums computes, over all synapses: the definition of its derivative."""
     value, _, indptr, other, order, *rest = operands
-    scalars, row, far, synapses = _parts(program, rest)
+    scalars, row, far, _, synapses, *_ = _parts(program, rest)
     n_rows, n = indptr.shape[0] - 1, synapses[0].shape[0]
     if n == 0 or n_rows == 0:
         return synapses
@@ -169,10 +202,25 @@ def masked(*operands: Any, program: RowProgram) -> list[Any]:
 @rows_p.def_abstract_eval
 def _(*operands, program, rank):
     batch = tuple(np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands)))
-    return [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in operands[len(operands) - program.n_syn :]]
+    return [ShapedArray((*batch, *x.shape[rank:]), x.dtype) for x in operands[len(operands) - program.n_written :]]
+
+
+def _batch_rule(operands, dims, *, program, rank):
+    n = len(operands)
+    front, _ = to_front(operands, dims, range(n - program.n_written, n))
+    out = rows_p.bind(*front, program=program, rank=rank + 1)
+    return out, [0] * len(out)
+
+
+# --- the derivative ---------------------------------------------------------------------------------------------------
 
 
 def _jvp(primals, tangents, *, program, rank):
+    if program.n_log or program.n_far_sums or program.n_row_sums:
+        raise NotImplementedError(
+            "The second derivative of plasticity is not defined where the first undoes the run step by step; pass "
+            "adjoint=bs.DirectAdjoint() to the run."
+        )
     out = rows_p.bind(*primals, program=program, rank=rank)
     moving = [k for k, t in enumerate(tangents) if k >= 5 and type(t) is not ad.Zero]
 
@@ -180,16 +228,40 @@ def _jvp(primals, tangents, *, program, rank):
         full = list(primals)
         for k, x in zip(moving, moved):
             full[k] = x
-        return over(lambda *x: masked(*x, program=program), rank, full)
+        return over(partial(masked, program), rank, full)
 
     return out, jax.jvp(f, [primals[k] for k in moving], [tangents[k] for k in moving])[1]
 
 
-def _batch_rule(operands, dims, *, program, rank):
-    n = len(operands)
-    front, _ = to_front(operands, dims, range(n - program.n_syn, n))
-    out = rows_p.bind(*front, program=program, rank=rank + 1)
-    return out, [0] * len(out)
+@lru_cache(maxsize=256)
+def transpose_of(program: RowProgram) -> RowProgram:
+    """The program that takes the cotangents of the synapses to those before it, in place, and adds up those of what it
+    was given: by unit at the far end; by row those of values of rows and of scalars."""
+    p = program
+    n, n_near, n_units = len(p.jaxpr.in_avals), p.n_scalars + p.n_row, p.n_scalars + p.n_row + p.n_far
+
+    def f(*flat):
+        found = jax.vjp(jaxpr_as_fun(p.jaxpr), *flat[:n])[1]([*flat[n:]])
+        return [*found[n_units:], *found[n_near:n_units], *found[:n_near]]
+
+    closed = jax.make_jaxpr(f)(*p.jaxpr.in_avals, *p.jaxpr.out_avals)
+    return RowProgram(closed, p.n_scalars, p.n_row, p.n_far, p.n_syn, p.n_far, n_near)
+
+
+def pulled(
+    program: RowProgram, operands: Sequence[Any], used: Any, log: Sequence[Any], bars: Sequence[Any]
+) -> list[Any]:
+    """The cotangents of scalars, values of rows, values at the far end and synapses, from those of the synapses after
+    `rows_p` of `operands`, which are all but the synapses: these were, where they changed, what is in the log."""
+    given = [*operands[:5]]
+    scalars, row, far, *_ = _parts(program, operands[5:])
+    kind, n_rows = bars[0].dtype, given[2].shape[0] - 1
+    sums = [jnp.zeros_like(x) for x in far] + [jnp.zeros(n_rows, kind) for _ in (*scalars, *row)]
+    units = [*scalars, *row, *far]
+    out = rows_p.bind(*given, used, *units, *log, *bars, *sums, program=transpose_of(program), rank=0)
+    synapses, far_bars, sums = out[: len(bars)], out[len(bars) : len(bars) + len(far)], out[len(bars) + len(far) :]
+    row_bars = [jnp.pad(x, (0, of.shape[0] - n_rows)) for x, of in zip(sums[len(scalars) :], row, strict=True)]
+    return [*(jnp.sum(x) for x in sums[: len(scalars)]), *row_bars, *far_bars, *synapses]
 
 
 @lru_cache(maxsize=256)

@@ -2,7 +2,7 @@
 
 The synapses of a row of pre units lie side by side and are loaded as vectors. Those of a column lie anywhere: they are
 loaded and stored one by one, which is faster than gathers of addresses so far apart, and asked for `_AHEAD` entries
-before they are needed: the column is bound by memory.
+before they are needed: the column is bound by memory. What is added up at the far end is added one by one.
 """
 
 from typing import Any
@@ -22,7 +22,8 @@ _AHEAD = 64
 
 def text_of(program: RowProgram, column: bool) -> str:
     """The kernel `(scalars, near, far, synapses: arrays of pointers, other, order: int32, row, begin, end, last)`;
-    `last` is the number of entries less one vector."""
+    `synapses` are logs, read from `begin` on, the values changed, the sums at the far end and those of rows; `last` is
+    the number of entries less one vector."""
     dtype = np.dtype(program.jaxpr.out_avals[0].dtype)
     if any(a.dtype != dtype for a in (*program.jaxpr.in_avals, *program.jaxpr.out_avals)):
         raise Unsupported("synapses of several types")
@@ -67,13 +68,14 @@ class _Code:
     """Writes the lines of one vector of synapses."""
 
     def __init__(self, program: RowProgram, column: bool, dtype: np.dtype) -> None:
-        p, self.column, self.dtype, self.lanes = program, column, dtype, lanes_of(dtype)
+        self.program, self.column, self.dtype, self.lanes = program, column, dtype, lanes_of(dtype)
+        p = program
         self.w = w = Writer(self.lanes, target()[1])
         self.real, self.size = base_type(dtype), dtype.itemsize
         self.vector, self.mask_type = f"<{self.lanes} x {self.real}>", f"<{self.lanes} x i1>"
         self.places, self.pointers = f"<{self.lanes} x i32>", f"<{self.lanes} x ptr>"
         one, many = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((self.lanes,), dtype)
-        n_numbers, n_vectors = p.n_scalars + p.n_row, p.n_far + p.n_syn
+        n_numbers, n_vectors = p.n_scalars + p.n_row, p.n_far + p.n_log + p.n_syn
         run = jax.vmap(jaxpr_as_fun(p.jaxpr), in_axes=[None] * n_numbers + [0] * n_vectors, axis_size=self.lanes)
         self.jaxpr: ClosedJaxpr = jax.make_jaxpr(lambda *x: [jnp.asarray(y, dtype) for y in run(*x)])(
             *[one] * n_numbers, *[many] * n_vectors
@@ -84,7 +86,8 @@ class _Code:
             self.numbers.append(Value(w.write(f"load {self.real}, ptr {at}", 0), dtype, 0))
         self.consts = [constant_of(w, c, self.lanes) for c in self.jaxpr.consts]
         self.far = [pointer(w, "far", k) for k in range(p.n_far)]
-        self.synapses = [pointer(w, "synapses", k) for k in range(p.n_syn)]
+        self.synapses = [pointer(w, "synapses", k) for k in range(p.n_log + p.n_syn)]
+        self.sums = [pointer(w, "synapses", p.n_log + k) for k in range(p.n_syn, p.n_written)]
 
     def block(self, mask: str) -> list[str]:
         """The lines; `mask` names the lanes in use, "" for all."""
@@ -92,18 +95,23 @@ class _Code:
         w.body = []
         other = self._load("i32", "%other", mask)
         far = [self._value(self._gather(x, other, mask)) for x in self.far]
+        n_log, n_syn, n_far = self.program.n_log, self.program.n_syn, self.program.n_far_sums
+        logs, synapses = self.synapses[:n_log], self.synapses[n_log:]
+        before = [self._load(self.real, x, mask) for x in logs]
         if self.column:
             places = self._load("i32", "%order", mask)
             if not mask:
                 self._ask()
-            old = [self._picked(x, places, mask) for x in self.synapses]
+            old = [self._picked(x, places, mask) for x in synapses]
         else:
             places = ""
-            old = [self._load(self.real, x, mask) for x in self.synapses]
-        args: list[Any] = [*self.numbers, *far, *map(self._value, old)]
+            old = [self._load(self.real, x, mask) for x in synapses]
+        args: list[Any] = [*self.numbers, *far, *map(self._value, (*before, *old))]
         new = [w.vector(v) for v in translate(w, self.jaxpr.jaxpr, self.consts, args, n)]
-        for x, value in zip(self.synapses, new):
+        for x, value in zip(synapses, new[:n_syn], strict=True):
             self._placed(x, places, value.ref, mask) if self.column else self._store(x, value.ref, mask)
+        for k, (x, value) in enumerate(zip(self.sums, new[n_syn:], strict=True)):
+            self._added(x, other, value.ref, mask) if k < n_far else self._summed(x, value.ref, mask)
         return w.body
 
     def _value(self, ref: str) -> Value:
@@ -163,6 +171,31 @@ class _Code:
             x = w.write(f"extractelement {self.vector} {ref}, i64 {q}", self.lanes)
             w.body.append(f"  store {self.real} {x}, ptr {one}, align {self.size}")
 
+    def _masked(self, ref: str, mask: str) -> str:
+        """0 in the lanes that are not in use."""
+        chosen = f"select {self.mask_type} {mask}, {self.vector} {ref}, {self.vector} zeroinitializer"
+        return self.w.write(chosen, self.lanes) if mask else ref
+
+    def _added(self, base: str, places: str, ref: str, mask: str) -> None:
+        """Adds to the sums at the far end; two entries of a row may have the same."""
+        w, ref = self.w, self._masked(ref, mask)
+        for q, one in enumerate(self._each(self._at(base, places))):
+            x = w.write(f"extractelement {self.vector} {ref}, i64 {q}", self.lanes)
+            old = w.write(f"load {self.real}, ptr {one}, align {self.size}", self.lanes)
+            new = w.write(f"fadd {self.real} {old}, {x}", self.lanes)
+            w.body.append(f"  store {self.real} {new}, ptr {one}, align {self.size}")
+
+    def _summed(self, base: str, ref: str, mask: str) -> None:
+        """Adds to the sum of the row."""
+        w, ref = self.w, self._masked(ref, mask)
+        name = f"@llvm.vector.reduce.fadd.{_mangled(self.real, self.lanes)}"
+        w.declared.add(f"declare {self.real} {name}({self.real}, {self.vector})")
+        total = w.write(f"call reassoc {self.real} {name}({self.real} 0.0, {self.vector} {ref})", self.lanes)
+        at = w.write(f"getelementptr {self.real}, ptr {base}, i64 %row", self.lanes)
+        old = w.write(f"load {self.real}, ptr {at}, align {self.size}", self.lanes)
+        new = w.write(f"fadd {self.real} {old}, {total}", self.lanes)
+        w.body.append(f"  store {self.real} {new}, ptr {at}, align {self.size}")
+
     def _ask(self) -> None:
         """Ask for the synapses of some entries later, of this column or the next."""
         w = self.w
@@ -172,6 +205,6 @@ class _Code:
         ahead = w.write(f"select i1 {within}, i64 {ahead}, i64 %last", self.lanes)
         at = w.write(f"getelementptr i32, ptr %order, i64 {ahead}", self.lanes)
         places = w.write(f"load {self.places}, ptr {at}, align 4", self.lanes)
-        for base in self.synapses:
+        for base in self.synapses[self.program.n_log :]:
             for one in self._each(self._at(base, places)):
                 w.body.append(f"  call void @llvm.prefetch.p0(ptr {one}, i32 1, i32 3, i32 1)")

@@ -16,6 +16,7 @@ from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Primitive, primitives
@@ -24,9 +25,11 @@ from jax.interpreters import batching, mlir
 from ..base import alike, evaluated, made_of, vary_with, warn_of_copies
 from ..events import _ffi
 from ..events._primitives import Kernel, outer_p, to_front
-from . import _fused, _loop, _tangent
+from . import _fused, _loop, _past, _rows, _tangent
 from ._body import Body, Prepared, adding, calls, is_key, prepared
 from ._fused import over, unavailable
+from ._past import past_p
+from ._rows import rows_p
 from ._rules import scan_sizes
 from ._tape import KERNELS, refusal, tape_of
 
@@ -176,6 +179,42 @@ def _lower(ctx, *operands, body, length, reverse, rank):
 
 mlir.register_lowering(scan_p, _fallback)
 mlir.register_lowering(scan_p, _lower, platform="cpu")
+
+
+def _alone(primitive: Any, reference: Callable, changed: Callable[..., list[int]]) -> None:
+    """Lets a program over synapses outside of a played scan be a scan of one step; `changed`: the places of the
+    operands that it changes."""
+    plain = mlir.lower_fun(reference, multiple_results=True)
+
+    def lower(ctx, *operands, rank, **params):
+        avals = [a.update(shape=a.shape[rank:]) for a in ctx.avals_in]
+        last = changed(avals, **params)
+        order = [*(k for k in range(len(avals)) if k not in last), *last]
+
+        def one(*ordered):
+            given = [x for _, x in sorted(zip(order, ordered, strict=True), key=lambda pair: pair[0])]
+            return primitive.bind(*given, rank=0, **params)
+
+        if unavailable():
+            return plain(ctx, *operands, rank=rank, **params)
+        body = Body(jax.make_jaxpr(one)(*(avals[k] for k in order)), len(avals) - len(last), len(last))
+        if refusal(body):
+            return plain(ctx, *operands, rank=rank, **params)
+
+        def play(*operands):
+            batch = np.broadcast_shapes((1,) * rank, *(x.shape[:rank] for x in operands))
+            ordered = [
+                jnp.broadcast_to(operands[k], (*batch, *avals[k].shape)) if k in last else operands[k] for k in order
+            ]
+            return scan_p.bind(*ordered, body=body, length=1, reverse=False, rank=rank)
+
+        return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
+
+    mlir.register_lowering(primitive, lower, platform="cpu")
+
+
+_alone(rows_p, _rows.reference, lambda avals, program: [*range(len(avals) - program.n_written, len(avals))])
+_alone(past_p, _past.reference, lambda avals, undo: [4, *range(len(avals) - _past.n_changed(avals), len(avals))])
 
 
 # --- jax.lax.scan -----------------------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ from ._body import Body, is_key, spikes, written_out
 from ._fused import fused_p, why_not
 from ._loop import Loop, check_text, compile_loop, compile_text, lanes_of, refusal as loop_refusal, scalar_code
 from ._memory import UPDATES, memory_code
+from ._past import n_changed, past_p
 from ._rows import rows_p
 from ._rows_code import text_of
 from ._rules import unit_by_unit
 from ._writer import Unsupported
 
-KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p, rows_p)
+KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p, rows_p, past_p)
 
 
 class Tape(NamedTuple):
@@ -51,7 +52,7 @@ class Tape(NamedTuple):
         return code
 
 
-SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS, SKIP = range(14)
+SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS, SKIP, PAST = range(15)
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
@@ -125,7 +126,7 @@ def _schedule(jaxpr: Any) -> list[Item]:
 
     def waits(eqn):
         """Whether a program over synapses would change what others are still to read."""
-        mine = eqn.invars[len(eqn.invars) - len(eqn.outvars) :] if eqn.primitive is rows_p else ()
+        mine = eqn.invars[len(eqn.invars) - len(eqn.outvars) :] if eqn.primitive in (rows_p, past_p) else ()
         return any(e is not eqn and v in e.invars for v in mine if not isinstance(v, Literal) for e, _ in left)
 
     def take(length, stuck=False):
@@ -213,7 +214,13 @@ class _Assembler:
         """The instructions of all items."""
         kernels = {fused_p: self._units, scatter_p: self._scatter, append_p: self._append, tally_p: self._tally}
         kernels |= {bits_p: self._noise, normals_p: self._noise}
-        kernels |= {rows_p: self._rows, gather_p: self._gather, collect_p: self._collect, place_p: self._place}
+        kernels |= {
+            past_p: self._past,
+            rows_p: self._rows,
+            gather_p: self._gather,
+            collect_p: self._collect,
+            place_p: self._place,
+        }
         kernels[cond_p] = self._cond
         for i, (length, eqns) in enumerate(self.items):
             if isinstance(length, tuple):
@@ -422,17 +429,34 @@ class _Assembler:
             raise Unsupported("rows that are not those of the events")
         text = text_of(program, order.aval.size > 0)
         check_text(text)
-        synapses = rest[len(rest) - program.n_syn :]
-        near = rest[: len(rest) - program.n_syn]
-        reads = [*map(self._read, (value, words, indptr, other, order, *near))]
-        twice = [[x for x in (*near, *synapses[:k], *synapses[k + 1 :])] for k in range(program.n_syn)]
+        used, rest = ([rest[0]], rest[1:]) if program.n_log else ([], rest)
+        near, synapses = rest[: len(rest) - program.n_written], rest[len(rest) - program.n_written :]
+        reads = [*map(self._read, (value, words, indptr, other, order, *used, *near))]
+        twice = [[*near, *synapses[:k], *synapses[k + 1 :]] for k in range(program.n_written)]
         new = [self._take(v, out, i, True, x) for v, out, x in zip(synapses, eqn.outvars, twice)]
         n, size = synapses[0].aval.size, np.dtype(synapses[0].aval.dtype).itemsize
-        counts = [program.n_scalars, program.n_row, program.n_far, program.n_syn]
-        ends = [other.aval.size, int(order.aval.size > 0), lanes_of(synapses[0].aval.dtype)]
+        sums = program.n_far_sums + program.n_row_sums
+        counts = [program.n_scalars, program.n_row, program.n_far, program.n_log, program.n_syn, sums]
+        room = near[-1].aval.size if program.n_log else 0
+        ends = [other.aval.size, int(order.aval.size > 0), lanes_of(synapses[0].aval.dtype), room]
         self.work += n // 100  # as if one row in a hundred had events
         numbers = [size, indptr.aval.size - 1, self._words(words), *counts, *ends]
         self._write(ROWS, [*reads, *new], numbers, partial(compile_text, text))
+
+    def _past(self, eqn: Any, i: int) -> None:
+        value, words, indptr, order, used, *rest = eqn.invars
+        n = n_changed(eqn.invars)
+        read, changed = rest[:n], rest[n:]
+        if eqn.params["rank"] or value.aval.size < indptr.aval.size - 1:
+            raise Unsupported("a batch of synapses, or rows that are not those of the events")
+        undo = eqn.params["undo"]
+        reads = [*map(self._read, (value, words, indptr, order, *read))]
+        twice = [[*read, *changed[:k], *changed[k + 1 :]] for k in range(n)]
+        new = [self._take(used, eqn.outvars[0], i, True, [])]
+        new += [self._take(v, out, i, True, x) for v, out, x in zip(changed, eqn.outvars[1:], twice)]
+        size, room = np.dtype(read[0].aval.dtype).itemsize, (read if undo else changed)[0].aval.size
+        numbers = [size, indptr.aval.size - 1, self._words(words), n, int(order.aval.size > 0), int(undo), room]
+        self._write(PAST, [*reads, *new], numbers)
 
     def _words(self, words: Any) -> int:
         """0: none; 1: made by units in this step, whose kernel says when they are new; 2: others."""

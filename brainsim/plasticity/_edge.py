@@ -108,6 +108,10 @@ class PlasticProjection(AbstractEdge):
     def instant(self):
         return False
 
+    @property
+    def learns(self):
+        return True
+
     def resolve(self, where, nodes, key):
         if self.route is not None:
             return self

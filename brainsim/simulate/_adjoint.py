@@ -33,10 +33,16 @@ class AbstractAdjoint(eqx.Module):
 
 
 class DirectAdjoint(AbstractAdjoint):
-    """Keeps the intermediate values of every step: memory grows with the number of steps. Fastest for short runs."""
+    """Keeps the intermediate values of every step: memory grows with the number of steps. Fastest for short runs.
+
+    All of them: of synapses that learn too, in every step. The others undo what these have learnt step by step.
+    """
 
     def scan(self, segment, carry, kept, xs, length, thin):
         return in_one(segment, carry, kept, xs, length, thin)
+
+    def stretch(self, step, params, carry, xs, length):
+        return segment(step, params, carry, xs, length, undo=False)
 
 
 class CheckpointedAdjoint(AbstractAdjoint):

@@ -29,15 +29,19 @@ Step = Callable[..., tuple[Any, tuple[Any, Any]]]
 `step_core` has it, to which a keyword `update` is handed on."""
 
 
-def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int) -> tuple[Any, Any]:
+def segment(
+    step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int, undo: bool = True
+) -> tuple[Any, Any]:
     """`(carry, ys)` of `length` times `step`, as `jax.lax.scan` would have it.
 
-    Every array the step uses is in `params`, `carry` or `xs`.
+    Every array the step uses is in `params`, `carry` or `xs`. `undo`: in its backward pass what row programs have
+    changed is brought back step by step (`fusion._undo`), not kept.
     """
     arrays, static = eqx.partition((params, carry, xs), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
     numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
     weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.deferred}
+    undo = undo and any(edge.learns for edge in numbered.edges.values())
 
     def body(*args):
         carry, (ys, sent) = step(*args)
@@ -48,7 +52,11 @@ def segment(step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length
 
     def scan(leaves, probes):
         params, carry, xs = whole(leaves)
-        carry, (ys, sent) = jax.lax.scan(lambda c, x: body(params, c, *x), carry, (xs, probes), length=length)
+        if undo:
+            one = lambda params, c, x: body(params, c, *x)  # noqa: E731
+            carry, (ys, sent) = fusion.undoing_scan(one, params, carry, (xs, probes), length)
+        else:
+            carry, (ys, sent) = jax.lax.scan(lambda c, x: body(params, c, *x), carry, (xs, probes), length=length)
         return (carry, ys), sent
 
     def arrivals(leaves, held, sent):

@@ -35,7 +35,8 @@ enum Op : int64_t {
   kCollect = 10,
   kPlace = 11,
   kRows = 12,
-  kSkip = 13
+  kSkip = 13,
+  kPast = 14
 };
 
 enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
@@ -351,9 +352,10 @@ void noise(int64_t n, Team& team, F&& f) {
   parallel_for(team, (n + kChunk - 1) / kChunk, [&](int64_t k) { f(k * kChunk, std::min((k + 1) * kChunk, n)); });
 }
 
-// cells: value, words, indptr, other, order, scalars, values of rows, values at the far end, values of synapses.
-// numbers: kernel, bytes of a float, rows, which `Words`, how many scalars, values of rows, at the far end and of
-// synapses, entries, whether there is an order, synapses of a vector.
+// cells: value, words, indptr, other, order, how much of a log is used if there is one, scalars, values of rows, values at
+// the far end, logs, values of synapses, sums. numbers: kernel, bytes of a float, rows, which `Words`, how many scalars,
+// values of rows, at the far end, logs, values of synapses, sums, entries, whether there is an order, synapses of a vector,
+// room of the log.
 template <typename T>
 void rows_step(const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
@@ -363,14 +365,48 @@ void rows_step(const Instruction& does, Element& e, Team& team) {
   }
   const auto& rows = x[3] ? e.spikes[c[1]].list(e.at<uint32_t>(c[1]), x[2], x[3]) : e.rows;
   if (rows.empty()) return;
+  const int64_t first = 5 + (x[7] > 0);
   e.scalars.clear();
-  for (size_t k = 5; k < does.cells.size(); ++k) e.scalars.push_back(e.cell[c[k]]);
+  for (size_t k = first; k < does.cells.size(); ++k) e.scalars.push_back(e.cell[c[k]]);
   void* const* at = e.scalars.data();
-  const auto kernel = reinterpret_cast<RowsCall::Kernel>(does.kernel);
-  const int32_t* order = x[9] ? e.at<int32_t>(c[4]) : nullptr;
-  const RowsCall call{kernel,    e.at<int32_t>(c[2]), e.at<int32_t>(c[3]),    order, x[8], x[7], x[1], x[10], at,
-                      at + x[4], at + x[4] + x[5],    at + x[4] + x[5] + x[6]};
+  RowsCall call{};
+  call.kernel = reinterpret_cast<RowsCall::Kernel>(does.kernel);
+  call.indptr = e.at<int32_t>(c[2]);
+  call.other = e.at<int32_t>(c[3]);
+  call.order = x[11] ? e.at<int32_t>(c[4]) : nullptr;
+  call.n_logs = x[7];
+  call.n_values = x[8];
+  call.n_sums = x[9];
+  call.n_entries = x[10];
+  call.lanes = x[12];
+  call.width = x[1];
+  call.scalars = at;
+  call.near = at + x[4];
+  call.far = call.near + x[5];
+  call.synapses = call.far + x[6];
+  if (call.n_logs > 0) {
+    call.log = *e.at<int32_t>(c[5]) - call.entries(rows);
+    if (call.log < 0 || *e.at<int32_t>(c[5]) > x[13]) return;  // what it was is not known
+  }
   run_rows(team, call, rows);
+}
+
+// cells: value, words, indptr, order, values read, how much of the log is used, values changed. numbers: bytes of a float,
+// rows, which `Words`, values of a synapse, whether there is an order, whether to undo, room of the log.
+template <typename T>
+void past_step(const Instruction& does, Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  if (!x[2]) {
+    e.rows.clear();
+    Active<T>{e.at<T>(c[0]), nullptr, 0}.each(0, x[1], [&](int64_t i) { e.rows.push_back(static_cast<int32_t>(i)); });
+  }
+  const auto& rows = x[2] ? e.spikes[c[1]].list(e.at<uint32_t>(c[1]), x[1], x[2]) : e.rows;
+  const Past past{e.at<int32_t>(c[2]), x[4] ? e.at<int32_t>(c[3]) : nullptr, x[6], x[5] != 0};
+  auto* used = e.at<int32_t>(c[4 + x[3]]);
+  const int64_t before = *used;
+  for (int64_t k = 0; k < x[3]; ++k) {
+    *used = past.move(rows, before, e.at<T>(c[4 + k]), e.at<T>(c[5 + x[3] + k]));
+  }
 }
 
 void step(const Tape& tape, Element& e, Team& team) {
@@ -411,6 +447,9 @@ void step(const Tape& tape, Element& e, Team& team) {
         break;
       case kRows:
         wide ? rows_step<double>(does, e, team) : rows_step<float>(does, e, team);
+        break;
+      case kPast:
+        wide ? past_step<double>(does, e) : past_step<float>(does, e);
         break;
       case kCopy:  // cells: to, from; numbers: bytes
         std::memcpy(e.cell[c[0]], e.cell[c[1]], does.numbers[0]);

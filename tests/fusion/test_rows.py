@@ -100,7 +100,7 @@ def test_the_derivative_is_that_over_all_synapses(column):
         *numbers, w, e = numbers
         for s in value:
             given = (s, jnp.zeros(0, jnp.uint32), *g, *numbers, w, e)
-            w, e = masked(*given, program=programs[0].params["program"])
+            w, e = masked(programs[0].params["program"], *given)
         return w, e
 
     loss = lambda f: lambda *x: sum(jnp.sum(jnp.cos(y)) for y in f(args[0], *x))  # noqa: E731
