@@ -37,7 +37,7 @@ def listened(n=400):
     """COBA-LIF with one astrocyte to ten units."""
     glia = bs.Population(bs.LiRinzel(), n, {"glu": bs.Delta("ip3")})
     into = bs.Projection("P", "G.glu", bs.FixedOutDegree(1), weight=2e-4)
-    return coba(extra={"G": glia}, edges={"G": into})
+    return coba(extra={"G": glia}, edges={"PG": into})
 
 
 def alone(unit):
