@@ -352,10 +352,10 @@ void noise(int64_t n, Team& team, F&& f) {
   parallel_for(team, (n + kChunk - 1) / kChunk, [&](int64_t k) { f(k * kChunk, std::min((k + 1) * kChunk, n)); });
 }
 
-// cells: value, words, indptr, other, order, how much of a log is used if there is one, scalars, values of rows, values at
-// the far end, logs, values of synapses, sums. numbers: kernel, bytes of a float, rows, which `Words`, how many scalars,
-// values of rows, at the far end, logs, values of synapses, sums, entries, whether there is an order, synapses of a vector,
-// room of the log.
+// cells: value, words, indptr, other, order, how much of a log is used if there is one, scalars, values of rows, values
+// at the far end, logs, values of synapses, sums. numbers: kernel, bytes of a float, rows, which `Words`, how many
+// scalars, values of rows, at the far end, logs, values of synapses, sums, entries, whether there is an order, synapses
+// of a vector, room of the log.
 template <typename T>
 void rows_step(const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
@@ -391,8 +391,8 @@ void rows_step(const Instruction& does, Element& e, Team& team) {
   run_rows(team, call, rows);
 }
 
-// cells: value, words, indptr, order, values read, how much of the log is used, values changed. numbers: bytes of a float,
-// rows, which `Words`, values of a synapse, whether there is an order, whether to undo, room of the log.
+// cells: value, words, indptr, order, values read, how much of the log is used, values changed. numbers: bytes of a
+// float, rows, which `Words`, values of a synapse, whether there is an order, whether to undo, room of the log.
 template <typename T>
 void past_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();

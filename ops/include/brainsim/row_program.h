@@ -75,11 +75,12 @@ struct RowsCall {
   static constexpr int64_t kAsked = 1024, kFirst = 64;
 };
 
-// All rows of a list, shared out: no two of them have a synapse in common. Sums at the far end they may have, and a log is
-// read in order, so with these one thread does all.
+// All rows of a list, shared out: no two of them have a synapse in common. Sums at the far end they may have, and a log
+// is read in order, so with these one thread does all.
 inline void run_rows(Team& team, const RowsCall& call, const std::vector<int32_t>& rows) {
   const auto n = static_cast<int64_t>(rows.size());
-  const int64_t pieces = std::min(n, team.num_threads() > 1 && call.n_sums + call.n_logs == 0 ? 4 * team.num_threads() : 1);
+  const int64_t pieces =
+      std::min(n, team.num_threads() > 1 && call.n_sums + call.n_logs == 0 ? 4 * team.num_threads() : 1);
   parallel_for(team, pieces,
                [&](int64_t k) { call.run(rows.data() + k * n / pieces, rows.data() + (k + 1) * n / pieces); });
 }
