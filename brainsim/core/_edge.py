@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..base import Frozen, Key, parameter
-from ..events import AbstractMap, Dense, deposit, deposit_all, propagate
+from ..events import AbstractMap, Convolution, Dense, deposit, deposit_all, propagate
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
@@ -50,7 +50,7 @@ class Deposit(eqx.Module):
             )
         slot = ring_slot(n if self.steps.ndim else n + self.steps, ring.shape[0], every)
         rows: dict[str, Any] = dict(support=self.support, words=self.words, first=self.first)
-        if self.topology is not None and not isinstance(self.topology, AbstractMap):
+        if self._sparse(ring.shape[1]):
             return deposit(ring, self.topology, self.weight, self.value, **rows, slot=slot, delay=each)
         value = self.value
         if self.topology is not None:
@@ -60,11 +60,19 @@ class Deposit(eqx.Module):
         row = row.at[slice(*self.part)].add(value) if self.part else row + value
         return jax.lax.dynamic_update_index_in_dim(ring, row, slot, 0)
 
+    def _sparse(self, width: int) -> bool:
+        """Whether events are sent right into the rings of `width` units: not over a matrix, and not over a convolution
+        to some of the units."""
+        if isinstance(self.topology, Convolution):
+            return self.topology.n_post == width
+        return self.topology is not None and not isinstance(self.topology, AbstractMap)
+
     def add_all(self, rows: Float[Array, "after width"]) -> Float[Array, "after width"]:
         """`rows` with the deposits of consecutive steps added, one to each row of `value`; row t is what arrives at
         step t of them, none of which is late for the last row."""
         n = jnp.arange(self.value.shape[0], dtype=jnp.int32)
-        if isinstance(self.topology, AbstractMap):
+        if not self._sparse(rows.shape[1]):
+            assert isinstance(self.topology, AbstractMap)
             value = self.value[:, self.first : self.first + self.topology.n_pre]
             sent = self.topology.apply(self.weight, value)
             old = jax.lax.dynamic_slice_in_dim(rows, self.steps, n.size)
@@ -304,7 +312,7 @@ class Projection(AbstractWiredEdge):
     @property
     def deferred(self):
         # a dense product costs as much as the addition of its cotangent: nothing to be saved, and events to be kept
-        return not isinstance(self.connect, AbstractMap)
+        return isinstance(self.connect, Convolution) or not isinstance(self.connect, AbstractMap)
 
     def deposits(self, sent):
         units, node, port, part = self.route[:4]

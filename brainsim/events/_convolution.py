@@ -55,8 +55,8 @@ class Convolution(AbstractMap):
       "same", which keeps the size where the stride is 1.
     - `groups`: parts of the channels that do not see each other.
 
-    `out_shape` is the shape of what arrives. The sum over the taps is one matrix product, forward and in all
-    derivatives.
+    `out_shape` is the shape of what arrives. The cost follows the events; where many units are active, it is that of
+    matrix products. `apply` is the dense form by itself, in JAX.
 
     Example: `bs.Projection("image", "cells", bs.Convolution((34, 34, 2), 16, 3, padding=1), weight=w)`, with w of shape
     (3, 3, 2, 16).
@@ -127,6 +127,15 @@ class Convolution(AbstractMap):
     def n_syn(self) -> int:
         """Number of synapses, those from beyond the border included."""
         return self.n_post * math.prod(self.weight_shape[:-1])
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What the kernels are told of it: a convolution in one dimension is one of height 1."""
+        lead = () if len(self.shape) == 3 else (1,)
+        before = tuple(p for p, _ in self.padding)
+        places = (*lead, *self.shape, *lead, *self.out_shape, *lead, *self.kernel, *lead, *self.stride)
+        border = () if lead == () else (0,)
+        return (*places, *border, *before, *lead, *self.dilation, self.groups)
 
     def _taps(self, x: Array) -> list[Array]:
         """The padded input as every tap of the kernel sees it, each (..., *places, channels)."""

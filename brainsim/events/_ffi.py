@@ -29,6 +29,9 @@ TARGETS = (
     "drawn_scatter",
     "drawn_gather",
     "drawn_outer",
+    "convolved_scatter",
+    "convolved_gather",
+    "convolved_outer",
 )
 
 CUDA_TARGETS = ("scatter", "gather", "outer", "append", "drawn_scatter", "drawn_gather", "drawn_outer")

@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32, UInt32
 
 from . import _ffi, _pure
+from ._convolution import Convolution
 from ._formats import CSR, AbstractMap, AbstractTopology, FixedFanin, FixedFanout
-from ._primitives import DRAWN, append_p, collect_p, place_p, room_p, scatter_p, tally_p
+from ._primitives import CONVOLVED, DRAWN, append_p, collect_p, place_p, room_p, scatter_p, tally_p
 from ._procedural import DrawnRows
 
 
@@ -33,9 +34,10 @@ def deposit(
     for every synapse `j` of the rows with a value other than zero; the cost follows their number.
 
     - `inbox`: (D, n_post), arrivals of the next D steps, a ring.
-    - `topology`: `CSR`, `FixedFanout`, `FixedFanin`, `Dense` or `DrawnRows`.
+    - `topology`: `CSR`, `FixedFanout`, `FixedFanin`, `Dense`, `DrawnRows` or `Convolution`.
     - `weight`: one for all, shape (); or per synapse, (n_syn,), (n_pre, k) for a fan-out, (n_post, k) for a fan-in or,
-      for `Dense`, (n_pre, n_post); for `DrawnRows` that draw their weights the two parameters of the law, (2,).
+      for `Dense`, (n_pre, n_post); for a `Convolution` its `weight_shape`; for `DrawnRows` that draw their weights the
+      two parameters of the law, (2,).
     - `value`: (n,), 1 for a spike, 0 for silence, or graded; n >= first + n_pre.
     - `support`: (n,) the rows where `value` has a derivative. The cotangent of `value` is computed for the rows
       `support | (value != 0)` and is 0 elsewhere; None means every row (a dense backward pass).
@@ -43,8 +45,8 @@ def deposit(
       they spare the search for events.
     - `first`: the unit of `value` that is row 0 of the topology: units of a part send without a copy.
     - `slot`: the ring's place of the current step.
-    - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense` and
-      `DrawnRows`.
+    - `delay`: int32, per synapse, in steps, shaped like per-synapse weights; None is 0. Not for `Dense`,
+      `DrawnRows` and `Convolution`.
 
     Returns the new inbox; differentiable in `inbox`, `weight` and `value`, forward and backward, to any order. Raises
     ValueError or TypeError when shapes or types do not fit.
@@ -200,8 +202,14 @@ def _deposit(owner, steps, inbox, topology, weight, value, support, words, first
                 f"{owner}: a {type(topology).__name__} has no delays per synapse. Use CSR or FixedFanout, or move "
                 "the slot."
             )
-        return _deposit_map(inbox, topology, weight, value, support, slot, first)
+        if not isinstance(topology, Convolution):
+            return _deposit_map(inbox, topology, weight, value, support, slot, first)
     lead = tuple(1 for _ in steps)
+    if isinstance(topology, Convolution):
+        support = jnp.zeros((*steps, 0), bool) if support is None else support
+        base, weight = (x.reshape(*lead, *x.shape) for x in (inbox, weight.reshape(-1)))
+        out = CONVOLVED.scatter.bind(base, value, weight, support, words, slot, window=topology, first=first)
+        return out.reshape(inbox.shape)
     if isinstance(topology, DrawnRows):
         if delay is not None:
             raise ValueError(f"{owner}: DrawnRows has no delays per synapse. Use a stored format, or move the slot.")

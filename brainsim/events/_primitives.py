@@ -3,7 +3,8 @@
 
 Only this file and its neighbours in `fusion` speak to JAX's internals.
 
-The three exist for stored synapses (`_pure`) and for drawn ones (`_draws`), under the same rules.
+The three exist for stored synapses (`_pure`), for drawn ones (`_draws`) and for convolutions, whose weights places
+share (`_pure`), under the same rules.
 
 `scatter`, `gather` and `outer` are the three derivatives of one trilinear form (see `_pure`), so their rules close:
 grad, jvp, vmap, checkpoint and scan compose in any order and to any depth. Every operand carries the same number of
@@ -51,6 +52,7 @@ class Family(NamedTuple):
 
 STORED = Family(*(Kernel(f"brainsim_{name}") for name in Family._fields))
 DRAWN = Family(*(Kernel(f"brainsim_drawn_{name}") for name in Family._fields))
+CONVOLVED = Family(*(Kernel(f"brainsim_convolved_{name}") for name in Family._fields))
 scatter_p, gather_p, outer_p = STORED
 outer_add_p = Kernel("brainsim_outer_add")  # `outer`, added to its first operand where that lies; see `fusion._scan`
 collect_p = Kernel("brainsim_collect")
@@ -366,7 +368,7 @@ batching.primitive_batchers[tally_p] = _tally_batch
 batching.primitive_batchers[append_p] = _append_batch
 
 
-for _family in (STORED, DRAWN):
+for _family in (STORED, DRAWN, CONVOLVED):
     for _primitive, _shape, _jvp, _back, _many in (
         (_family.scatter, _scatter_shape, _scatter_jvp, _scatter_transpose, _scatter_batch),
         (_family.gather, _gather_shape, _gather_jvp, _gather_transpose, _gather_batch),
@@ -386,7 +388,7 @@ def _register(
     name: str,
     pure: Callable,
     unused: int | None = None,
-    attributes: Callable[..., dict[str, int]] = dict,
+    attributes: Callable[..., dict[str, Any]] = dict,
     alias: dict[int, int] | None = None,
 ) -> None:
     """Lower to the kernel `name` on a platform that has it, to `pure` elsewhere.
@@ -430,6 +432,10 @@ def _drawn(*, plan, first, **others):
     return dict(plan.attributes(), first=first)
 
 
+def _convolved(*, window, first, **others):
+    return dict(window=window.numbers, first=first)
+
+
 _register(scatter_p, "scatter", _pure.scatter, 3, _stored_sorted, {0: 0})
 _register(gather_p, "gather", _pure.gather, None, _stored)
 _register(outer_p, "outer", _pure.outer, 2, _stored)
@@ -438,6 +444,9 @@ _register(outer_add_p, "outer_add", _pure.outer_add, 3, _stored, {0: 0})
 _register(DRAWN.scatter, "drawn_scatter", _draws.scatter, 3, _drawn, {0: 0})
 _register(DRAWN.gather, "drawn_gather", _draws.gather, None, _drawn)
 _register(DRAWN.outer, "drawn_outer", _draws.outer, 2, _drawn)
+_register(CONVOLVED.scatter, "convolved_scatter", _pure.convolved_scatter, 3, _convolved, {0: 0})
+_register(CONVOLVED.gather, "convolved_gather", _pure.convolved_gather, None, _convolved)
+_register(CONVOLVED.outer, "convolved_outer", _pure.convolved_outer, 2, _convolved)
 _register(collect_p, "collect", _pure.collect, alias={0: 1})
 place_p.def_impl(lambda *operands: _jitted(place_p)(*operands))
 mlir.register_lowering(place_p, mlir.lower_fun(_pure.place, multiple_results=False))

@@ -133,6 +133,61 @@ def outer_add(base, *operands, **params):
     return base + outer(*operands, **params).reshape(base.shape)
 
 
+def convolved_scatter(base, value, weight, support, words, slot, *, window, first: int):
+    """`scatter` over a convolution, `window`."""
+    del support, words
+    out_batch, (depth, n_post) = base.shape[:-2], base.shape[-2:]
+    batch = _batch(len(out_batch), base, value, weight, slot)
+
+    def one(value, weight, slot):
+        row = window.apply(_shared(window, weight), value[first : first + window.n_pre])
+        return row, jnp.mod(slot, depth)
+
+    row, at = _each(len(batch), one)(value, weight, slot)
+    row, at = jnp.broadcast_to(row, (*batch, n_post)).reshape(-1, n_post), jnp.broadcast_to(at, batch).reshape(-1)
+    element = np.arange(prod(out_batch), dtype=np.int32).reshape(out_batch)
+    element = jnp.asarray(np.broadcast_to(element, batch).reshape(-1))
+    out = base.reshape(prod(out_batch), depth, n_post).at[element, at].add(row)
+    return out.reshape(base.shape)
+
+
+def convolved_gather(c, weight, rowmask, slot, *, window, first: int, n_value: int):
+    """`gather` over a convolution: the transpose of what it does to a value."""
+    depth, n_pre = c.shape[-2], window.n_pre
+    batch = _batch(c.ndim - 2, c, weight, rowmask, slot)
+    like = jax.ShapeDtypeStruct((n_pre,), c.dtype)
+
+    def one(c, weight, mask, slot):
+        row = lax.dynamic_index_in_dim(c, jnp.mod(slot, depth), 0, keepdims=False)
+        (out,) = jax.linear_transpose(partial(window.apply, _shared(window, weight)), like)(row)
+        out = out if mask.shape[0] != n_value else jnp.where(mask[first : first + n_pre], out, 0)
+        return jnp.pad(out, (first, n_value - first - n_pre))
+
+    return jnp.broadcast_to(_each(len(batch), one)(c, weight, rowmask, slot), (*batch, n_value))
+
+
+def convolved_outer(value, c, support, words, slot, *, window, first: int, n_weight: int, batch):
+    """`outer` over a convolution: the transpose of what it does to a weight."""
+    del support, words
+    depth = c.shape[-2]
+    full = np.broadcast_shapes(batch, _batch(c.ndim - 2, value, c, slot))
+    like = jax.ShapeDtypeStruct((n_weight,), c.dtype)
+
+    def one(value, c, slot):
+        row = lax.dynamic_index_in_dim(c, jnp.mod(slot, depth), 0, keepdims=False)
+        value = value[first : first + window.n_pre]
+        return jax.linear_transpose(lambda weight: window.apply(_shared(window, weight), value), like)(row)[0]
+
+    out = jnp.broadcast_to(_each(len(full), one)(value, c, slot), (*full, n_weight))
+    summed = tuple(a for a, n in enumerate(batch) if n == 1 and full[a] != 1)
+    return jnp.sum(out, axis=summed, keepdims=True) if summed else out
+
+
+def _shared(window, weight):
+    """The weight of a convolution: the one of all, or those of its taps."""
+    return weight[0] if weight.shape[0] == 1 else weight.reshape(window.weight_shape)
+
+
 def collect(inbox, slot):
     """Row `slot` of the ring, and the ring with that row cleared."""
 

@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr, Literal, Var
 from jax.interpreters import partial_eval as pe
 
 from ..base import alike
-from ..events._primitives import append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
+from ..events._primitives import CONVOLVED, append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
 from ._fused import fused_p
 from ._rules import INLINED
 
@@ -167,7 +167,7 @@ _VALUE = -4  # place of the event value among the outputs of a fused program wit
 def _forward(eqn: Any, counts: dict[Any, Any]) -> Any:
     """The equation without the support of events, which only a derivative reads, so that what computes it is left out;
     and for the sum of spikes, of which `counts` has the number, that number."""
-    if eqn.primitive is scatter_p:
+    if eqn.primitive in (scatter_p, CONVOLVED.scatter):
         base, value, weight, _, *rest = eqn.invars
         return eqn.replace(invars=[base, value, weight, value, *rest])
     if eqn.primitive is lax.reduce_sum_p and not isinstance(eqn.invars[0], Literal) and eqn.invars[0] in counts:
@@ -181,7 +181,7 @@ def spikes(jaxpr: Any) -> set[Any]:
     """The event values of units that are 0 or 1 and read by those only who have them as packed words."""
     values = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
     for eqn in jaxpr.eqns:
-        at = {scatter_p: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
+        at = {scatter_p: (1, 3, 4), CONVOLVED.scatter: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
         for i, v in enumerate(eqn.invars):
             if not isinstance(v, Literal) and v in values and not (at and i in at and eqn.invars[at[2]] is values[v]):
                 del values[v]

@@ -16,7 +16,17 @@ from jax.extend.core.primitives import cond_p
 
 from ..base import alike
 from ..events import _ffi
-from ..events._primitives import append_p, bits_p, collect_p, gather_p, normals_p, place_p, scatter_p, tally_p
+from ..events._primitives import (
+    CONVOLVED,
+    append_p,
+    bits_p,
+    collect_p,
+    gather_p,
+    normals_p,
+    place_p,
+    scatter_p,
+    tally_p,
+)
 from ..events._targets import count, entries
 from ._body import Body, is_key, spikes, written_out
 from ._fused import fused_p, why_not
@@ -29,6 +39,7 @@ from ._rules import unit_by_unit
 from ._writer import Unsupported
 
 KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p, rows_p, past_p)
+KERNELS += CONVOLVED[:2]
 
 
 class Tape(NamedTuple):
@@ -53,6 +64,7 @@ class Tape(NamedTuple):
 
 
 SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS, SKIP, PAST = range(15)
+CONVOLVE, CONVOLVE_BACK = 15, 16
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
@@ -221,7 +233,7 @@ class _Assembler:
             collect_p: self._collect,
             place_p: self._place,
         }
-        kernels[cond_p] = self._cond
+        kernels |= {CONVOLVED.scatter: self._convolve, CONVOLVED.gather: self._convolve_back, cond_p: self._cond}
         for i, (length, eqns) in enumerate(self.items):
             if isinstance(length, tuple):
                 self._arithmetic(length, eqns, i)
@@ -468,6 +480,28 @@ class _Assembler:
         has, rest = [mask.aval.size > 0, delay.aval.size > 0, True], (c, weight, mask, slot, delay, indptr, indices)
         cells = [self._new(eqn.outvars[0]), *map(self._read, rest)]
         self._write(GATHER, cells, self._synapses(eqn, c, weight, indices, has, eqn.outvars[0].aval.size))
+
+    def _convolve(self, eqn: Any, i: int) -> None:
+        base, value, weight, _, words, slot = eqn.invars
+        self._check(base, "arrivals")
+        rest = [*map(self._read, (value, weight, words, slot))]
+        cells = [self._take(base, eqn.outvars[0], i, True, eqn.invars[1:]), *rest]
+        has = [self._words(words), value not in self.silent, value.aval.size]
+        self._write(CONVOLVE, cells, self._window(eqn, base, weight, has))
+
+    def _convolve_back(self, eqn: Any, i: int) -> None:
+        c, weight, mask, _ = eqn.invars
+        self._check(c, "cotangents")
+        cells = [self._new(eqn.outvars[0]), *map(self._read, eqn.invars)]
+        has = [mask.aval.size > 0, True, eqn.outvars[0].aval.size]
+        self._write(CONVOLVE_BACK, cells, self._window(eqn, c, weight, has))
+
+    def _window(self, eqn: Any, ring: Any, weight: Any, has: list[int]) -> list[int]:
+        """The numbers of a kernel of a convolution."""
+        window, single = eqn.params["window"], weight.aval.size == 1 != prod(eqn.params["window"].weight_shape)
+        self.work += window.n_syn // 16
+        size, depth = ring.aval.dtype.itemsize, ring.aval.shape[0]
+        return [size, eqn.params["first"], int(single), depth, *map(int, has), *window.numbers]
 
     def _check(self, ring: Any, what: str) -> None:
         if ring.aval.ndim != 2:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "brainsim/batch.h"
+#include "brainsim/convolution.h"
 #include "brainsim/filed.h"
 #include "brainsim/gather.h"
 #include "brainsim/handler.h"
@@ -36,7 +37,9 @@ enum Op : int64_t {
   kPlace = 11,
   kRows = 12,
   kSkip = 13,
-  kPast = 14
+  kPast = 14,
+  kConvolve = 15,
+  kConvolveBack = 16
 };
 
 enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
@@ -173,6 +176,7 @@ struct Element {
   std::vector<void*> scalars, from, to;
   std::vector<std::array<int32_t, 2>> tallies;
   std::vector<int32_t> rows;
+  std::vector<char> values;                 // of events that have only words
   std::vector<Spikes> spikes;               // by the cell of their words
   std::vector<std::vector<int32_t>> lists;  // of spikes, by block of a pass over units
   std::vector<Filed> filed;                 // by instruction
@@ -319,6 +323,50 @@ void gather_step(const Instruction& does, Element& e, Team& team) {
          x[5] != 0);
 }
 
+// The window of a convolution, both ways. cells: ring, value, weight, words, slot; or back: result, ring, weight, mask,
+// slot. numbers: bytes of a float, first, whether there is one weight, depth, which `Words` there are or whether a
+// mask, whether values (else every unit with a word has the value 1), units, then those of the window.
+Window window_of(const Instruction& does, const Element& e) {
+  const int64_t* x = does.numbers.data();
+  Window window = Window::of(x + 7);
+  window.first = x[1];
+  window.now = ring_row(*e.at<int32_t>(does.cells[4]), x[3]) * window.n_post();
+  return window;
+}
+
+template <typename T>
+void convolve_step(const Instruction& does, Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const Window window = window_of(does, e);
+  const T* value = x[5] ? e.at<T>(c[1]) + x[1] : nullptr;
+  T *out = e.at<T>(c[0]), *weight = e.at<T>(c[2]);
+  const bool one = x[2] != 0;
+  if (!x[4]) return convolve_scatter(window, value, Active<T>{value, nullptr, x[1]}, weight, one, out);
+  const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[6], x[4]);
+  const auto begin = std::lower_bound(units.begin(), units.end(), x[1]);
+  e.rows.assign(begin, std::lower_bound(begin, units.end(), x[1] + window.n_pre()));
+  for (int32_t& row : e.rows) row -= static_cast<int32_t>(x[1]);
+  if (static_cast<int64_t>(e.rows.size()) <= most_events<T>(window, window.out(), window.in(), one)) {
+    return send_events(window, value, e.rows, weight, one, out);
+  }
+  if (value != nullptr) return dense_scatter(window, value, weight, out + window.now);
+  e.values.assign(window.n_pre() * sizeof(T), 0);
+  T* const ones = reinterpret_cast<T*>(e.values.data());
+  for (int32_t row : e.rows) ones[row] = T(1);
+  dense_scatter<T>(window, ones, weight, out + window.now);
+}
+
+template <typename T>
+void convolve_back_step(const Instruction& does, Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const Window window = window_of(does, e);
+  T* out = e.at<T>(c[0]);
+  std::fill(out, out + x[1], T(0));
+  std::fill(out + x[1] + window.n_pre(), out + x[6], T(0));
+  const bool* wanted = x[4] ? e.at<bool>(c[3]) + x[1] : nullptr;
+  convolve_gather(window, e.at<T>(c[1]), e.at<T>(c[2]), x[2] != 0, wanted, out + x[1]);
+}
+
 // cells: list, length, value, words. numbers: bytes of a float, room, units, which `Words`, whether a value may stand
 // for several events.
 template <typename T>
@@ -456,6 +504,12 @@ void step(const Tape& tape, Element& e, Team& team) {
         break;
       case kGather:
         wide ? gather_step<double>(does, e, team) : gather_step<float>(does, e, team);
+        break;
+      case kConvolve:
+        wide ? convolve_step<double>(does, e) : convolve_step<float>(does, e);
+        break;
+      case kConvolveBack:
+        wide ? convolve_back_step<double>(does, e) : convolve_back_step<float>(does, e);
         break;
       case kCollect: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
         const int64_t bytes = does.numbers[2];

@@ -12,6 +12,7 @@
 #include <vector>
 
 #define BRAINSIM_FILED_ROOM 0  // too little at times
+#include "brainsim/convolution.h"
 #include "brainsim/drawn.h"
 #include "brainsim/filed.h"
 #include "brainsim/gather.h"
@@ -758,6 +759,104 @@ void check_filed_as_is(unsigned seed, bool broken, Pool* pool) {
   }
 }
 
+// Convolutions of random shapes, by events and densely.
+template <typename T>
+void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
+  std::mt19937 rng(seed);
+  auto below = [&](int64_t n) { return static_cast<int64_t>(rng() % static_cast<uint64_t>(n)); };
+  auto real = [&] { return static_cast<T>(below(2001) - 1000) / 512; };
+  const int64_t outs[] = {1, 3, 8, 12, 16, 17, 32}, share[] = {0, 5, 40, 100};
+  Window s{};
+  s.h = 1 + below(9), s.w = 1 + below(9), s.ci = 1 + below(5), s.co = outs[below(7)];
+  s.kh = 1 + below(3), s.kw = 1 + below(3);
+  s.groups = 1 + below(3), s.ci *= s.groups, s.co *= s.groups;
+  s.sy = 1 + below(2), s.sx = 1 + below(2), s.py = below(4), s.px = below(4), s.dy = 1 + below(2), s.dx = 1 + below(2);
+  s.oh = 1 + below((s.h + s.py) / s.sy + 1), s.ow = 1 + below((s.w + s.px) / s.sx + 1);  // the border behind is free
+  s.first = below(70);
+  const int64_t elements = 1 + below(20), depth = 1 + below(3), ring = depth * s.n_post(), activity = share[below(4)];
+  const int64_t n = s.first + s.n_pre() + below(40), n_words = (n + 31) / 32;
+  const bool packed = below(2), one = below(4) == 0;
+  const int64_t n_weight = one ? 1 : s.n_weight();
+  require(s.good(), "a window is no window", seed);
+  std::vector<T> value(elements * n), c(elements * ring), weight(n_weight);
+  std::vector<uint32_t> words(elements * n_words);
+  std::vector<char> mask(n);
+  for (auto& m : mask) m = below(100) < activity;
+  for (auto& x : c) x = real();
+  for (auto& x : weight) x = real();
+  for (int64_t k = 0; k < elements * n; ++k) {
+    value[k] = below(100) < activity ? real() : T(0);
+    if (value[k] != T(0)) words[k / n * n_words + k % n / 32] |= uint32_t{1} << (k % n % 32);
+  }
+  std::vector<Window> of(elements, s);
+  for (int64_t b = 0; b < elements; ++b) of[b].now = b % depth * s.n_post();
+  auto values = [&](int64_t b) { return value.data() + b * n + s.first; };
+  auto active = [&](int64_t b) { return Active<T>{values(b), packed ? words.data() + b * n_words : nullptr, s.first}; };
+  auto batch = [&](std::vector<T>& out, int64_t n_outs, int64_t size, auto from) {
+    std::vector<Convolved<T>> all;
+    for (int64_t b = 0; b < elements; ++b) {
+      all.push_back({out.data() + b % n_outs * size, values(b), active(b), from(b), of[b]});
+    }
+    return all;
+  };
+  // Calls f(b, unit, weight, place) for every synapse.
+  auto each = [&](auto&& f) {
+    for (int64_t ty = 0; ty < s.oh; ++ty) {
+      for (int64_t tx = 0; tx < s.ow; ++tx) {
+        for (int64_t o = 0; o < s.co; ++o) {
+          for (int64_t k = 0; k < s.kh * s.kw * s.in(); ++k) {
+            const int64_t i = k % s.in(), tap = k / s.in();
+            const int64_t y = ty * s.sy + tap / s.kw * s.dy - s.py, x = tx * s.sx + tap % s.kw * s.dx - s.px;
+            if (y < 0 || y >= s.h || x < 0 || x >= s.w) continue;
+            const int64_t unit = (y * s.w + x) * s.ci + o / s.out() * s.in() + i;
+            for (int64_t b = 0; b < elements; ++b) {
+              f(b, unit, one ? 0 : k * s.co + o, of[b].now + (ty * s.ow + tx) * s.co + o);
+            }
+          }
+        }
+      }
+    }
+  };
+  for (int64_t n_outs : {int64_t{1}, elements}) {
+    auto sent = [&](Pool& pool) {
+      std::vector<T> out(n_outs * ring);
+      convolved_scatter(pool, batch(out, n_outs, ring, [&](int64_t) { return weight.data(); }), one,
+                        n_outs == elements);
+      return out;
+    };
+    auto multiplied = [&](Pool& pool) {
+      std::vector<T> out(n_outs * n_weight);
+      convolved_outer(pool, batch(out, n_outs, n_weight, [&](int64_t b) { return c.data() + b * ring; }), one);
+      return out;
+    };
+    std::vector<double> to(n_outs * ring), of_weights(n_outs * n_weight);
+    each([&](int64_t b, int64_t unit, int64_t j, int64_t at) {
+      to[b % n_outs * ring + at] += double(values(b)[unit]) * weight[j];
+      of_weights[b % n_outs * n_weight + j] += double(values(b)[unit]) * c[b * ring + at];
+    });
+    compare(same(sent, pools, "a convolution differs between threads", seed), to, "a convolution is wrong", seed);
+    compare(same(multiplied, pools, "sums of a convolution differ between threads", seed), of_weights,
+            "sums of a convolution are wrong", seed);
+  }
+  auto gathered = [&](Pool& pool) {
+    std::vector<T> out(elements * s.n_pre());
+    std::vector<ConvolvedBack<T>> all;
+    const bool* wanted = reinterpret_cast<const bool*>(mask.data()) + s.first;
+    for (int64_t b = 0; b < elements; ++b) {
+      T* const to = out.data() + b * s.n_pre();
+      all.push_back({to, c.data() + b * ring, weight.data(), b % 2 ? wanted : nullptr, of[b]});
+    }
+    convolved_gather(pool, all, one);
+    return out;
+  };
+  std::vector<double> back(elements * s.n_pre());
+  each([&](int64_t b, int64_t unit, int64_t j, int64_t at) {
+    if (b % 2 == 0 || mask[s.first + unit]) back[b * s.n_pre() + unit] += double(weight[j]) * c[b * ring + at];
+  });
+  compare(same(gathered, pools, "a convolution back differs between threads", seed), back,
+          "a convolution back is wrong", seed);
+}
+
 }  // namespace
 
 int main() {
@@ -778,11 +877,13 @@ int main() {
     check_filed_as_is<double>(seed, true, &two);
     check_drawn<float>(seed, pools);
     check_drawn<double>(seed, pools);
+    seed % 2 ? check_convolved<float>(seed, pools) : check_convolved<double>(seed, pools);
   }
   for (unsigned seed = 0; seed < 24; ++seed) {
     seed % 2 ? check_warps<float>(seed, seed % 3 == 0) : check_warps<double>(seed, seed % 3 == 0);
   }
   std::puts(
-      "driver: scatter, gather and outer, stored and drawn, agree with plain sums, whatever the threads; so do a "
+      "driver: scatter, gather and outer, stored, drawn and convolved, agree with plain sums, whatever the threads; so "
+      "do a "
       "GPU's");
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import brainsim as bs
+from brainsim.events import deposit, deposit_all, propagate
 
 RTOL = {"float32": 1e-5, "float64": 1e-12}
 """Of the largest entry: some hundred terms in another order."""
@@ -52,15 +53,63 @@ def agree(seed):
         )
         return out.reshape(2, c.n_post)
 
+    x = jnp.where(rng.random(x.shape) < [[1.0], [0.1]], x, 0)  # densely, and by events
     own, back = jax.vjp(c.apply, w, x)
+    sent, sent_back = jax.vjp(jax.vmap(lambda w, x: propagate(c, w, x), (None, 0)), w, x)
     theirs, their_back = jax.vjp(known, w, x)
     pre, post, index = c.synapses()
     listed = np.zeros((c.n_post, 2))
     np.add.at(listed, post, np.asarray(x, np.float64).T[pre] * np.asarray(w).reshape(-1)[index, None])
-    pairs = [(own, theirs), (own, listed.T), *zip(back(ct), their_back(ct), strict=True)]
+    pairs = [(own, theirs), (sent, theirs), (own, listed.T), *zip(back(ct), their_back(ct), strict=True)]
+    pairs += zip(sent_back(ct), their_back(ct), strict=True)
     for a, b in pairs:
         scale = float(np.max(np.abs(b), initial=0.0)) + 1e-30
         np.testing.assert_allclose(a, b, rtol=0, atol=RTOL[x.dtype.name] * scale, err_msg=str(c))
+
+
+def random_parts(seed=0, share=0.3):
+    """A convolution, values of 5 steps with silence, a weight and a ring."""
+    rng = np.random.default_rng(seed)
+    c = bs.Convolution((6, 5, 4), 12, (3, 2), stride=(1, 2), padding=1, groups=2)
+    values = rng.normal(size=(5, c.n_pre + 3)) * (rng.random((5, c.n_pre + 3)) < share)
+    return c, *(jnp.asarray(x) for x in (values, rng.normal(size=c.weight_shape), rng.normal(size=(3, c.n_post))))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.9])
+def test_rings_steps_words_and_batches_are_those_of_single_sums(share):
+    c, values, weight, ring = random_parts(share=share)
+    slots = jnp.asarray([0, 4, 2, 2, 7])
+    wanted = ring
+    for value, slot in zip(values, slots):
+        wanted = wanted.at[slot % 3].add(c.apply(weight, value[3:]))
+    packed = [np.packbits(np.asarray(v != 0), bitorder="little") for v in values]
+    words = jnp.asarray(np.stack([np.pad(p, (0, -p.size % 4)).view(np.uint32) for p in packed]))
+    atol = 1e-5 if ring.dtype == jnp.float32 else 1e-12
+    for given in (None, words):
+        found = deposit_all(ring, c, weight, values, slots=slots, words=given, first=3)
+        np.testing.assert_allclose(found, wanted, atol=atol)
+    one = jax.vmap(lambda r, v, s: deposit(r, c, weight, v, slot=s, first=3), (None, 0, 0))(ring, values, slots)
+    np.testing.assert_allclose(jnp.sum(one, 0) - 4 * ring, wanted, atol=4 * atol)
+
+
+def test_derivatives_reach_what_is_active_or_supported_and_those_of_derivatives_close():
+    c, values, weight, ring = random_parts()
+    value, ct = values[0, 3:], ring[0]
+    support = jnp.asarray(np.random.default_rng(1).random(c.n_pre) < 0.2)
+
+    def sent(weight, value):
+        return jnp.vdot(ct, propagate(c, weight, value, support))
+
+    def known(weight, value):
+        live = jnp.where(support | (value != 0), value, jax.lax.stop_gradient(value))
+        return jnp.vdot(ct, c.apply(weight, live))
+
+    for order in (jax.grad, lambda f, argnums: jax.jacfwd(jax.grad(f, 0), argnums)):
+        for n in (0, 1):
+            np.testing.assert_allclose(order(sent, n)(weight, value), order(known, n)(weight, value), atol=1e-4)
+    tangents = (jnp.ones_like(weight), jnp.cos(value))
+    for a, b in zip(jax.jvp(sent, (weight, value), tangents), jax.jvp(known, (weight, value), tangents)):
+        np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))

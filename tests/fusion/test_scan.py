@@ -1,6 +1,7 @@
 """Scans that are played against those that XLA steps through: the same bits, whatever is read or overwritten when."""
 
 import contextlib
+import math
 from unittest import mock
 
 import diffrax
@@ -148,6 +149,21 @@ def instant():
     return net, {"A": jnp.tile(jnp.linspace(0.0, 300.0, 400)[:, None], (1, 64))}
 
 
+def convolved():
+    """By events, and densely from units that spike in every step."""
+    own, wide = bs.Convolution((5, 4, 4), 4, 3, padding=1), bs.Convolution((5, 4, 4), 12, 3, stride=2, padding=1)
+    weights = [jnp.linspace(0.0, 0.5, math.prod(c.weight_shape)).reshape(c.weight_shape) for c in (own, wide)]
+    one = jnp.ones((1, 1, 4, 4))
+    edges = {
+        "own": bs.Projection("A", "A.exc", own, weight=weights[0]),
+        "on": bs.Projection("A", "B.exc", wide, weight=weights[1], delay=0.4),
+        "back": bs.Projection("B[24:40]", "A[8:24].inh", bs.Convolution((2, 2, 4), 4, 1), weight=one),
+        "always": bs.Projection("C", "B.exc", wide, weight=0.01 * weights[1]),
+    }
+    always = bs.DiscreteNeurons(80, 0.0, offset_v=2.0, v_th=1.0)
+    return bs.Network({"C": always, "A": cells(80), "B": cells(72)}, edges), {}
+
+
 def a_recording():
     """A source whose events are its input goes through no kernel of its own."""
     p = bs.FixedProbability(0.1)
@@ -163,12 +179,14 @@ def noise():
     return bs.Network(nodes, edges, key=jax.random.key(3)), {}
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant, a_recording, noise])
+@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, a_recording, noise])
 def test_a_run_is_the_same(made, monkeypatch):
     """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
     net, inputs = made()
     kw = dict(t1=40.0, dt=0.1, solver=diffrax.Euler(), key=jax.random.key(0), inputs=inputs)
-    kw |= dict(saveat=[*(bs.Spikes(name, 500.0) for name in net.nodes), bs.Rate("A"), bs.Trace("A.v")])
+    kw |= dict(
+        saveat=[*(bs.Spikes(name, 1e4) for name in net.nodes), bs.Rate("A"), bs.Trace("A.v")]
+    )
     said = []
     asked = _scan.refusal
     monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])
@@ -274,7 +292,7 @@ SUMS = 1e-5
 """Relative to the largest: a product and a sum may be one operation in one of the two, a sum have another order."""
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant, noise])
+@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, noise])
 @pytest.mark.parametrize("adjoint", [bs.DirectAdjoint(), bs.CheckpointedAdjoint(segments=3)])
 def test_a_gradient_is_the_same(made, adjoint):
     """Both passes are played, and give what XLA gives that steps through them."""
