@@ -184,9 +184,7 @@ def test_a_run_is_the_same(made, monkeypatch):
     """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
     net, inputs = made()
     kw = dict(t1=40.0, dt=0.1, solver=diffrax.Euler(), key=jax.random.key(0), inputs=inputs)
-    kw |= dict(
-        saveat=[*(bs.Spikes(name, 1e4) for name in net.nodes), bs.Rate("A"), bs.Trace("A.v")]
-    )
+    kw |= dict(saveat=[*(bs.Spikes(name, 1e4) for name in net.nodes), bs.Rate("A"), bs.Trace("A.v")])
     said = []
     asked = _scan.refusal
     monkeypatch.setattr(_scan, "refusal", lambda body: said.append(asked(body)) or said[-1])
