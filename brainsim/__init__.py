@@ -90,7 +90,17 @@ from .events import (
     FixedFanout as FixedFanout,
     backend as backend,
 )
-from .glia import GChI as GChI, LiRinzel as LiRinzel
+from .glia import (
+    AMSU as AMSU,
+    Exocytosis as Exocytosis,
+    GChI as GChI,
+    GliaModulated as GliaModulated,
+    GlobalAstrocyte as GlobalAstrocyte,
+    IP3Coupling as IP3Coupling,
+    LiRinzel as LiRinzel,
+    ModulatedGain as ModulatedGain,
+    Neuromodulator as Neuromodulator,
+)
 from .io import (
     Directory as Directory,
     StoredRun as StoredRun,
@@ -151,6 +161,7 @@ from .plasticity import (
     Integral as Integral,
     LowPass as LowPass,
     Multiplicative as Multiplicative,
+    Normalised as Normalised,
     Oja as Oja,
     PairSTDP as PairSTDP,
     PlasticProjection as PlasticProjection,

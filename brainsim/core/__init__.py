@@ -26,6 +26,7 @@ from ._edge import (
     AbstractShortTerm as AbstractShortTerm,
     Deposit as Deposit,
     Projection as Projection,
+    listened as listened,
 )
 from ._fitted import fitted as fitted
 from ._gap import GapJunctions as GapJunctions

@@ -15,7 +15,7 @@ from ..events import AbstractMap, Convolution, Dense, deposit, deposit_all, prop
 from ._delay import AbstractDelay, by_step, spread
 from ._distributions import AbstractDistribution
 from ._node import AbstractNode
-from ._state import Clock, Emitted, NodeState, ring_slot
+from ._state import Clock, Emitted, NodeState, View, ring_slot
 from ._unit import Parametrised
 from ._wiring import Endpoint, Part, _Instant, by_synapse, delay_steps, drawn_weight, ring_depth, wire, within_line
 
@@ -193,21 +193,37 @@ class AbstractShortTerm(Parametrised):
     def init(self, n_pre: int, clock: Clock) -> dict[str, Array]:
         """Initial state."""
 
+    @property
+    def sees(self) -> str | None:
+        """The node that it listens to, whose `View` it is given as `seen`."""
+        return None
+
     @abc.abstractmethod
     def release(
-        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock
+        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock, seen: View | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """`(released, z)` at the end of this step, in which the units emitted `value`; called every step."""
 
     def release_many(
-        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock
+        self, z: dict[str, Array], value: Float[Array, " n_pre"], clock: Clock, seen: View | None = None
     ) -> tuple[Array, dict[str, Array]]:
         """As `release`, of units that may emit several events in one step, one right after the other: `value` is k."""
-        return self.release(z, value, clock)
+        return self.release(z, value, clock) if seen is None else self.release(z, value, clock, seen)
+
+    def of_events(self, z: dict[str, Array], own: Emitted, views: dict[str, Any], clock: Clock) -> Any:
+        """`(released, z)` of what the pre units emitted, as an edge asks for it."""
+        release = self.release if own.single else self.release_many
+        return release(z, own.value, clock) if self.sees is None else release(z, own.value, clock, views["release"])
 
 
 def _value(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
+
+
+def listened(short_term: AbstractShortTerm | None) -> dict[str, str]:
+    """The role of the node that a release listens to, as `AbstractEdge.reads` has it."""
+    node = None if short_term is None else short_term.sees
+    return {} if node is None else {"release": node}
 
 
 class AbstractWiredEdge(AbstractEdge):
@@ -285,6 +301,10 @@ class Projection(AbstractWiredEdge):
             self.short_term.check(where, out.connect.n_pre)
         return out
 
+    @property
+    def reads(self):
+        return {"pre": Endpoint.parse("edge", self.pre).node} | listened(self.short_term)
+
     def by_synapse(self, where: str) -> "Projection":
         """The edge with its weights and delays in the order of the synapses of its topology."""
         own = {
@@ -328,7 +348,6 @@ class Projection(AbstractWiredEdge):
         events, _ = views["pre"].events.rows(self.route.units_pre)
         if self.short_term is not None:
             own = views["pre"].events.of(self.route.units_pre)
-            release = self.short_term.release if own.single else self.short_term.release_many
-            value, z = release(z, own.value, clock)
+            value, z = self.short_term.of_events(z, own, views, clock)
             events = Emitted(value, own.support)
         return z, self.deposits(events)

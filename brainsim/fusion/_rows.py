@@ -93,9 +93,11 @@ def rows(
     row: Sequence[Any],
     far: Sequence[Any],
     synapses: Sequence[Any],
+    sums: Sequence[Any] = (),
 ) -> list[Any]:
     """`synapses` (n_syn,) after `f(scalars, row, far, synapses) -> synapses`, lists of numbers, of every synapse of a
-    row with events: `events` are their values (n_rows,), and packed words or None."""
+    row with events: `events` are their values (n_rows,), and packed words or None. With `sums` (n_rows,) f returns as
+    many numbers more, which are added to them by row."""
     kinds = [jax.ShapeDtypeStruct((), x.dtype) for x in (*scalars, *row, *far, *synapses)]
     ends = np.cumsum([len(scalars), len(row), len(far)])
 
@@ -105,13 +107,13 @@ def rows(
 
     closed = jax.make_jaxpr(flat)(*kinds)
     keep = [False] * int(ends[-1]) + [True] * len(synapses)
-    jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [True] * len(synapses), keep)
+    jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [True] * (len(synapses) + len(sums)), keep)
     read = [[x for x, u in zip(xs, used[b - len(xs) : b]) if u] for xs, b in zip((scalars, row, far), ends)]
-    program = RowProgram(ClosedJaxpr(jaxpr, closed.consts), *map(len, read))
+    program = RowProgram(ClosedJaxpr(jaxpr, closed.consts), *map(len, read), n_row_sums=len(sums))
     value, words = events
     words = jnp.zeros(0, jnp.uint32) if words is None else words
     operands = [x for xs in read for x in xs]
-    return rows_p.bind(value, words, *graph, *operands, *synapses, program=program, rank=0)
+    return rows_p.bind(value, words, *graph, *operands, *synapses, *sums, program=program, rank=0)
 
 
 def _parts(program: RowProgram, operands: Sequence[Any]) -> tuple[list[Any], ...]:
@@ -182,21 +184,24 @@ def _one_axis(x: Any, batch: tuple[int, ...], rank: int) -> Any:
 
 
 def masked(program: RowProgram, *operands: Any) -> list[Any]:
-    """What a program without sums computes, over all synapses: the definition of its derivative."""
+    """What a program without a log or sums at the far end computes, over all synapses: the definition of its
+    derivative."""
     value, _, indptr, other, order, *rest = operands
-    scalars, row, far, _, synapses, *_ = _parts(program, rest)
+    scalars, row, far, _, synapses, _, sums = _parts(program, rest)
     n_rows, n = indptr.shape[0] - 1, synapses[0].shape[0]
     if n == 0 or n_rows == 0:
-        return synapses
+        return [*synapses, *sums]
     i = jnp.repeat(jnp.arange(n_rows, dtype=jnp.int32), jnp.diff(indptr), total_repeat_length=n)
     j = other.astype(jnp.int32)
     if order.shape[0]:  # by synapse, so that nothing is written out of order
         i, j = (jnp.zeros(n, jnp.int32).at[order].set(x, unique_indices=True) for x in (i, j))
     call = jaxpr_as_fun(program.jaxpr)
-    axes = [None] * len(scalars) + [0] * (len(rest) - len(scalars))
+    axes = [None] * len(scalars) + [0] * (len(row) + len(far) + len(synapses))
     new = jax.vmap(call, in_axes=axes)(*scalars, *(x[i] for x in row), *(x[j] for x in far), *synapses)
     # silent synapses are left out twice: the derivative of an unused value may not be finite
-    return [jnp.where(value[i] != 0, y, x) for x, y in zip(synapses, new)]
+    live = value[i] != 0
+    added = [x.at[i].add(jnp.where(live, y, jnp.zeros_like(y))) for x, y in zip(sums, new[len(synapses) :])]
+    return [*(jnp.where(live, y, x) for x, y in zip(synapses, new)), *added]
 
 
 @rows_p.def_abstract_eval
@@ -216,7 +221,7 @@ def _batch_rule(operands, dims, *, program, rank):
 
 
 def _jvp(primals, tangents, *, program, rank):
-    if program.n_log or program.n_far_sums or program.n_row_sums:
+    if program.n_log or program.n_far_sums:
         raise NotImplementedError(
             "The second derivative of plasticity is not defined where the first undoes the run step by step; pass "
             "adjoint=bs.DirectAdjoint() to the run."

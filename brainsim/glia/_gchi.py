@@ -22,7 +22,7 @@ class GChI(AbstractUnit):
 
     $$\frac{dc}{dt} = (r_C (m n h)^3 + r_L)(c_0 - (1 + c_1) c) - v_{ER} \frac{c^2}{c^2 + K_{ER}^2}, \quad
     \frac{dh}{dt} = a_2 (Q_2 - (Q_2 + c) h), \quad Q_2 = d_2 \frac{i + d_1}{i + d_3},$$
-    $$\frac{di}{dt} = v_\beta H(\gamma^{0.7}, K_\gamma) + \frac{v_\delta}{1 + i / \kappa_\delta}
+    $$\frac{di}{dt} = v_\beta H(\gamma^{0.7}, K_\gamma^{0.7}) + \frac{v_\delta}{1 + i / \kappa_\delta}
     H(c^2, K_\delta^2) - v_{3K} H(c^4, K_D^4) H(i, K_3) - r_{5P}\, i,$$
 
     with $H(x, k) = x / (x + k)$, $m = H(i, d_1)$, $n = H(c, d_5)$, $K_\gamma = K_R + K_p H(c, K_\pi)$, and glutamate
@@ -33,7 +33,9 @@ class GChI(AbstractUnit):
     **Arguments:** `r_c`, `r_l`, `r_5p` (1/ms), `v_er`, `v_delta`, `v_3k`, `v_beta` (uM/ms), `a2` (1/(uM ms)), `c0`,
     `d1`, `d2`, `d3`, `d5`, `k_er`, `k_delta`, `kappa_delta`, `k_d`, `k_3`, `k_r`, `k_p`, `k_pi` (uM), `c1`: volume of
     the stores over that of the cytosol; `tau_glu`: ms; `sic_th` (uM), `sic_scale` (pA). The defaults are those of
-    amplitude modulation.
+    amplitude modulation, of which `v_beta`, `v_delta`, `r_5p` and `k_er` differ from those of frequency modulation
+    (0.5e-3, 0.05e-3, 0.05e-3, 0.05). The form, all other constants and the second set agree with an independent
+    implementation; `v_beta`, `v_delta` and `r_5p` of the first set have not been checked against the printed table.
 
     Source: De Pittà, Goldberg, Volman, Berry & Ben-Jacob 2009, doi:10.1007/s10867-009-9155-y, table 1.
     """
@@ -78,7 +80,7 @@ class GChI(AbstractUnit):
         flow = (self.r_c * gate * gate * gate + self.r_l) * (self.c0 - (1.0 + self.c1) * ca)
         pump = self.v_er * square / (square + self.k_er * self.k_er)
         q2 = self.d2 * (ip3 + self.d1) / (ip3 + self.d3)
-        made = self.v_beta * _hill(_power(glu), self.k_r + self.k_p * _hill(ca, self.k_pi))
+        made = self.v_beta * _hill(_power(glu), _power(self.k_r + self.k_p * _hill(ca, self.k_pi)))
         made = made + self.v_delta / (1.0 + ip3 / self.kappa_delta) * _hill(square, self.k_delta * self.k_delta)
         fourth = self.k_d * self.k_d * self.k_d * self.k_d
         lost = self.v_3k * _hill(square * square, fourth) * _hill(ip3, self.k_3) + self.r_5p * ip3
@@ -93,6 +95,6 @@ class GChI(AbstractUnit):
         return slow_current(y["ca"], self.sic_th, self.sic_scale)
 
 
-def _power(glu: Array) -> Array:
-    """`glu ^ 0.7`."""
-    return jnp.maximum(glu, _LEAST) ** 0.7
+def _power(x: Array) -> Array:
+    """`x ^ 0.7`."""
+    return jnp.maximum(x, _LEAST) ** 0.7

@@ -11,7 +11,7 @@ from ._rule import (
     Multiplicative as Multiplicative,
     PowerLaw as PowerLaw,
 )
-from ._scaling import SynapticScaling as SynapticScaling
+from ._scaling import Normalised as Normalised, SynapticScaling as SynapticScaling
 from ._stdp import (
     PairSTDP as PairSTDP,
     PreCenteredSTDP as PreCenteredSTDP,

@@ -22,6 +22,7 @@ from ..core import (
     Endpoint,
     by_synapse,
     delay_steps,
+    listened,
     ring_depth,
     wire,
     within_line,
@@ -98,6 +99,7 @@ class PlasticProjection(AbstractEdge):
     @property
     def reads(self):
         ends = {"pre": Endpoint.parse("edge", self.pre).node, "post": Endpoint.parse("edge", self.post).node}
+        ends |= listened(self.short_term)
         return ends if self.modulator is None else ends | {"mod": Endpoint.parse("edge", self.modulator).node}
 
     @property
@@ -252,7 +254,7 @@ class PlasticProjection(AbstractEdge):
     def send(self, z, views, clock):
         rule, specs, fixed, dt = self.rule, self.rule.traces(), jax.lax.stop_gradient, clock.dt
         z, lines = dict(z), self._lines(_step_of(clock))
-        sent, own, z = self._sent(z, views["pre"], lines, clock)
+        sent, own, z = self._sent(z, views, lines, clock)
         spikes = {"pre": fixed(own.value), "post": fixed(views["post"].events.value)}
         mod = None if self.modulator is None else _variable(views["mod"], self.modulator)
         units = {"pre": {}, "post": _variables(views["post"].y, views["post"].z)}
@@ -271,7 +273,7 @@ class PlasticProjection(AbstractEdge):
         pre = {"value": spikes["pre"]} | seen["pre"]
         ends = Ends(pre, pre | jumped["pre"] if self.first == "pre" else pre, post, mod)
         old = {k: z[k] for k in ("w", *rule.synapse())}
-        new = updated(self, ends, own.words, old)
+        new = updated(self, ends, own.words, old, clock)
         weight = old["w"] if self.deliver == "before" else new["w"]
         events, first = sent
         rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
@@ -279,11 +281,11 @@ class PlasticProjection(AbstractEdge):
         deposit = Deposit(self.route.post, self.route.port, events.value, k, self.connect, weight, **rows)
         return z | new | jumped["pre"] | jumped["post"], [deposit]
 
-    def _sent(self, z, view, lines, clock):
+    def _sent(self, z, views, lines, clock):
         """What the synapses deliver, with the place of its first unit, the events by which they change, and `z`: of
         now, or of `axonal` ago."""
         units = self.route.units_pre
-        own, sent = view.events.of(units), view.events.rows(units)
+        own, sent = views["pre"].events.of(units), views["pre"].events.rows(units)
         if (line := lines.get("line.pre")) is not None:
             z["line.pre"] = ring = line.put(z["line.pre"], own.value, clock.n)
             own = Emitted(line.at(ring, clock.n, jnp.asarray(line.depth - 1, jnp.int32)), single=own.single)
@@ -291,8 +293,7 @@ class PlasticProjection(AbstractEdge):
         if self.short_term is None:
             return sent, own, z
         held = {k[len(_RELEASE) :]: x for k, x in z.items() if k.startswith(_RELEASE)}
-        release = self.short_term.release if own.single else self.short_term.release_many
-        value, held = release(held, own.value, clock)
+        value, held = self.short_term.of_events(held, own, views, clock)
         return (Emitted(value, own.support), 0), own, z | {_RELEASE + k: x for k, x in held.items()}
 
 

@@ -65,6 +65,10 @@ class AbstractPlasticity(Parametrised):
         del post, dt
         return value
 
+    def totals(self) -> tuple[Any, float] | None:
+        """`(total, every)`: the weights onto each post unit are scaled to this sum every so many ms; None: never."""
+        return None
+
     def bounded(self, w: Array) -> Array:
         """`w` within the bounds."""
         low, high = self.bounds

@@ -1,7 +1,8 @@
-"""Synaptic scaling: all weights onto a unit by one factor, until it has its rate."""
+"""All weights onto a unit by one factor: until it has its rate, or to a fixed sum."""
 
 from types import SimpleNamespace
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from ..base import Param
@@ -66,3 +67,48 @@ class SynapticScaling(AbstractPlasticity):
     def _then(self, part, syn, pre, post, mod):
         now = SimpleNamespace(**(vars(syn) | {"w": syn.w * jnp.exp(post.factor - syn.scaled)}))
         return {"w": now.w, **part(now, pre, post, mod), "scaled": post.factor}
+
+
+class Normalised(AbstractPlasticity):
+    r"""Any rule, with the weights onto each post unit scaled to a fixed sum every so often: synapses compete.
+
+    $$w_{ij} \leftarrow w_{ij}\, \frac{W}{\sum_k w_{kj}} \quad \text{every}\ T.$$
+
+    Bounds hold afterwards, so a sum beyond what they allow is not reached. In between nothing is done. In a gradient
+    the weights of every step are kept.
+
+    **Arguments:** `rule`: the other rule; `total`: W > 0, one or one per post unit; `every`: T (ms), a number of steps.
+
+    Source: Diehl & Cook 2015, doi:10.3389/fncom.2015.00099; von der Malsburg 1973, doi:10.1007/BF00288907.
+    """
+
+    rule: AbstractPlasticity = Unchanged()
+    total: Param = 1.0
+    every: float = eqx.field(static=True, default=100.0)
+
+    def __check_init__(self) -> None:
+        positive(self, "total")
+        if isinstance(self.every, bool) or not self.every > 0:
+            raise ValueError(f"Normalised.every is {self.every!r}; expected a time > 0 (ms).")
+
+    @property
+    def bounds(self):
+        return self.rule.bounds
+
+    def totals(self):
+        return self.total, self.every
+
+    def traces(self):
+        return self.rule.traces()
+
+    def synapse(self):
+        return self.rule.synapse()
+
+    def post_events(self, value, post, dt):
+        return self.rule.post_events(value, post, dt)
+
+    def on_pre(self, syn, pre, post, mod):
+        return self.rule.on_pre(syn, pre, post, mod)
+
+    def on_post(self, syn, pre, post, mod):
+        return self.rule.on_post(syn, pre, post, mod)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int32
 
-from ..base import is_traced
+from ..base import is_traced, to_steps
+from ..core import Clock
 from ..events import CSR
 from ..fusion import Rows, rows
 from ._rule import AbstractPlasticity
@@ -57,13 +58,38 @@ class Ends(NamedTuple):
     mod: Any
 
 
-def updated(edge: Any, ends: Ends, words: Any, syn: dict[str, Array]) -> dict[str, Array]:
+def updated(edge: Any, ends: Ends, words: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Array]:
     """The values of synapses after the events of a step."""
     parts = ("on_post", "on_pre") if edge.first == "post" else ("on_pre", "on_post")
     for i, name in enumerate(parts):
         if getattr(type(edge.rule), name) is not getattr(AbstractPlasticity, name):
             syn = _part(edge, name, ends, words, syn, alone=i == 0)
-    return syn
+    return syn if edge.rule.totals() is None else _normalised(edge, syn, clock)
+
+
+def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Array]:
+    """The weights onto each post unit scaled to their total, where that is due at the end of this step."""
+    total, every = edge.rule.totals()
+    columns, n_post, w = edge.columns, edge.connect.n_post, syn["w"]
+    m = int(to_steps(np.asarray(every), clock.step or float(clock.dt)))
+    n_seen = columns.indptr.shape[0] - 1  # post units, or those at every age
+    due = jnp.where(jax.lax.rem(clock.n + 1, jnp.asarray(m, clock.n.dtype)) == 0, jnp.ones((), w.dtype), 0.0)
+    events = jnp.broadcast_to(due, (n_seen,)), None
+    graph, ages = Rows(columns.indptr, columns.source, columns.order), n_seen // n_post
+    count = lambda scalars, row, far, values: [values[0], values[0]]  # noqa: E731
+    w, sums = rows(count, events, graph, [], [], [], [w], [jnp.zeros(n_seen, w.dtype)])
+    found = jnp.sum(sums.reshape(n_post, ages), 1)
+    factor = jnp.where(found > 0, total / jnp.where(found > 0, found, jnp.ones_like(found)), jnp.ones_like(found))
+    low, high = (None if x is None else jnp.broadcast_to(x, (n_post,)) for x in edge.rule.bounds)
+    row = [jnp.repeat(x, ages, total_repeat_length=n_seen) for x in (factor, low, high) if x is not None]
+
+    def scale(scalars, row, far, values):
+        w, given = values[0] * row[0], iter(row[1:])
+        w = w if low is None else jnp.maximum(w, next(given))
+        return [w if high is None else jnp.minimum(w, next(given))]
+
+    (w,) = rows(scale, events, graph, [], row, [], [w])
+    return syn | {"w": w}
 
 
 def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], alone: bool) -> dict[str, Array]:

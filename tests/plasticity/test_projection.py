@@ -189,3 +189,19 @@ def test_rules_refuse_what_cannot_be():
         bs.PairSTDP(tau_plus=0.0)
     with pytest.raises(ValueError, match=r"w_min is 2.0 and w_max 1.0"):
         bs.TripletSTDP(w_min=2.0)
+
+
+def test_weights_onto_a_unit_are_scaled_to_their_sum():
+    late = RNG.integers(0, 3, (5, 4)) * DT
+    pair = bs.PairSTDP(a_plus=0.02, a_minus=0.01)
+    rule = bs.Normalised(pair, total=np.array([0.5, 0.8, 0.6, 9.0]), every=30 * DT)
+    free, held = plastic(delay=late, rule=rule), plastic(delay=late, rule=pair)
+    net = told(PRE, POST, {"S": free, "T": held})
+    w = np.asarray(run(net, 300).state.edges["S"]["w"]).reshape(5, 4)
+    np.testing.assert_allclose(w.sum(0)[:3], [0.5, 0.8, 0.6], rtol=1e-5)
+    assert np.max(w) <= 1.0
+    early = run(net, 29).state.edges
+    np.testing.assert_array_equal(early["S"]["w"], early["T"]["w"])
+    later = np.asarray(run(net, 31).state.edges["S"]["w"]).reshape(5, 4)
+    assert abs(later.sum(0)[0] - 0.5) < 0.2
+    assert bs.summary(net).steps == bs.summary(told(PRE, POST, {"T": held})).steps
