@@ -206,6 +206,8 @@ def lower(
     steps: Annotated[int, typer.Option(min=1, help="Steps of the random events.")] = 200,
     rate: Annotated[float, typer.Option(min=0, max=1, help="Random events of a unit in a step.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seeds the random events.")] = 0,
+    by_output: Annotated[bool, typer.Option("--tuned", help="Scales on Loihi chosen by what comes out.")] = False,
+    near: Annotated[bool, typer.Option("--place", help="Cells placed for few hops where the mesh is known.")] = False,
     out: Annotated[Path | None, typer.Option("--report", "-o", help="Where to write the report (HTML).")] = None,
 ) -> None:
     """Lower a network to chips and say what comes out: what is refused, cores, errors, spikes beside float, energy.
@@ -236,6 +238,7 @@ def lower(
         outcomes = []
         for name in chosen:
             more: dict[str, Any] = {} if TARGETS[name].dialect is None else {"bits": bits}
+            more |= {"by_output": by_output, "near": near}
             outcomes.append(lowered(net, TARGETS[name], inputs=inputs, **how, **more))
             typer.echo(str(outcomes[-1]) + "\n")
         if out is not None:
@@ -251,7 +254,7 @@ def lower(
         raise typer.Exit(1)
 
 
-nir = typer.Typer(no_args_is_help=True, help="Look at a NIR file, or check it.")
+nir = typer.Typer(no_args_is_help=True, help="Look at a NIR file, check it, or run it.")
 app.add_typer(nir, name="nir")
 
 
@@ -291,6 +294,57 @@ def nir_check(path: Annotated[Path, typer.Argument(help="The file.")]) -> None:
         typer.echo(str(problem))
     if problems:
         raise typer.Exit(1)
+
+
+@nir.command("run")
+def nir_run(
+    path: Annotated[Path, typer.Argument(help="The file.")],
+    events: Annotated[
+        Path,
+        typer.Option(
+            "--input", help="What is sent in: .npz with an array (steps, *shape), or one for each Input by name."
+        ),
+    ],
+    dialect: Annotated[str, typer.Option(help="The library that the file is run as: Norse, snnTorch, ...")],
+    dt: Annotated[float, typer.Option(help="The step (ms).")],
+    record: Annotated[
+        list[str] | None, typer.Option(help="Names of nodes to record; else what reaches Outputs.")
+    ] = None,
+    repair: Annotated[bool, typer.Option(help="Mend what can be mended of the graph.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write what was sent, (steps, *shape) by node, as .npz.")] = None,
+) -> None:
+    """Run a file on recorded events, as a library would, and count what its nodes send."""
+    import numpy as np
+
+    from .nir import DIALECTS, NIRError
+    from .nir._import import from_nir
+
+    graph, known = _graph(path), {name.lower().replace(" ", ""): d for name, d in DIALECTS.items()}
+    try:
+        if (own := dialect.lower().replace(" ", "")) not in known:
+            raise ValueError(unknown("dialect", dialect, DIALECTS))
+        model = from_nir(graph, known[own].at(dt), repair=repair)
+        with np.load(events) as data:
+            given = {k: data[k] for k in data.files}
+        if set(given) != set(model.inputs) and not len(given) == len(model.inputs) == 1:
+            raise ValueError(f"{events} holds {sorted(given)}; expected the Inputs {sorted(model.inputs)}.")
+        for name in record or ():
+            if name not in model.names:
+                raise ValueError(unknown("node", name, model.names))
+        found = model.run(given if len(given) > 1 else next(iter(given.values())), record or None)
+    except (NIRError, OSError, ValueError) as e:
+        typer.echo(f"brainsim nir: {e}", err=True)
+        raise typer.Exit(1) from None
+    for note in model.notes:
+        typer.echo(note, err=True)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("node", "shape", "steps", "sent", "a step and neuron"):
+        table.add_column(column)
+    for name, x in found.items():
+        table.add_row(Text(name), str(list(x.shape[1:])), str(len(x)), f"{x.sum():g}", f"{x.mean():.4f}")
+    Console(soft_wrap=True).print(table)
+    if out is not None:
+        np.savez_compressed(out, allow_pickle=False, **found)
 
 
 sweep = typer.Typer(no_args_is_help=True, help="Run a study of many networks, or look at one.")

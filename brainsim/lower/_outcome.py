@@ -18,8 +18,10 @@ from ._discretise import Lowered, discretise, weight_errors
 from ._ledger import Ledger, ledger
 from ._legalise import Layout, legalise
 from ._pack import Packed, pack
+from ._place import place
 from ._spinnaker2 import SpiNNaker2, spinnaker2
 from ._targets import Fact, Grade, Target
+from ._tuned import tuned
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,12 +86,22 @@ def worst(table: Mapping[str, Fact]) -> Grade:
 
 
 def lower(
-    net: Network, target: Target, *, dt: float, inputs: Mapping[str, Any], solver: Any = None, **how: Any
+    net: Network,
+    target: Target,
+    *,
+    dt: float,
+    inputs: Mapping[str, Any],
+    solver: Any = None,
+    by_output: bool = False,
+    near: bool = False,
+    **how: Any,
 ) -> Outcome:
     """Lower `net` to `target` by all stages, and run both on `inputs`.
 
     **Arguments:** `dt`, `solver`: how `bs.simulate` runs `net`; `inputs`: events of every source, (steps, n) of 0 and
-    1; `how`: the further arguments of `discretise`, or of `spinnaker2`.
+    1; `by_output`: choose scales by what comes out on `inputs` (`tuned`) where the target rounds to integers; `near`:
+    put cells where their packets have few hops to go at the rates of that run (`place`) where the mesh of the target is
+    known; `how`: the further arguments of `discretise`, or of `spinnaker2`.
 
     What the target refuses is not raised, but stands in `Outcome.refused`. **Raises** ValueError for missing inputs.
     """
@@ -103,25 +115,33 @@ def lower(
         missing = sorted(set(graph.inputs) - set(given))
         if missing:
             raise ValueError(f"lower: inputs has nothing for {missing}; expected events of every source, (steps, n).")
+        with _timed(seconds, "run"):
+            wanted = run_of(net, dt=dt, inputs=given, solver=solver)
         stage = "discretise"
         with _timed(seconds, stage):
             if target.dialect is None:
                 found["lowered"] = spinnaker2(net, dt=dt, solver=solver, **how)
             else:
-                found["lowered"] = discretise(net, dt=dt, solver=solver, dialect=target.dialect, **how)
+                how |= dict(dt=dt, solver=solver, dialect=target.dialect)
+                found["lowered"] = tuned(net, wanted | given, **how) if by_output else discretise(net, **how)
         found["errors"] = _errors(graph, found["lowered"])
         stage = "legalise"
         with _timed(seconds, stage):
             chip = found["lowered"]
-            found["layout"] = chip.layout if isinstance(chip, SpiNNaker2) else legalise(chip.image.tables, target)
+            if isinstance(chip, SpiNNaker2):
+                found["layout"] = chip.layout
+            elif near and target.grid:
+                rates = {name: wanted[name].mean(0) for name in graph.groups}
+                found["layout"] = place(chip.image.tables, target, rates=rates)
+            else:
+                found["layout"] = legalise(chip.image.tables, target)
         if isinstance(chip, Lowered):
             stage = "pack"
             with _timed(seconds, stage):
                 found["packed"] = pack(chip.image, found["layout"])
     except LoweringError as error:
         return Outcome(target, (stage, error), **found, seconds=seconds)
-    with _timed(seconds, "run"):
-        wanted = run_of(net, dt=dt, inputs=given, solver=solver)
+    with _timed(seconds, "chip"):
         found["events"], found["ledger"] = _ran(chip, found["layout"], given)
         for name, lag in graph.lags.items():
             if lag and name in wanted:  # back to the time of the network

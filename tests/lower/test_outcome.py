@@ -9,7 +9,20 @@ from typer.testing import CliRunner
 
 import brainsim as bs
 from brainsim.cli import app
-from brainsim.lower import LOIHI1, LOIHI2, SPINNAKER2, LoweringError, canonical, lower, of_nir, run_of, spinnaker2
+from brainsim.lower import (
+    LOIHI1,
+    LOIHI2,
+    SPINNAKER2,
+    Lowered,
+    LoweringError,
+    canonical,
+    lower,
+    of_nir,
+    place,
+    run_of,
+    spinnaker2,
+    tuned,
+)
 
 from .nets import events
 
@@ -51,6 +64,20 @@ def test_spikes_of_spinnaker_2_are_those_recorded():
     got = np.stack([chip.simulate(256, inputs={"x": one[:256]})["H"] for one in x])
     assert want.sum() > 600
     assert np.sum(got != want) == 0
+
+
+def test_scales_by_output_and_places_near_each_other_are_those_of_tuned_and_place():
+    net, x = model(), {"x": events(0, STEPS, 12)}
+    how: dict = dict(dt=1.0, solver=diffrax.Euler())
+    outcome = lower(net, LOIHI1, inputs=x, bits=3, by_output=True, near=True, **how)
+    wanted = run_of(net, inputs=x, **how)
+    by_output = tuned(net, wanted | x, bits=3, dialect=LOIHI1.dialect, **how)
+    assert isinstance(outcome.lowered, Lowered)
+    np.testing.assert_array_equal(outcome.lowered.scales.volt["P"], by_output.scales.volt["P"])
+    rates = {"P": wanted["P"].mean(0), "constant": np.ones(1)}
+    layout = place(by_output.image.tables, LOIHI1, rates={k: v for k, v in rates.items() if k in outcome.layout.core})
+    for name, core in layout.core.items():
+        np.testing.assert_array_equal(outcome.layout.core[name], core)
 
 
 def test_all_targets_take_a_network():

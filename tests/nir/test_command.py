@@ -1,5 +1,6 @@
 """The command line shows a file and says what is wrong with it."""
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -23,3 +24,21 @@ def test_show_and_check():
     assert "NIR-SHAPE" in bad.output
     none = CliRunner().invoke(app, ["nir", "show", "no.nir"])
     assert none.exit_code == 1
+
+
+def test_run(tmp_path):
+    data = np.load(HOME / "vectors/norse.npz")
+    np.savez(tmp_path / "in.npz", events=data["rec_cuba/input"])
+
+    def run(*more):
+        file = str(HOME / "vectors/norse_rec_cuba.nir")
+        return CliRunner().invoke(app, ["nir", "run", file, "--input", str(tmp_path / "in.npz"), "--dt", "0.1", *more])
+
+    out = tmp_path / "out.npz"
+    done = run("--dialect", "norse", "--record", "n1.lif", "--out", str(out))
+    assert done.exit_code == 0
+    wanted = data["rec_cuba/n1.lif"]
+    assert f"{wanted.sum():g}" in done.output
+    np.testing.assert_array_equal(np.load(out)["n1.lif"], wanted)
+    assert run("--dialect", "norsk").exit_code == 1
+    assert run("--dialect", "norse", "--record", "n9").exit_code == 1

@@ -402,14 +402,14 @@ template <typename T>
 void convolve_gather(const Window& s, const T* c, const T* weight, bool one, const bool* wanted, T* out) {
   std::vector<int32_t>& rows = kept_rows();
   const int64_t n = s.n_pre(), most = most_events<T>(s, s.in(), s.out(), one);
-  auto add = [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); };
-  for (int64_t i = 0; wanted == nullptr && most == n && i < n; ++i) add(i);
-  if (wanted != nullptr) for_true(wanted, 0, n, add);
-  if ((wanted == nullptr && most < n) || static_cast<int64_t>(rows.size()) > most) {
+  if ((wanted == nullptr ? n : std::count(wanted, wanted + n, true)) > most) {
     dense_gather<T>(s, c + s.now, weight, out);
     for (int64_t i = 0; wanted != nullptr && i < n; ++i) out[i] = wanted[i] ? out[i] : T(0);
     return;
   }
+  auto add = [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); };
+  for (int64_t i = 0; wanted == nullptr && i < n; ++i) add(i);
+  if (wanted != nullptr) for_true(wanted, 0, n, add);
   std::fill_n(out, n, T(0));
   for_run(s, one, [&](auto run, auto single) {
     gather_units<run.value, single.value, T>(s, c + s.now, weight, rows.data(), rows.size(), out);
