@@ -75,6 +75,9 @@ def demo(
         bool, typer.Option("--quick", help="Shorter runs and three epochs: see that all works, in a minute.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seeds connections, initial values and training.")] = 0,
+    digits: Annotated[
+        Path | None, typer.Option("--digits", help="mnist.npz, for a third act: x_train, y_train, x_test, y_test.")
+    ] = None,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Show the report in the browser afterwards.")] = False,
 ) -> None:
     """Run the main job and write a report: one HTML file that needs nothing else.
@@ -85,13 +88,16 @@ def demo(
     [bold]2.[/bold] Trains a recurrent spiking network to read Braille letters from real recordings of a tactile sensor,
     and puts its held-out accuracy beside that of a ridge classifier on event counts.
 
+    [bold]3.[/bold] With `--digits`, a network learns handwritten digits by itself, by plastic synapses and homeostasis.
+
     Takes less than four minutes on two cores.
     """
     _need_matplotlib()
     console = Console()
     with _bars(console) as progress:
         try:
-            result = _demo.run(out, quick=quick, seed=seed, progress=_Bars(progress, len(_demo.ACTS)))
+            acts = len(_demo.ACTS) + (digits is not None)
+            result = _demo.run(out, quick=quick, seed=seed, progress=_Bars(progress, acts), digits=digits)
         except OSError as e:
             progress.stop()
             typer.echo(f"brainsim demo: {e}", err=True)

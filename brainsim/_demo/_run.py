@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import _braille, _coba, _reading
+from . import _braille, _coba, _digits, _reading
 from ._facts import facts, installed
 from ._progress import AbstractProgress, Silent
 from ._report import Act, Table, part, write
@@ -25,11 +25,20 @@ def reading_settings(*, quick: bool, seed: int) -> _braille.Settings:
     return dataclasses.replace(whole, neurons=64, steps=64, epochs=3, roll=6) if quick else whole
 
 
+def digits_settings(*, quick: bool, seed: int) -> _digits.Settings:
+    """The learning of the act on digits."""
+    whole = _digits.Settings(seed=seed)
+    return dataclasses.replace(whole, neurons=36, samples=400, named=200, tested=100, parts=2) if quick else whole
+
+
 ACTS: dict[str, Callable[[bool, int, AbstractProgress], Act]] = {
     "balanced network": lambda quick, seed, progress: _coba.act(coba_settings(quick=quick, seed=seed), progress),
     "reading Braille": lambda quick, seed, progress: _reading.act(reading_settings(quick=quick, seed=seed), progress),
 }
 """Short title -> act, called as `act(quick, seed, progress)`. A new act is a new entry."""
+
+DIGITS = "learning digits"
+"""Short title of the act that needs a file of digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,15 +50,29 @@ class Result:
     seconds: float
 
 
-def run(path: Path, *, quick: bool = False, seed: int = 0, progress: AbstractProgress | None = None) -> Result:
-    """Run every act and write the report to `path`; raises OSError before the work if it cannot be written."""
+def run(
+    path: Path,
+    *,
+    quick: bool = False,
+    seed: int = 0,
+    progress: AbstractProgress | None = None,
+    digits: Path | None = None,
+) -> Result:
+    """Run every act and write the report to `path`; raises OSError before the work if it cannot be written. `digits`: a
+    file with the arrays of MNIST, for the act that learns them."""
     progress = progress or Silent()
     path = path.expanduser().resolve()
     writable(path)
+    shown = digits_settings(quick=quick, seed=seed)
+    if digits is not None:
+        _digits.load(digits, shown)
     began, acts = time.perf_counter(), []
     for title, act in ACTS.items():
         progress.begin(title)
         acts.append(act(quick, seed, progress))
+    if digits is not None:
+        progress.begin(DIGITS)
+        acts.append(_digits.act(shown, digits, progress))
     seconds = time.perf_counter() - began
     now = datetime.datetime.now().astimezone()
     made = f"Made on {now:%Y-%m-%d %H:%M %Z} by brainsim {installed('brainsim')} in {seconds:.0f} s, seed {seed}."

@@ -81,7 +81,7 @@ def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Arr
     found = jnp.sum(sums.reshape(n_post, ages), 1)
     factor = jnp.where(found > 0, total / jnp.where(found > 0, found, jnp.ones_like(found)), jnp.ones_like(found))
     low, high = (None if x is None else jnp.broadcast_to(x, (n_post,)) for x in edge.rule.bounds)
-    row = [jnp.repeat(x, ages, total_repeat_length=n_seen) for x in (factor, low, high) if x is not None]
+    row = [_at_ages(x, ages) for x in (factor, low, high) if x is not None]
 
     def scale(scalars, row, far, values):
         w, given = values[0] * row[0], iter(row[1:])
@@ -90,6 +90,11 @@ def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Arr
 
     (w,) = rows(scale, events, graph, [], row, [], [w])
     return syn | {"w": w}
+
+
+def _at_ages(x: Array, ages: int) -> Array:
+    """The numbers of post units for each of their ages."""
+    return x if ages == 1 else jnp.broadcast_to(x[:, None], (x.shape[0], ages)).reshape(-1)
 
 
 def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], alone: bool) -> dict[str, Array]:
@@ -115,7 +120,7 @@ def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], a
     elif mod is not None:
         scalars.append(mod)
     n_seen = edge.columns.indptr.shape[0] - 1  # post units, or those at every age
-    post = post | {k: jnp.repeat(x, n_seen // x.shape[0], total_repeat_length=n_seen) for k, x in wide.items()}
+    post = post | {k: _at_ages(x, n_seen // x.shape[0]) for k, x in wide.items()}
     near, far = (post, pre) if column else (pre, post)
 
     def change(scalars, near_values, far_values, values):

@@ -1,5 +1,6 @@
 // Runs the operators' loops on random graphs outside XLA, for the sanitizers: `make sanitize`. Sums are compared with
 // plain ones in double precision, and bit by bit between numbers of threads.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +19,7 @@
 #include "brainsim/gather.h"
 #include "brainsim/operands.h"
 #include "brainsim/outer.h"
+#include "brainsim/row_program.h"
 #include "brainsim/scatter.h"
 #include "brainsim/team.h"
 #include "warp.h"
@@ -857,6 +859,74 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
           "a convolution back is wrong", seed);
 }
 
+// What a compiled row program is to `RowsCall`: w <- a w + near far.
+template <typename T>
+void row_kernel(void* const* scalars, void* const* near, void* const* far, void* const* synapses, const int32_t* other,
+                const int32_t* order, int64_t row, int64_t begin, int64_t end, int64_t) {
+  const T a = *static_cast<T*>(scalars[0]), x = static_cast<T*>(near[0])[row];
+  for (int64_t k = begin; k < end; ++k) {
+    T& w = static_cast<T*>(synapses[0])[order == nullptr ? k : order[k]];
+    w = a * w + x * static_cast<T*>(far[0])[other[k]];
+  }
+}
+
+// Programs over the synapses of some rows, in place, and what they were brought back from a log.
+template <typename T>
+void check_rows(unsigned seed, const std::vector<Pool*>& pools) {
+  std::mt19937 rng(seed);
+  const int64_t n_rows = 1 + rng() % 40, n_units = 1 + rng() % 50;
+  const bool column = seed % 3 == 0;
+  std::vector<int32_t> indptr(1, 0), other, rows;
+  for (int64_t i = 0; i < n_rows; ++i) indptr.push_back(indptr.back() + rng() % 70 * (rng() % 4 != 0));
+  const int64_t n = indptr.back();
+  std::vector<int32_t> order(n);
+  for (int64_t k = 0; k < n; ++k) order[k] = k;
+  std::shuffle(order.begin(), order.end(), rng);
+  for (int64_t k = 0; k < n; ++k) other.push_back(rng() % n_units);
+  for (int64_t i = 0; i < n_rows; ++i) {
+    if (rng() % 2) rows.push_back(i);
+  }
+  auto drawn = [&](int64_t size) {
+    std::vector<T> out(size);
+    for (T& x : out) x = T(rng() % 1000) / 1000;
+    return out;
+  };
+  std::vector<T> a = drawn(1), near = drawn(n_rows), far = drawn(n_units), start = drawn(n);
+  std::vector<T> expected = start;
+  for (int32_t i : rows) {
+    for (int32_t k = indptr[i]; k < indptr[i + 1]; ++k) {
+      T& w = expected[column ? order[k] : k];
+      w = a[0] * w + near[i] * far[other[k]];
+    }
+  }
+  for (Pool* pool : pools) {
+    Team team(*pool, true);
+    std::vector<T> w = start, log(n);
+    void *scalars[] = {a.data()}, *nears[] = {near.data()}, *fars[] = {far.data()}, *synapses[] = {w.data()};
+    RowsCall call{};
+    call.kernel = row_kernel<T>;
+    call.indptr = indptr.data();
+    call.other = other.data();
+    call.order = column ? order.data() : nullptr;
+    call.n_entries = n;
+    call.n_values = 1;
+    call.width = sizeof(T);
+    call.lanes = 1;
+    call.scalars = scalars;
+    call.near = nears;
+    call.far = fars;
+    call.synapses = synapses;
+    const Past keep{indptr.data(), call.order, n, false}, undo{indptr.data(), call.order, n, true};
+    const int32_t used = keep.move(rows, 0, w.data(), log.data());
+    run_rows(team, call, rows);
+    compare(w, std::vector<double>(expected.begin(), expected.end()), "a row program is wrong", seed);
+    require(undo.move(rows, used, log.data(), w.data()) == 0 && w == start, "a row program is not undone", seed);
+    const Past small{indptr.data(), call.order, used - 1, false};
+    std::vector<T> none;
+    require(used == 0 || small.move(rows, 0, w.data(), none.data()) == used, "a full log is not told", seed);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -877,13 +947,15 @@ int main() {
     check_filed_as_is<double>(seed, true, &two);
     check_drawn<float>(seed, pools);
     check_drawn<double>(seed, pools);
+    seed % 2 ? check_rows<float>(seed, pools) : check_rows<double>(seed, pools);
     seed % 2 ? check_convolved<float>(seed, pools) : check_convolved<double>(seed, pools);
   }
   for (unsigned seed = 0; seed < 24; ++seed) {
     seed % 2 ? check_warps<float>(seed, seed % 3 == 0) : check_warps<double>(seed, seed % 3 == 0);
   }
   std::puts(
-      "driver: scatter, gather and outer, stored, drawn and convolved, agree with plain sums, whatever the threads; so "
+      "driver: scatter, gather and outer, stored, drawn and convolved, and row programs agree with plain loops, "
+      "whatever the threads; so "
       "do a "
       "GPU's");
 }
