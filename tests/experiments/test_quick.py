@@ -13,7 +13,13 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"benchmarks", "ei_tuning", "elm_neuron"}
 """Those whose quick run does only part of the full one: their own tests compare the parts."""
 EXPERIMENTS = sorted({p.parent.name for p in ROOT.glob("experiments/*/__main__.py")} - ELSEWHERE)
-DATA = {"conv_nmnist": "nmnist_1k.npz", "gradient_noise": "mnist.npz", "patch_clamp_fit": "allen_patch.npz"}
+DATA = {
+    "conv_nmnist": "nmnist_1k.npz",
+    "gradient_noise": "mnist.npz",
+    "homeostatic_learning": "mnist.npz",
+    "nalsm": "mnist.npz",
+    "patch_clamp_fit": "allen_patch.npz",
+}
 """What is not bundled, taken where it lies beside the checkout."""
 
 
