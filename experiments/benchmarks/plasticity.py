@@ -1,9 +1,9 @@
 """What living synapses, units and glia cost: `python -m experiments.benchmarks.plasticity [--quick]`.
 
 Pair STDP over 10,000 x 1,000 synapses at 10 Hz on both sides (`_stdp.py`) beside Brian2, in its best and its documented
-form, and NEST; and three things within brainsim: a plastic COBA network beside a static one, units under homeostasis
-beside units, astrocytes. One thread each, processor time, runs of all forms by turns, medians. An update is one change
-of one weight: events of both sides times 1,000.
+form, and NEST; three things within brainsim: a plastic COBA network beside a static one, units under homeostasis beside
+units, astrocytes; and a gradient through plasticity. One thread each, processor time, runs of all forms by turns,
+medians. An update is one change of one weight: events of both sides times 1,000.
 """
 
 import json
@@ -133,6 +133,20 @@ def living(t_ms: float, repeats: int) -> dict[str, dict[str, float]]:
     return out
 
 
+def gradient(t_ms: float, repeats: int) -> dict[str, Any]:
+    """Seconds of a run and of its gradient, by turns, and the memory of the latter."""
+    here = ["-m", "experiments.benchmarks._stdp_gradient"]
+    workers = {form: Worker(sys.executable, here, form, t_ms) for form in ("forward", "gradient")}
+    for _ in range(repeats):
+        for worker in workers.values():
+            worker.run()
+    for worker in workers.values():
+        worker.close()
+    cpu = {form: statistics.median(run["cpu_s"] for run in worker.runs) for form, worker in workers.items()}
+    memory = workers["gradient"].about["temporary_mb"]
+    return {"t_ms": t_ms, **cpu, "ratio": cpu["gradient"] / cpu["forward"], "temporary_mb": memory}
+
+
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
     out = Table(title=title)
     for k, column in enumerate(columns):
@@ -175,9 +189,11 @@ def main(
         for name, x in parts.items()
     ]
     console.print(table("living parts (COBA-LIF of 4,000; 10,000 astrocytes alone)", columns, rows))
+    slope = gradient(50.0 if quick else 1000.0, repeats)
+    console.print(table("gradient, 1,000 x 1,000", ["what", "value"], [[*x] for x in slope.items()]))
     if not quick:
         result = {"machine": about, "commit": commit(), "repeats": repeats, "skipped": skipped}
-        result |= {"stdp": records, "ratios": found, "living": parts}
+        result |= {"stdp": records, "ratios": found, "living": parts, "gradient": slope}
         out.write_text(json.dumps(result, indent=1) + "\n")
 
 
