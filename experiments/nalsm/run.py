@@ -163,9 +163,7 @@ def work(quick: bool, data: Path) -> dict[str, Any]:
     given = (pooled[0].astype(np.float32), arrays[1].astype(int), pooled[1].astype(np.float32), arrays[3].astype(int))
     run = partial(case, data=given, sizes=sizes)
     runs = [run(way, scale, seed) for scale in ((1.0,) if quick else SCALES) for way in WAYS for seed in range(seeds)]
-    sweep = [
-        run("astrocyte", 1.0, seed, w_astro=w) for w in ((0.005,) if quick else (0.05,)) for seed in range(seeds)
-    ]
+    sweep = [run("astrocyte", 1.0, seed, w_astro=w) for w in ((0.005,) if quick else (0.05,)) for seed in range(seeds)]
     pixels = right(given[0], given[1], given[2], given[3])
     rows: list[tuple] = [("scale at the start", "way", "branching", "accuracy", "rate (Hz)")]
     for r in [x for x in runs if x["seed"] == 0]:
