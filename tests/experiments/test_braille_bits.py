@@ -40,3 +40,17 @@ def test_an_axon_is_worth_its_events_at_few_bits(results):
     text = (FOLDER / "README.md").read_text()
     for row in results["post_training"]:
         assert f"| {row['all']:.1f} | {row['held_out']:.1f} | {row['cores']} |" in text
+
+
+def test_training_through_the_rounding_gains_at_three_bits():
+    found = json.loads((FOLDER / "aware.json").read_text())
+    assert not found["quick"]
+    rows = found["seeds"]
+    assert [r["seed"] for r in rows] == [0, 1, 2]
+    gain = [r["aware"]["held_out"] - r["post_training"]["held_out"] for r in rows]
+    assert found["gain"]["mean"] == pytest.approx(sum(gain) / 3)
+    assert found["gain"]["mean"] >= 5
+    assert all(r["proved"] for r in rows)
+    text = (FOLDER / "README.md").read_text()
+    for r in rows:
+        assert f"| {r['seed']} | {r['post_training']['held_out']:.1f} | {r['aware']['held_out']:.1f} |" in text
