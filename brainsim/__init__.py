@@ -31,6 +31,7 @@ from .connect import (
 from .connectome import Connectome as Connectome
 from .core import (
     INSTANT as INSTANT,
+    AbstractDeclaredEdge as AbstractDeclaredEdge,
     AbstractDelay as AbstractDelay,
     AbstractDistribution as AbstractDistribution,
     AbstractEdge as AbstractEdge,
@@ -39,6 +40,7 @@ from .core import (
     AbstractNoise as AbstractNoise,
     AbstractProcess as AbstractProcess,
     AbstractReceptor as AbstractReceptor,
+    AbstractScheduledEdge as AbstractScheduledEdge,
     AbstractShortTerm as AbstractShortTerm,
     AbstractSurrogate as AbstractSurrogate,
     AbstractUnit as AbstractUnit,

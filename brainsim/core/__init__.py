@@ -13,6 +13,7 @@ from ._delay import (
     GaussianDelay as GaussianDelay,
     LinearDelay as LinearDelay,
 )
+from ._deposit import Deposit as Deposit
 from ._distributions import (
     AbstractDistribution as AbstractDistribution,
     Exponential as Exponential,
@@ -22,18 +23,22 @@ from ._distributions import (
     Uniform as Uniform,
 )
 from ._edge import (
+    AbstractDeclaredEdge as AbstractDeclaredEdge,
     AbstractEdge as AbstractEdge,
-    AbstractShortTerm as AbstractShortTerm,
-    Deposit as Deposit,
-    Projection as Projection,
-    listened as listened,
+    AbstractScheduledEdge as AbstractScheduledEdge,
 )
 from ._fitted import fitted as fitted
-from ._gap import GapJunctions as GapJunctions
+from ._gap import GapJunctions as GapJunctions, WiredGapJunctions as WiredGapJunctions
 from ._hardened import hardened as hardened, listed as listed
 from ._input import AbstractInput as AbstractInput
 from ._join import JOIN as JOIN, Joined as Joined, Place as Place, side_by_side as side_by_side
-from ._network import Network as Network, initial_state as initial_state, run_key as run_key
+from ._network import (
+    AbstractGraph as AbstractGraph,
+    Network as Network,
+    ScheduledNetwork as ScheduledNetwork,
+    initial_state as initial_state,
+    run_key as run_key,
+)
 from ._node import (
     AbstractNode as AbstractNode,
     AbstractProcess as AbstractProcess,
@@ -42,6 +47,8 @@ from ._node import (
 )
 from ._pack import pack as pack
 from ._part import Part as Part, Parts as Parts
+from ._projection import Projection as Projection, WiredProjection as WiredProjection
+from ._short_term import AbstractShortTerm as AbstractShortTerm, listened as listened
 from ._state import (
     Clock as Clock,
     Emitted as Emitted,
@@ -81,10 +88,12 @@ from ._wiring import (
     Endpoint as Endpoint,
     Route as Route,
     by_synapse as by_synapse,
+    check_steps as check_steps,
     delay_steps as delay_steps,
     drawn_weight as drawn_weight,
     lowest_conductance as lowest_conductance,
     ring_depth as ring_depth,
+    value_of as value_of,
     wire as wire,
     within_line as within_line,
 )

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float, Int
 
 from ..base import check_parameter, float_dtype, is_traced, parameter
 from ..events import CSR
+from ._deposit import Deposit
 from ._distributions import AbstractDistribution
-from ._edge import AbstractEdge, Deposit, _value
+from ._edge import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge
 from ._node import Population
 from ._state import Emitted, NodeState, ring_slot
-from ._wiring import Endpoint, _Instant, by_synapse, ring_depth, wire, within_line
+from ._wiring import Route, _Instant, by_synapse, ring_depth, value_of, wire, within_line
 
 
 def _function(f: Any) -> Any:
@@ -24,46 +25,25 @@ def _function(f: Any) -> Any:
 
 
 def _optional(x: Any) -> Any:
-    return None if x is None else _value(x)
+    return None if x is None else value_of(x)
 
 
-class _Tracts(AbstractEdge):
-    """What both couplings share: synapses whose delays are lengths over a speed."""
+class _Tracts(AbstractDeclaredEdge):
+    """What both couplings declare: synapses whose delays are lengths over a speed."""
 
     pre: str = eqx.field(static=True)
     post: str = eqx.field(static=True)
     connect: Any
-    weight: Any = eqx.field(kw_only=True, converter=_value)
+    weight: Any = eqx.field(kw_only=True, converter=value_of)
     delay: Any = eqx.field(kw_only=True, converter=_optional, default=None)
     lengths: Any = eqx.field(kw_only=True, converter=_optional, default=None)
     speed: Any = eqx.field(kw_only=True, converter=_optional, default=None)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
     function: Any = eqx.field(kw_only=True, converter=_function, default=None)
     history: Any = eqx.field(kw_only=True, converter=_optional, default=None)
-    ready: Any = eqx.field(kw_only=True, default=None)  # what `at` makes of the synapses for a step
-    order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its place in the user's list; None: the same
-    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt) + 1
-
-    @property
-    def delays_fit(self):
-        return within_line(self._delays(), self.max_delay)
-
-    def _delays(self) -> Any:
-        """The delays (ms), in the order of the user's list."""
-        return self.delay if self.lengths is None else self.lengths / self.speed
-
-    def _resolved(self, where: str, nodes: Any, key: Any, channels: int) -> "_Tracts":
+    def _wired(self, where: str, nodes: Any, key: Any, channels: int) -> dict[str, Any]:
+        """The wired fields, checked."""
         if (self.lengths is None) == (self.delay is None) or (self.lengths is None) != (self.speed is None):
             raise ValueError(f"{where}: expected lengths= (mm) with speed= (m/s), or delay= (ms).")
         if isinstance(self.delay, _Instant) or any(
@@ -76,7 +56,8 @@ class _Tracts(AbstractEdge):
                 raise ValueError(f"{where}.speed is {self.speed}; expected one number > 0 (m/s, which is mm/ms).")
         if self.function is not None and not callable(self.function):
             raise TypeError(f"{where}.function is {self.function!r}; expected a function of arrays.")
-        fields = wire(where, dataclasses.replace(self, delay=self._delays()), nodes, key, channels=channels)
+        given = dataclasses.replace(self, delay=_delays(self))
+        fields = wire(where, given, nodes, key, channels=channels)
         topology = fields["connect"]
         if not isinstance(topology, CSR):
             raise ValueError(
@@ -85,14 +66,50 @@ class _Tracts(AbstractEdge):
             )
         lengths = self.lengths if self.lengths is None or jnp.ndim(self.lengths) == 0 else self.lengths.reshape(-1)
         delay = fields["delay"] if self.lengths is None else None
-        out = dataclasses.replace(self, **(fields | {"delay": delay, "lengths": lengths}))
-        n_pre = nodes[Endpoint.parse(where, self.pre).node].size
+        n_pre = nodes[fields["route"].pre].size
         if self.history is not None and jnp.shape(self.history)[1:] != (n_pre,):
             raise ValueError(
                 f"{where}.history has shape {jnp.shape(self.history)}; expected (times, {n_pre}): the values at 0, "
                 "-dt, -2 dt, ..."
             )
-        return out
+        return fields | dict(
+            delay=delay, lengths=lengths, speed=self.speed, function=self.function, history=self.history
+        )
+
+
+def _delays(edge: Any) -> Any:
+    """The delays (ms) of declared or wired tracts, in the order of the user's list."""
+    return edge.delay if edge.lengths is None else edge.lengths / edge.speed
+
+
+class _WiredTracts(AbstractEdge):
+    """Tracts in a network: a CSR, and values in the order of the user's list (`order`: of every synapse its place
+    there; None: the same)."""
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: CSR
+    weight: Any = eqx.field(converter=value_of)
+    delay: Any = eqx.field(converter=_optional)  # None where lengths are given
+    lengths: Any = eqx.field(converter=_optional)  # None where a delay is given
+    speed: Any = eqx.field(converter=_optional)
+    max_delay: float = eqx.field(static=True)
+    function: Any = eqx.field(converter=_function)
+    history: Any = eqx.field(converter=_optional)
+    order: Array | None
+    route: Route = eqx.field(static=True)
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    @property
+    def delays_fit(self):
+        return within_line(_delays(self), self.max_delay)
 
     def _synapses(self, where: str, dt: float) -> tuple[Array, Array]:
         """Weights and delays (in steps of `dt`) of the synapses of the topology, one each."""
@@ -103,7 +120,7 @@ class _Tracts(AbstractEdge):
         else:
             delay = by_synapse(where, "lengths", self.lengths, self.connect, self.order) / self.speed
         x = jnp.broadcast_to(delay, (n_syn,)) / dt
-        line = (self.max_delay or 0.0) / dt
+        line = self.max_delay / dt
         x = x + jax.lax.stop_gradient(jnp.clip(x, 0.0, max(line, 1.0)) - x)
         return jnp.broadcast_to(weight, (n_syn,)), x
 
@@ -152,52 +169,84 @@ class Coupling(_Tracts):
 
     rounded: bool = eqx.field(kw_only=True, static=True, default=False)
 
+    def wire(self, where, nodes, key):
+        return WiredCoupling(**self._wired(where, nodes, key, 1), rounded=self.rounded)
+
+
+class WiredCoupling(_WiredTracts):
+    """A `Coupling` in a network."""
+
+    rounded: bool = eqx.field(static=True)
+
     @property
     def reads(self):
-        return {"pre": Endpoint.parse("edge", self.pre).node}
+        return {"pre": self.route.pre}
 
-    def resolve(self, where, nodes, key):
-        return self if self.route is not None else self._resolved(where, nodes, key, 1)
+    def depth(self, dt):
+        return ring_depth(self.max_delay, dt) + 1
 
-    def at(self, where, dt):
+    def _taps(self, where: str, dt: float) -> tuple[tuple[Array, Array], ...]:
+        """(weight, steps) of both samples that a delay lies between."""
         weight, x = self._synapses(where, dt)
         line = self.depth(dt) - 1
         if self.rounded:
             k = jnp.clip(jnp.floor(x + 0.5).astype(jnp.int32), 1, line)
-            parts = ((weight, k),)
-        else:
-            x = x + jax.lax.stop_gradient(jnp.maximum(x, 1.0) - x)
-            whole = jnp.floor(jax.lax.stop_gradient(x))
-            share, k = x - whole, whole.astype(jnp.int32)
-            parts = ((weight * (1.0 - share), k), (weight * share, jnp.minimum(k + 1, line)))
-        return dataclasses.replace(self, weight=None, delay=None, lengths=None, ready=parts)
+            return ((weight, k),)
+        x = x + jax.lax.stop_gradient(jnp.maximum(x, 1.0) - x)
+        whole = jnp.floor(jax.lax.stop_gradient(x))
+        share, k = x - whole, whole.astype(jnp.int32)
+        return (weight * (1.0 - share), k), (weight * share, jnp.minimum(k + 1, line))
 
-    @property
-    def weights(self):
-        return tuple(weight for weight, _ in self.ready)
-
-    def deposits(self, sent):
-        units, node, port, part = self.route[:4]
-        first = units[0] if units and units[2] == 1 else 0
-        rows: dict[str, Any] = dict(support=sent.support, words=sent.words, first=first)
-        return [Deposit(node, port, sent.value, k, self.connect, w, part=part, **rows) for w, k in self.ready]
+    def schedule(self, where, dt):
+        return ScheduledCoupling(self.connect, self._taps(where, dt), self.function, self.route)
 
     def init(self, clock):
         return {}
+
+    def begin(self, where, z, nodes, states, dt):
+        pre = self.route.pre
+        value = sent_at(nodes[pre], states[pre])
+        value = value if self.function is None else self.function(value)
+        depth = self.depth(dt)
+        past, n_post = self._past(value, depth + 1), self.connect.n_post
+        return z, _arrivals(self._taps(where, dt), past, self._pre(), self.connect.indices, depth, n_post)
+
+
+class ScheduledCoupling(AbstractScheduledEdge):
+    """A coupling at one dt; `taps`: (weight, steps) of each share of a value."""
+
+    connect: CSR
+    taps: tuple[tuple[Array, Array], ...]
+    function: Any
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    @property
+    def weights(self):
+        return tuple(weight for weight, _ in self.taps)
+
+    def deposits(self, sent):
+        route = self.route
+        first = route.units_pre[0] if route.units_pre and route.units_pre[2] == 1 else 0
+        rows: dict[str, Any] = dict(support=sent.support, words=sent.words, first=first, part=route.units_post)
+        return [Deposit(route.post, route.port, sent.value, k, self.connect, w, **rows) for w, k in self.taps]
 
     def send(self, z, views, clock):
         sent, _ = views["pre"].events.rows(self.route.units_pre)
         if self.function is not None:
             sent = Emitted(self.function(sent.value))
         return z, self.deposits(sent)
-
-    def begin(self, where, z, nodes, states, dt):
-        pre = self.reads["pre"]
-        value = sent_at(nodes[pre], states[pre])
-        value = value if self.function is None else self.function(value)
-        depth = self.depth(dt)
-        past, n_post = self._past(value, depth + 1), self.connect.n_post
-        return z, _arrivals(self.at(where, dt).ready, past, self._pre(), self.connect.indices, depth, n_post)
 
 
 def sent_at(node: Any, state: NodeState) -> Float[Array, " n"]:
@@ -238,15 +287,8 @@ class PairCoupling(_Tracts):
     """
 
     variable: str | None = eqx.field(kw_only=True, static=True, default=None)
-    seen: str = eqx.field(kw_only=True, static=True, default="")  # the variable of the post units, set by `resolve`
 
-    @property
-    def reads(self):
-        return {"pre": Endpoint.parse("edge", self.pre).node, "post": Endpoint.parse("edge", self.post).node}
-
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
+    def wire(self, where, nodes, key):
         if self.function is None:
             raise ValueError(f"{where}.function is missing; expected f(x_post, x_pre), such as bs.diffusive.")
         row = jax.ShapeDtypeStruct((2,), float_dtype())
@@ -256,22 +298,35 @@ class PairCoupling(_Tracts):
             raise TypeError(f"{where}.function: expected f(x_post, x_pre) of two arrays; it fails: {e}") from e
         if getattr(made, "shape", None) != (2,):
             raise TypeError(f"{where}.function returned {made}; expected an array of the shape of its arguments.")
-        out = self._resolved(where, nodes, key, 2)
-        port: Any = nodes[out.route.post]
-        seen = getattr(port.receptors[out.route.port], "sees", "")
-        source: Any = nodes[out.reads["pre"]]
+        fields = self._wired(where, nodes, key, 2)
+        route = fields["route"]
+        port: Any = nodes[route.post]
+        seen = getattr(port.receptors[route.port], "sees", "")
+        source: Any = nodes[route.pre]
         variable = seen if self.variable is None else self.variable
         if variable not in source.variables:
-            raise ValueError(f"{where}: {out.reads['pre']!r} has no variable {variable!r}; it has {source.variables}.")
-        return dataclasses.replace(out, variable=variable, seen=seen)
+            raise ValueError(f"{where}: {route.pre!r} has no variable {variable!r}; it has {source.variables}.")
+        return WiredPairCoupling(**fields, variable=variable, variable_post=seen)
 
-    def at(self, where, dt):
+
+class WiredPairCoupling(_WiredTracts):
+    """A `PairCoupling` in a network, with the variables that it reads of both ends."""
+
+    variable: str = eqx.field(static=True)
+    variable_post: str = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre, "post": self.route.post}
+
+    def schedule(self, where, dt):
         weight, x = self._synapses(where, dt)
         # what the step after this one sees at its middle, in steps back from its start
         x = x - 0.5 + jax.lax.stop_gradient(jnp.maximum(x - 0.5, 0.0) - (x - 0.5))
         whole = jnp.floor(jax.lax.stop_gradient(x))
-        ready = weight, x - whole, whole.astype(jnp.int32), self._pre()
-        return dataclasses.replace(self, weight=None, delay=None, lengths=None, ready=ready)
+        samples = weight, x - whole, whole.astype(jnp.int32), self._pre()
+        variables = self.variable, self.variable_post
+        return ScheduledPairCoupling(self.connect, samples, self.function, variables, self.route)
 
     def depth(self, dt):
         return 1
@@ -283,9 +338,42 @@ class PairCoupling(_Tracts):
         n_pre = self.connect.n_pre if self.route.units_pre is None else self.route.units_pre[1]
         return {"past": jnp.zeros((self._line(clock.step or float(clock.dt)), n_pre), float_dtype())}
 
-    def _row(self, z: Any, x_post: Array, n: Array) -> Array:
+    def begin(self, where, z, nodes, states, dt):
+        x = states[self.route.pre].y["unit"][self.variable]
+        x_post = states[self.route.post].y["unit"][self.variable_post]
+        line, width = z["past"].shape
+        past = self._past(x, line)[:, :width]
+        z = {"past": past[-jnp.arange(line) % line]}  # row 0 is now, row line - 1 one step ago
+        edge = self.schedule(where, dt)
+        row = edge.row(z, x_post, jnp.asarray(0, jnp.int32))
+        return z, jnp.stack([jnp.zeros_like(row), row])
+
+
+class ScheduledPairCoupling(AbstractScheduledEdge):
+    """A pair coupling at one dt; `samples`: of every synapse its weight, the share of the earlier one of the two values
+    that its delay lies between, steps back to the later one, and the pre unit."""
+
+    connect: CSR
+    samples: tuple[Array, Array, Array, Array]
+    function: Any
+    variables: tuple[str, str] = eqx.field(static=True)
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre, "post": self.route.post}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def row(self, z: Any, x_post: Array, n: Array) -> Array:
         """`(G, J)` of every unit, with the newest values of the past at `n`."""
-        weight, share, whole, pre = self.ready
+        weight, share, whole, pre = self.samples
         past, line = z["past"], z["past"].shape[0]
         near, far = (ring_slot(n - whole - one + 2 * line, line) for one in (0, 1))
         x_j = (1.0 - share) * past[near, pre] + share * past[far, pre]
@@ -297,21 +385,11 @@ class PairCoupling(_Tracts):
         return jnp.concatenate([gain, total - gain * x_post])
 
     def send(self, z, views, clock):
-        x, x_post = views["pre"].y["unit"][self.variable], views["post"].y["unit"][self.seen]
+        x, x_post = views["pre"].y["unit"][self.variables[0]], views["post"].y["unit"][self.variables[1]]
         n = clock.n + 1
         z = {"past": z["past"].at[ring_slot(n, z["past"].shape[0])].set(x[: z["past"].shape[1]])}
-        row = self._row(z, x_post, n)
+        row = self.row(z, x_post, n)
         return z, [Deposit(self.route.post, self.route.port, row, jnp.asarray(1, jnp.int32))]
-
-    def begin(self, where, z, nodes, states, dt):
-        x = states[self.reads["pre"]].y["unit"][self.variable]
-        x_post = states[self.reads["post"]].y["unit"][self.seen]
-        line, width = z["past"].shape
-        past = self._past(x, line)[:, :width]
-        z = {"past": past[-jnp.arange(line) % line]}  # row 0 is now, row line - 1 one step ago
-        edge: Any = self.at(where, dt)
-        row = edge._row(z, x_post, jnp.asarray(0, jnp.int32))
-        return z, jnp.stack([jnp.zeros_like(row), row])
 
 
 def diffusive(x_post: Array, x_pre: Array) -> Array:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -13,14 +14,26 @@ from jaxtyping import Array, Float
 from ..base import is_traced
 from ..events import CSR, FixedFanout, propagate
 from ._delay import AbstractDelay
+from ._deposit import Deposit
 from ._distributions import AbstractDistribution
-from ._edge import AbstractEdge, AbstractWiredEdge, Deposit, _value
+from ._edge import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge
 from ._node import AbstractNode, Population
 from ._state import Clock
-from ._wiring import Endpoint, _Instant, by_synapse, delay_steps, wire
+from ._wiring import (
+    Endpoint,
+    Route,
+    _Instant,
+    by_synapse,
+    check_steps,
+    delay_steps,
+    ring_depth,
+    value_of,
+    wire,
+    within_line,
+)
 
 
-class GapJunctions(AbstractWiredEdge):
+class GapJunctions(AbstractDeclaredEdge):
     """Electrical synapses: `I_i = sum_j g_ij (v_j - v_i)`, one conductance `g_ij = g_ji` for every pair of units.
 
     Within a population a pair that the connectivity names is one junction, which conducts both ways, whether it is
@@ -44,19 +57,14 @@ class GapJunctions(AbstractWiredEdge):
     pre: str = eqx.field(static=True)
     post: str = eqx.field(static=True)
     connect: Any
-    weight: Any = eqx.field(kw_only=True, converter=_value)
-    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
+    weight: Any = eqx.field(kw_only=True, converter=value_of)
+    delay: Any = eqx.field(kw_only=True, converter=value_of, default=0.0)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
-    steps: Any = eqx.field(kw_only=True, default=None)  # Int[Array], set by `at`
-    order: Any = eqx.field(kw_only=True, default=None)  # of every synapse its places in the user's list; None: the same
-    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
+    def wire(self, where, nodes, key):
         if isinstance(self.delay, _Instant | AbstractDelay | AbstractDistribution) or jnp.ndim(self.delay):
             raise ValueError(f"{where}.delay is {self.delay!r}; expected one number >= 0 (ms) for gap junctions.")
-        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=2))
+        out = WiredGapJunctions(**wire(where, self, nodes, key, channels=2))
         source = nodes[Endpoint.parse(where, self.pre).node]
         if not isinstance(source, Population) or "v" not in source.variables:
             raise ValueError(
@@ -66,9 +74,42 @@ class GapJunctions(AbstractWiredEdge):
             raise ValueError(
                 f"{where}.post is {self.post!r}; expected a whole population: choose units by the connectivity."
             )
-        return _both_ways(where, self, out) if out.reads["pre"] == out.route.post else out
+        return _both_ways(where, self, out) if out.route.pre == out.route.post else out
 
-    def by_synapse(self, where: str) -> "GapJunctions":
+
+class WiredGapJunctions(AbstractEdge):
+    """`GapJunctions` in a network; `order`: of every synapse its place in the list given, or the places of the two
+    values that name a pair, (2, n_syn)."""
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: Any
+    weight: Any = eqx.field(converter=value_of)
+    delay: Any = eqx.field(converter=value_of)
+    max_delay: float = eqx.field(static=True)
+    order: Array | None
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def depth(self, dt):
+        return ring_depth(self.max_delay, dt)
+
+    @property
+    def delays_fit(self):
+        return within_line(self.delay, self.max_delay)
+
+    def by_synapse(self, where: str) -> "WiredGapJunctions":
         """The edge with its conductances in the order of the synapses of its topology."""
         if self.order is None or jnp.ndim(self.weight) == 0:
             weight = by_synapse(where, "weight", self.weight, self.connect, None)
@@ -79,12 +120,36 @@ class GapJunctions(AbstractWiredEdge):
             weight = 0.5 * (one + other)
         return dataclasses.replace(self, weight=weight, order=None)
 
-    def at(self, where, dt):
-        edge = self.by_synapse(where)
-        return dataclasses.replace(edge, steps=delay_steps(where, self.delay, dt, self.max_delay))
+    def check(self, where, dt):
+        check_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+
+    def schedule(self, where, dt):
+        steps = delay_steps(self.delay, dt, self.max_delay)
+        return ScheduledGapJunctions(self.connect, self.by_synapse(where).weight, steps, self.route)
 
     def init(self, clock):
         return {}
+
+
+class ScheduledGapJunctions(AbstractScheduledEdge):
+    """Gap junctions at one dt, their conductances by synapse and bounded by what a step can carry."""
+
+    connect: Any
+    weight: Any
+    steps: Array
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
 
     def send(self, z, views, clock):
         v = views["pre"].y["unit"]["v"][slice(*self.route.units_pre or (None,))]
@@ -92,12 +157,12 @@ class GapJunctions(AbstractWiredEdge):
         return z, [Deposit(self.route.post, self.route.port, jnp.concatenate([total, drive]), self.steps)]
 
 
-def _total(edge: GapJunctions, dtype: Any) -> Float[Array, " n_post"]:
+def _total(edge: ScheduledGapJunctions, dtype: Any) -> Float[Array, " n_post"]:
     """The conductance into every unit (nS)."""
     return propagate(edge.connect, edge.weight, jnp.ones(edge.connect.n_pre, dtype))
 
 
-def _both_ways(where: str, given: GapJunctions, edge: GapJunctions) -> GapJunctions:
+def _both_ways(where: str, given: GapJunctions, edge: WiredGapJunctions) -> WiredGapJunctions:
     """The edge within a population with every pair as two synapses of one conductance, and without autapses."""
     topology, n = edge.connect, edge.connect.n_post
     if any(is_traced(x) for x in jax.tree.leaves(topology)):
@@ -155,9 +220,11 @@ def _both_ways(where: str, given: GapJunctions, edge: GapJunctions) -> GapJuncti
     return dataclasses.replace(edge, connect=connect, weight=weight, order=jnp.asarray(both), route=route)
 
 
-def coupled(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge], dt: float) -> dict[str, AbstractEdge]:
+def coupled(
+    nodes: Mapping[str, AbstractNode], edges: dict[str, AbstractScheduledEdge], dt: float
+) -> dict[str, AbstractScheduledEdge]:
     """`edges`, at `dt`, with the conductances of gap junctions bounded by what a step can carry."""
-    gaps = {name: edge for name, edge in edges.items() if isinstance(edge, GapJunctions)}
+    gaps = {name: edge for name, edge in edges.items() if isinstance(edge, ScheduledGapJunctions)}
     if not gaps:
         return edges
     total: dict[str, Array] = {}
@@ -181,7 +248,7 @@ def coupled(nodes: dict[str, AbstractNode], edges: dict[str, AbstractEdge], dt: 
     return out
 
 
-def _bounded(name: str, edge: GapJunctions, x_pre: Array, x_post: Array, dt: float) -> Array:
+def _bounded(name: str, edge: ScheduledGapJunctions, x_pre: Array, x_post: Array, dt: float) -> Array:
     """The conductances times `min(1, 1 / (x_i + x_j))`."""
     if isinstance(edge.connect, CSR):
         n_syn = edge.connect.n_syn

@@ -8,12 +8,12 @@ import numpy as np
 
 from ..events import Dense, FixedFanout
 from ._delay import AbstractDelay
-from ._edge import Projection
 from ._network import Network
+from ._projection import WiredProjection
 from ._wiring import ring_depth
 
 
-def listed(edge: Projection, width: int) -> Projection:
+def listed(edge: WiredProjection, width: int) -> WiredProjection:
     """`edge` with the matrix of its `Dense` connection as a list of synapses onto a port of `width` units."""
     units = np.arange(*edge.route.units_post, dtype=np.int32)
     return dataclasses.replace(edge, connect=FixedFanout(np.tile(units, (edge.connect.n_pre, 1)), width))
@@ -39,7 +39,7 @@ def hardened(net: Network, dt: float) -> Network:
     """
 
     def hard(edge: Any) -> Any:
-        if not isinstance(edge, Projection) or edge.instant:
+        if not isinstance(edge, WiredProjection) or edge.instant:
             return edge
         if isinstance(edge.delay, AbstractDelay):
             end = dt * (ring_depth(edge.max_delay, dt) - 1)

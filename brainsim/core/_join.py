@@ -11,8 +11,8 @@ import numpy as np
 from ..base import is_traced
 from ..events import CSR, AbstractMap, DrawnRows
 from ._delay import AbstractDelay
-from ._edge import Projection
-from ._gap import GapJunctions
+from ._gap import WiredGapJunctions
+from ._projection import WiredProjection
 from ._wiring import Route, weight_shape
 
 
@@ -86,7 +86,7 @@ def _stacked(topologies: list[Any], pre: list[range], post: list[Any], n_pre: in
 
 
 class _Edge(NamedTuple):
-    """A `Projection` or `GapJunctions` and its units in the packed nodes."""
+    """A wired projection or gap junctions and its units in the packed nodes."""
 
     name: str
     edge: Any
@@ -97,7 +97,7 @@ class _Edge(NamedTuple):
     @staticmethod
     def of(name: str, edge: Any, places: Places) -> "_Edge":
         route, topology = edge.route, edge.connect
-        reads = places[edge.reads["pre"]].units(route.units_pre or (0, topology.n_pre, 1))
+        reads = places[edge.route.pre].units(route.units_pre or (0, topology.n_pre, 1))
         writes = places[route.post].units(
             route.units_post if isinstance(topology, AbstractMap) else (0, topology.n_post, 1)
         )
@@ -106,9 +106,10 @@ class _Edge(NamedTuple):
 
 def _moved(e: _Edge, places: Places, **changes: Any) -> Any:
     """The edge between the packed nodes, with the changes."""
-    before, after = places[e.edge.reads["pre"]], places[e.edge.route.post]
+    before, after = places[e.edge.route.pre], places[e.edge.route.post]
     view = (e.pre.start, e.pre.stop, e.pre.step)
     route = Route(
+        before.node,
         None if "connect" in changes or view == (0, before.size, 1) else view,
         after.node,
         e.edge.route.port,
@@ -122,7 +123,7 @@ def _moved(e: _Edge, places: Places, **changes: Any) -> Any:
 def _merged(members: list[_Edge], places: Places) -> Any:
     """The members as one edge over all pre units; its plasticity is that of the first."""
     first = members[0].edge
-    before, after = places[first.reads["pre"]], places[first.route.post]
+    before, after = places[first.route.pre], places[first.route.post]
     edges = [e.edge.by_synapse(f"edge {e.name!r}") for e in members]
     connect, order = _stacked(
         [e.connect for e in edges], [e.pre for e in members], [e.post for e in members], before.size, after.size
@@ -141,16 +142,16 @@ def _grouped(edges: list[_Edge], kind: Callable[[_Edge], Any], places: Places) -
     """Edges of one kind between the same packed nodes and into the same port together."""
     groups: dict[Any, list[_Edge]] = {}
     for e in edges:
-        ends = places[e.edge.reads["pre"]].node, places[e.edge.route.post].node, e.edge.route.port
+        ends = places[e.edge.route.pre].node, places[e.edge.route.post].node, e.edge.route.port
         groups.setdefault((*ends, kind(e)), []).append(e)
     return list(groups.values())
 
 
 def _untouched(e: _Edge, places: Places) -> bool:
-    return all(places[node].node == node for node in (e.edge.reads["pre"], e.edge.route.post))
+    return all(places[node].node == node for node in (e.edge.route.pre, e.edge.route.post))
 
 
-def join_projections(edges: dict[str, Projection], places: Places) -> list[Joined]:
+def join_projections(edges: dict[str, WiredProjection], places: Places) -> list[Joined]:
     """Projections of one kind as one; `Dense` ones, and those that share pre units with different plasticity, apart."""
 
     def kind(e):
@@ -167,7 +168,7 @@ def join_projections(edges: dict[str, Projection], places: Places) -> list[Joine
         elif first.edge.short_term is None:
             joined.append(Joined(_merged(group, places), {e.name: None for e in group}))
         else:
-            n_pre = places[first.edge.reads["pre"]].size
+            n_pre = places[first.edge.route.pre].size
             joined += [_with_short_term(*one, places) for one in _one_state(group, n_pre)]
     return joined
 
@@ -213,7 +214,7 @@ def _with_short_term(owner: np.ndarray, members: list[_Edge], places: Places) ->
     return Joined(edge, {e.name: e.pre for e in members})
 
 
-def join_gap_junctions(edges: dict[str, GapJunctions], places: Places) -> list[Joined]:
+def join_gap_junctions(edges: dict[str, WiredGapJunctions], places: Places) -> list[Joined]:
     """Gap junctions of one delay as one; those whose delay is traced apart."""
 
     def kind(e):
@@ -227,8 +228,8 @@ def join_gap_junctions(edges: dict[str, GapJunctions], places: Places) -> list[J
 
 
 JOIN: Final[dict[type, Callable[[Any, Places], list[Joined]]]] = {
-    Projection: join_projections,
-    GapJunctions: join_gap_junctions,
+    WiredProjection: join_projections,
+    WiredGapJunctions: join_gap_junctions,
 }
 """How edges of a type move to packed nodes; nodes that any other edge reads or reaches stay as they are."""
 

@@ -3,93 +3,28 @@
 import graphlib
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from ..base import Frozen, FrozenDict, Key, float_dtype, unknown
-from ._edge import AbstractEdge
-from ._gap import coupled
+from ._edge import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge
+from ._gap import WiredGapJunctions, coupled
 from ._node import AbstractNode, Population
 from ._part import Part, Sizes, cut
 from ._state import Clock, NodeState, State, name_hash, unflagged
 from ._wiring import check_sign
 
 
-class Network(Frozen):
-    """A graph of nodes joined by edges.
+class AbstractGraph(Frozen):
+    """Nodes joined by edges, wired or scheduled, and what is asked about names."""
 
-    Construction checks every name, port, size and sign, and builds connectivity and weights from rules and
-    distributions with `key` folded with each edge's name, so that adding an edge never changes another.
-
-    **Arguments:**
-
-    - `nodes`: name -> `Population` or `Source`.
-    - `edges`: name -> `Projection`, `GapJunctions`, ...
-    - `key`: needed when connectivity, weights or delays are drawn.
-
-    Parameters are plain leaves: `net.nodes["E"].unit.tau_m`, `net.edges["EE"].weight`; change them
-    in a copy, with `bs.train.with_parameters` or `eqx.tree_at`. Nothing of a network can be assigned.
-    """
-
-    nodes: dict[str, AbstractNode]
-    edges: dict[str, AbstractEdge]
-    parts: dict[str, Part]
-    """Nodes and edges that `pack` merged, by the name they had."""
-    order: tuple[str, ...] = eqx.field(static=True)
-
-    def __init__(
-        self,
-        nodes: dict[str, AbstractNode],
-        edges: dict[str, AbstractEdge] | None = None,
-        *,
-        key: Key | None = None,
-        parts: dict[str, Part] | None = None,
-    ):
-        edges = {} if edges is None else edges
-        for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractEdge)):
-            if not isinstance(group, dict):
-                raise TypeError(
-                    f"Network.{kind}s is {group!r}; expected a dict from names to {kind}s, e.g. {{'P': ...}}."
-                )
-            for name, member in group.items():
-                if not isinstance(name, str) or not name.isidentifier():
-                    raise ValueError(
-                        f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit."
-                    )
-                if not isinstance(member, base):
-                    example = "bs.Population(bs.LIF(), 100)" if kind == "node" else "bs.Projection('A', 'B.exc', ...)"
-                    raise TypeError(
-                        f"{kind} {name!r} is {member!r}; expected a {kind} such as {example}. {_fix(member)}"
-                    )
-        clash = sorted(set(nodes) & set(edges))
-        if clash:
-            raise ValueError(
-                f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one."
-            )
-        if key is not None and not isinstance(key, jax.Array):
-            raise TypeError(
-                f"Network.key is {key!r} of type {type(key).__name__}; expected a JAX key. Pass jax.random.key(0)."
-            )
-        for name in sorted(nodes):
-            nodes[name].check(name)
-        self.nodes = FrozenDict({name: nodes[name] for name in sorted(nodes)}, "Network.nodes")
-        built = {}
-        for name in sorted(edges):
-            folded = None if key is None else jax.random.fold_in(key, name_hash(name))
-            built[name] = edges[name].resolve(f"edge {name!r}", self.nodes, folded)
-            check_sign(name, built[name], self.nodes)
-        for name, edge in built.items():
-            for role, other in edge.sees.items():
-                if other not in built:
-                    raise ValueError(f"edge {name!r}.sees[{role!r}]: {unknown('edge', other, built)}")
-                if role in edge.reads:
-                    raise ValueError(f"edge {name!r} has the role {role!r} in reads and in sees; rename one.")
-        self.edges = FrozenDict(built, "Network.edges")
-        self.parts = FrozenDict({} if parts is None else parts, "Network.parts")
-        self.order = _order(self.nodes, built)
+    nodes: eqx.AbstractVar[dict[str, AbstractNode]]
+    edges: eqx.AbstractVar[Any]
+    parts: eqx.AbstractVar[dict[str, Part]]
+    order: eqx.AbstractVar[tuple[str, ...]]
 
     # Properties, not methods: equinox goes through every leaf of a module at each call of a method.
     @property
@@ -115,25 +50,118 @@ class Network(Frozen):
             raise ValueError(f"Network.unit_range: {unknown('node', name, self.sizes)}")
         return part.whole, slice(part.start, part.stop)
 
-    def at(self, dt: float) -> "Network":
-        """The network with the delays of its edges in steps of `dt` (ms); raises on weights that do not fit, warns of
-        durations that `dt` does not divide."""
-        nodes = FrozenDict({name: node.at(name, dt) for name, node in self.nodes.items()}, "Network.nodes")
+    def ready(self) -> Self:
+        """The network with the default derivatives of spikes worked out from its parameters, once for a run."""
+        nodes = {name: node.ready() if isinstance(node, Population) else node for name, node in self.nodes.items()}
+        return eqx.tree_at(lambda net: net.nodes, self, FrozenDict(nodes, "Network.nodes"))
+
+
+class Network(AbstractGraph):
+    """A graph of nodes joined by edges.
+
+    Construction checks every name, port, size and sign, and builds connectivity and weights from rules and
+    distributions with `key` folded with each edge's name, so that adding an edge never changes another.
+
+    **Arguments:**
+
+    - `nodes`: name -> `Population` or `Source`.
+    - `edges`: name -> `Projection`, `GapJunctions`, ...
+    - `key`: needed when connectivity, weights or delays are drawn.
+
+    Parameters are plain leaves: `net.nodes["E"].unit.tau_m`, `net.edges["EE"].weight`; change them
+    in a copy, with `bs.train.with_parameters` or `eqx.tree_at`. Nothing of a network can be assigned.
+    """
+
+    nodes: dict[str, AbstractNode]
+    edges: dict[str, AbstractEdge]
+    parts: dict[str, Part]
+    """Nodes and edges that `pack` merged, by the name they had."""
+    order: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        nodes: dict[str, AbstractNode],
+        edges: Mapping[str, AbstractDeclaredEdge | AbstractEdge] | None = None,
+        *,
+        key: Key | None = None,
+        parts: dict[str, Part] | None = None,
+    ):
+        edges = {} if edges is None else edges
+        for kind, group, base in (("node", nodes, AbstractNode), ("edge", edges, AbstractDeclaredEdge | AbstractEdge)):
+            if not isinstance(group, dict):
+                raise TypeError(
+                    f"Network.{kind}s is {group!r}; expected a dict from names to {kind}s, e.g. {{'P': ...}}."
+                )
+            for name, member in group.items():
+                if not isinstance(name, str) or not name.isidentifier():
+                    raise ValueError(
+                        f"{kind} name {name!r}: expected letters, digits and _, not starting with a digit."
+                    )
+                if not isinstance(member, base):
+                    node = "a node such as bs.Population(bs.LIF(), 100)"
+                    wanted = node if kind == "node" else "an edge such as bs.Projection('A', 'B.exc', ...)"
+                    raise TypeError(f"{kind} {name!r} is {member!r}; expected {wanted}. {_fix(member)}")
+        clash = sorted(set(nodes) & set(edges))
+        if clash:
+            raise ValueError(
+                f"{clash} name both a node and an edge; every name must be unique, as it seeds randomness. Rename one."
+            )
+        if key is not None and not isinstance(key, jax.Array):
+            raise TypeError(
+                f"Network.key is {key!r} of type {type(key).__name__}; expected a JAX key. Pass jax.random.key(0)."
+            )
+        for name in sorted(nodes):
+            nodes[name].check(name)
+        self.nodes = FrozenDict({name: nodes[name] for name in sorted(nodes)}, "Network.nodes")
+        built = {}
+        for name in sorted(edges):
+            folded = None if key is None else jax.random.fold_in(key, name_hash(name))
+            edge = edges[name]
+            declared = isinstance(edge, AbstractDeclaredEdge)
+            built[name] = edge.wire(f"edge {name!r}", self.nodes, folded) if declared else edge
+            check_sign(name, built[name], self.nodes)
+        for name, edge in built.items():
+            for role, other in edge.sees.items():
+                if other not in built:
+                    raise ValueError(f"edge {name!r}.sees[{role!r}]: {unknown('edge', other, built)}")
+                if role in edge.reads:
+                    raise ValueError(f"edge {name!r} has the role {role!r} in reads and in sees; rename one.")
+        self.edges = FrozenDict(built, "Network.edges")
+        self.parts = FrozenDict({} if parts is None else parts, "Network.parts")
+        self.order = _order(self.nodes, built)
+
+    def check(self, dt: float) -> None:
+        """Raise on weights and delays that do not fit; warn of durations that steps of `dt` (ms) do not divide and of
+        gap junctions that they do not resolve. On the host: traced values pass."""
+        nodes = {name: node.at(name, dt) for name, node in self.nodes.items()}
+        gaps: dict[str, AbstractScheduledEdge] = {}
         for name, edge in self.edges.items():
             check_sign(name, edge, self.nodes)
-        edges = {name: edge.at(f"edge {name!r}", dt) for name, edge in self.edges.items()}
+            edge.check(f"edge {name!r}", dt)
+            if isinstance(edge, WiredGapJunctions):
+                gaps[name] = edge.schedule(f"edge {name!r}", dt)
+        coupled(nodes, gaps, dt)
+
+    def at(self, dt: float) -> "ScheduledNetwork":
+        """The network with its edges scheduled for steps of `dt` (ms)."""
+        nodes = FrozenDict({name: node.at(name, dt) for name, node in self.nodes.items()}, "Network.nodes")
+        edges = {name: edge.schedule(f"edge {name!r}", dt) for name, edge in self.edges.items()}
         edges = FrozenDict(coupled(nodes, edges, dt), "Network.edges")
-        return eqx.tree_at(lambda net: (net.nodes, net.edges), self, (nodes, edges))
+        return ScheduledNetwork(nodes, edges, self.parts, self.order)
 
     def known(self, dt: float) -> "Network":
         """The network with what its edges work out for steps of `dt` before a run is traced."""
         edges = {name: edge.known(dt) for name, edge in self.edges.items()}
         return eqx.tree_at(lambda net: net.edges, self, FrozenDict(edges, "Network.edges"))
 
-    def ready(self) -> "Network":
-        """The network with the default derivatives of spikes worked out from its parameters, once for a run."""
-        nodes = {name: node.ready() if isinstance(node, Population) else node for name, node in self.nodes.items()}
-        return eqx.tree_at(lambda net: net.nodes, self, FrozenDict(nodes, "Network.nodes"))
+
+class ScheduledNetwork(AbstractGraph):
+    """A network for steps of one dt, as a run has it."""
+
+    nodes: dict[str, AbstractNode]
+    edges: dict[str, AbstractScheduledEdge]
+    parts: dict[str, Part]
+    order: tuple[str, ...] = eqx.field(static=True)
 
 
 def _fix(member: Any) -> str:

@@ -87,8 +87,9 @@ class Endpoint(NamedTuple):
 
 
 class Route(NamedTuple):
-    """Where a resolved edge reads and writes."""
+    """Where a wired edge reads and writes; `units_pre` None: every unit."""
 
+    pre: str
     units_pre: Part | None
     post: str
     port: str
@@ -96,20 +97,27 @@ class Route(NamedTuple):
     delay_drawn: bool
 
 
-def delay_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, warn: bool = True) -> Int[Array, "..."]:
-    """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST; INSTANT is 0.
+def value_of(x: Any) -> Any:
+    """A weight or delay as it is declared: a number or array as a parameter, what is to be drawn or learnt as it is."""
+    return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
 
-    Warns when `dt` does not divide a delay that was not drawn; raises when a delay is beyond the line. A traced delay
-    beyond the line is held at its end.
-    """
+
+def check_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, warn: bool = True) -> None:
+    """Raise when a delay is beyond the line; warn when `dt` does not divide a delay that was not drawn."""
+    if isinstance(delay, _Instant | AbstractDelay) or is_traced(delay):
+        return
+    check_delays(where, delay, max_delay)
+    if warn:
+        warn_off_grid(where, "a delay", delay, dt)
+
+
+def delay_steps(delay: Any, dt: float, max_delay: float | None) -> Int[Array, "..."]:
+    """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST, held within the line; INSTANT is 0."""
     if isinstance(delay, _Instant):
         return jnp.asarray(0, jnp.int32)
     depth = ring_depth(max_delay, dt)
     if is_traced(delay):
         return jnp.clip(1 + to_steps(delay, dt), 1, depth)
-    check_delays(where, delay, max_delay)
-    if warn:
-        warn_off_grid(where, "a delay", delay, dt)
     return jnp.asarray(np.clip(1 + to_steps(np.asarray(delay), dt), 1, depth))
 
 
@@ -127,7 +135,7 @@ def within_line(delay: Any, max_delay: float | None) -> Bool[Array, ""]:
 
 
 def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None, *, channels: int) -> dict[str, Any]:
-    """The resolved fields of an edge with `pre`, `post`, `connect`, `weight`, `delay` and `max_delay`."""
+    """The wired fields of a declared edge with `pre`, `post`, `connect`, `weight`, `delay` and `max_delay`."""
     pre, post = Endpoint.parse(f"{where}.pre", edge.pre), Endpoint.parse(f"{where}.post", edge.post)
     units_pre, units_post = pre.units(where, nodes), post.units(where, nodes)
     if pre.port is not None:
@@ -188,8 +196,9 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
-    route = Route(part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)
-    fields = {"connect": topology, "weight": weight, "delay": delay, "max_delay": max_delay, "route": route}
+    route = Route(pre.node, part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)
+    fields = {"pre": edge.pre, "post": edge.post, "connect": topology, "weight": weight, "delay": delay}
+    fields |= {"max_delay": max_delay, "route": route}
     return fields | {"order": None if order is None else jnp.asarray(order)}
 
 

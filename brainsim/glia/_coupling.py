@@ -1,6 +1,5 @@
 """Astrocytes that exchange IP3."""
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,11 +7,11 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..base import Param
-from ..core import AbstractEdge, Deposit, Endpoint, wire
+from ..core import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge, Deposit, Endpoint, Route, wire
 from ..events import CSR, DrawnRows
 
 
-class IP3Coupling(AbstractEdge):
+class IP3Coupling(AbstractDeclaredEdge):
     r"""Gap junctions between astrocytes, through which IP3 flows once its difference exceeds a threshold:
 
     $$J_{ij} = \frac{F}{2} \Big(1 + \tanh \frac{|\Delta| - \Theta}{\omega}\Big) \operatorname{sign} \Delta, \qquad
@@ -34,25 +33,9 @@ class IP3Coupling(AbstractEdge):
     rate: Param = eqx.field(kw_only=True, default=2e-3, converter=jnp.asarray)
     threshold: Param = eqx.field(kw_only=True, default=0.3, converter=jnp.asarray)
     width: Param = eqx.field(kw_only=True, default=0.05, converter=jnp.asarray)
-    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
-    @property
-    def reads(self):
-        post = Endpoint.parse("edge", self.post).node
-        return {"pre": Endpoint.parse("edge", self.pre).node, "post": post}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
-        for name in self.reads.values():
+    def wire(self, where, nodes, key):
+        for name in (Endpoint.parse(where, end).node for end in (self.pre, self.post)):
             if "ip3" not in getattr(nodes.get(name), "variables", ()):
                 raise ValueError(f"{where}: {name!r} has no variable 'ip3'; expected a population of astrocytes.")
         given = SimpleNamespace(pre=self.pre, post=self.post, connect=self.connect, max_delay=None)
@@ -64,9 +47,31 @@ class IP3Coupling(AbstractEdge):
         if not isinstance(topology, CSR):
             pre, post = topology.to_coo()
             topology, _ = CSR.from_coo(pre, post, topology.n_pre, topology.n_post)
-        return dataclasses.replace(self, connect=topology, route=made["route"])
+        return WiredIP3Coupling(topology, self.rate, self.threshold, self.width, made["route"])
 
-    def at(self, where, dt):
+
+class WiredIP3Coupling(AbstractEdge, AbstractScheduledEdge):
+    """An `IP3Coupling` in a network; nothing of it depends on dt."""
+
+    connect: CSR
+    rate: Param
+    threshold: Param
+    width: Param
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {"pre": self.route.pre, "post": self.route.post}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def schedule(self, where, dt):
         return self
 
     def depth(self, dt):

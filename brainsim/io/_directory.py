@@ -13,6 +13,7 @@ import numpy as np
 from ..core import Network
 from ..simulate import AbstractSink, describe, difference, digest, from_arrays, structure, to_arrays
 from ._files import FORMAT, FileError, read_about, read_arrays, write_arrays, write_whole
+from ._older import upgraded
 from ._provenance import provenance
 
 _KEPT = 2  # checkpoints kept: the last one and the one before
@@ -201,7 +202,7 @@ class Directory(AbstractSink):
             ("saveat", before["saveat"], about["saveat"]),
             ("inputs", before["inputs"], about["inputs"]),
             ("inputs", {x: before["rows"][x] for x in sorted(rows)}, {x: about["rows"][x] for x in sorted(rows)}),
-            ("net", structure(before["net"]), structure(about["net"])),
+            ("net", structure(upgraded(before["net"])), structure(about["net"])),
             ("state", structure(before["state"]), structure(about["state"])),
         ):
             first = difference(was, now)
@@ -215,7 +216,7 @@ class Directory(AbstractSink):
                 f"{self.path} can go on from chunk {done} only, but has used other parameters since chunk "
                 f"{before['net_from']}. Read the rest with StoredRun(path, strict=False), and begin another folder."
             )
-        other = difference(before["net"], about["net"]) or difference(before["state"], about["state"])
+        other = difference(upgraded(before["net"]), about["net"]) or difference(before["state"], about["state"])
         if other and resume is True:
             raise ValueError(
                 f"{self.path} holds a run that began with {other}. Give the same network and state, or go on with the "

@@ -10,6 +10,7 @@ import numpy as np
 from ..core import Network, State, initial_state
 from ..simulate import describe, difference, from_arrays, strong, to_arrays, with_input_states
 from ._files import FileError, read_arrays, write_arrays
+from ._older import upgraded
 from ._provenance import provenance
 
 
@@ -56,7 +57,7 @@ def load(
         raise FileError(f"{path} holds no network. Load a file written by bs.save(path, net, state).")
     like = strong(like)
     # Files of format 1 hold no structure: only arrays are compared.
-    first = difference(info.pop("structure"), describe(like, values=False)) if "structure" in info else None
+    first = difference(upgraded(info.pop("structure")), describe(like, values=False)) if "structure" in info else None
     if first is not None:
         raise ValueError(f"{path} holds a network with {first}. Give a network built as the saved one was.")
     net = from_arrays(like, parts["net"], str(path))

@@ -17,8 +17,8 @@ from ..core import (
     AbstractUnit,
     Network,
     Population,
-    Projection,
     Source,
+    WiredProjection,
 )
 from ..events import CSR, Dense, FixedFanout
 from ..neurons import LIF, CubaLIF
@@ -206,9 +206,9 @@ def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractRecepto
     return port.tau, 1.0 / unit.g_l, None
 
 
-def _checked(name: str, edge: AbstractEdge) -> Projection:
-    if not isinstance(edge, Projection) or not isinstance(edge.connect, CSR | Dense | FixedFanout):
-        kind = type(edge.connect if isinstance(edge, Projection) else edge).__name__
+def _checked(name: str, edge: AbstractEdge) -> WiredProjection:
+    if not isinstance(edge, WiredProjection) or not isinstance(edge.connect, CSR | Dense | FixedFanout):
+        kind = type(edge.connect if isinstance(edge, WiredProjection) else edge).__name__
         raise LoweringError("GRAPH-EDGE", name, f"{kind}; expected a bs.Projection whose synapses are stored.")
     if edge.short_term is not None:
         raise LoweringError("GRAPH-SHORT-TERM", name, f"{type(edge.short_term).__name__}; a chip has none.")
@@ -217,7 +217,7 @@ def _checked(name: str, edge: AbstractEdge) -> Projection:
     return edge
 
 
-def _ends(edge: Projection, dt: float) -> Connection:
+def _ends(edge: WiredProjection, dt: float) -> Connection:
     """Pairs and delays of the synapses of `edge`, without weights."""
     start, _, step = edge.route.units_pre or (0, None, 1)
     first, _, stride = edge.route.units_post

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,10 +13,12 @@ from jaxtyping import Array, Float, UInt32
 from ..base import Key, check_parameter, float_dtype, is_traced, parameter, to_steps, warn_off_grid
 from ..core import (
     JOIN,
+    AbstractDeclaredEdge,
     AbstractDistribution,
     AbstractEdge,
     AbstractInput,
     AbstractProcess,
+    AbstractScheduledEdge,
     Deposit,
     Endpoint,
     Joined,
@@ -181,7 +183,7 @@ def counts_below(key: Key, table: UInt32[Array, "k ..."], n: int) -> Float[Array
     return total
 
 
-class PoissonInput(AbstractEdge):
+class PoissonInput(AbstractDeclaredEdge):
     """`n` independent Poisson sources onto every unit of `post`, drawn at once: in a step `weight` times Poisson(n rate
     dt) arrives.
 
@@ -205,8 +207,6 @@ class PoissonInput(AbstractEdge):
     rate: Any = eqx.field(converter=_parameter)
     weight: Any = eqx.field(converter=_parameter)
     delay: float = eqx.field(static=True, default=0.0, converter=float)
-    table: Any = eqx.field(kw_only=True, default=None)  # of thresholds, once a run knows its step
-    route: Any = eqx.field(static=True, kw_only=True, default=None)  # node, port and units, once resolved
 
     def __check_init__(self) -> None:
         if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
@@ -217,21 +217,7 @@ class PoissonInput(AbstractEdge):
         if not isinstance(self.weight, AbstractDistribution):
             check_parameter("PoissonInput", "weight", self.weight)
 
-    @property
-    def reads(self):
-        return {}
-
-    @property
-    def writes(self):
-        return self.route[:2]
-
-    @property
-    def instant(self):
-        return False
-
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
+    def wire(self, where, nodes, key):
         end = Endpoint.parse(f"{where}.post", self.post)
         units = end.units(where, nodes)
         port = end.port_of(where, nodes)
@@ -249,7 +235,43 @@ class PoissonInput(AbstractEdge):
                 f"{where}.weight has shape {jnp.shape(weight)}; expected () or ({len(units)},), one per post unit."
             )
         _check_rate_shape("PoissonInput", where, self.rate, len(units))
-        return dataclasses.replace(self, weight=weight, route=(end.node, port, (units.start, units.stop, units.step)))
+        target = _Target(end.node, port, (units.start, units.stop, units.step))
+        return WiredPoissonInput(self.n, self.rate, weight, self.delay, None, target)
+
+
+class _Target(NamedTuple):
+    """The units of a port."""
+
+    node: str
+    port: str
+    units: tuple[int, int, int]
+
+    @property
+    def size(self) -> int:
+        return len(range(*self.units))
+
+
+class WiredPoissonInput(AbstractEdge):
+    """A `PoissonInput` in a network; `table`: `thresholds` for steps of one dt, None where a loop draws."""
+
+    n: int = eqx.field(static=True)
+    rate: Any = eqx.field(converter=_parameter)
+    weight: Any = eqx.field(converter=_parameter)
+    delay: float = eqx.field(static=True)
+    table: UInt32[Array, "k ..."] | None
+    target: _Target = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return {}
+
+    @property
+    def writes(self):
+        return self.target.node, self.target.port
+
+    @property
+    def instant(self):
+        return False
 
     def known(self, dt):
         if isinstance(self.rate, AbstractInput) or is_traced(self.rate):
@@ -257,42 +279,63 @@ class PoissonInput(AbstractEdge):
         table = thresholds(1e-3 * self.n * dt * np.asarray(self.rate, np.float64))
         return eqx.tree_at(lambda edge: edge.table, self, table, is_leaf=lambda x: x is None)
 
-    def at(self, where, dt):
+    def check(self, where, dt):
         warn_off_grid(where, "a delay", np.asarray(self.delay), dt)
-        return self
+
+    def schedule(self, where, dt):
+        steps = 1 + to_steps(jnp.asarray(self.delay), dt)
+        return ScheduledPoissonInput(self.n, self.rate, self.weight, self.table, steps, self.target)
 
     def depth(self, dt):
         return 1 + int(to_steps(np.asarray(self.delay), dt))
 
     def init(self, clock):
-        return {"rate": _init_rate(self.rate, self._size, clock)}
+        return {"rate": _init_rate(self.rate, self.target.size, clock)}
+
+
+class ScheduledPoissonInput(AbstractScheduledEdge):
+    """A Poisson input at one dt."""
+
+    n: int = eqx.field(static=True)
+    rate: Any
+    weight: Any
+    table: UInt32[Array, "k ..."] | None
+    steps: Any
+    target: _Target = eqx.field(static=True)
 
     @property
-    def _size(self) -> int:
-        return len(range(*self.route[2]))
+    def reads(self):
+        return {}
+
+    @property
+    def writes(self):
+        return self.target.node, self.target.port
+
+    @property
+    def instant(self):
+        return False
 
     def send(self, z, views, clock):
-        node, port, part = self.route
-        rate, state = _rate_now(self.rate, z["rate"], self._size, clock)
+        node, port, part = self.target
+        rate, state = _rate_now(self.rate, z["rate"], self.target.size, clock)
         key = jax.random.fold_in(clock.key, zlib.crc32(b"Poisson"))
         if self.table is None:
-            counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self._size)
+            counts = poisson_counts(key, 1e-3 * self.n * clock.dt * rate, self.target.size)
         else:
-            counts = counts_below(key, self.table, self._size)
-        steps = 1 + to_steps(jnp.asarray(self.delay), clock.dt)
-        return {"rate": state}, [Deposit(node, port, self.weight * counts, steps, part=part)]
+            counts = counts_below(key, self.table, self.target.size)
+        return {"rate": state}, [Deposit(node, port, self.weight * counts, self.steps, part=part)]
 
 
-def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Joined]:
+def _join(edges: dict[str, WiredPoissonInput], places: dict[str, Place]) -> list[Joined]:
     """Inputs onto different units of one packed port as one; those with a waveform apart."""
     joined: list[Joined] = []
-    sets: list[tuple[Any, np.ndarray, dict[str, PoissonInput]]] = []
+    sets: list[tuple[Any, np.ndarray, dict[str, WiredPoissonInput]]] = []
     for name, edge in edges.items():
-        node, port, part = edge.route
+        node, port, part = edge.target
         to = places[node]
         units = to.units(part)
         if to.node == node or isinstance(edge.rate, AbstractInput) or edge.delay:
-            joined.append(Joined(dataclasses.replace(edge, route=(to.node, port, units)), {name: None}))
+            joined.append(Joined(dataclasses.replace(edge, target=_Target(to.node, port, units)), {name: None}))
             continue
         end = to.node, port
         free = [(place, members) for at, place, members in sets if at == end and np.all(place[slice(*units)] == -1)]
@@ -300,23 +343,23 @@ def _join(edges: dict[str, PoissonInput], places: dict[str, Place]) -> list[Join
         if not free:
             sets.append((end, place, members))
         # where the units are among those of all members side by side
-        place[slice(*units)] = sum(m._size for m in members.values()) + np.arange(edge._size)
+        place[slice(*units)] = sum(m.target.size for m in members.values()) + np.arange(edge.target.size)
         members[name] = edge
     for (node, port), place, members in sets:
         # the mean of a step is n rate dt: members of unlike n become single sources of n times the rate
         alike = len({m.n for m in members.values()}) == 1
         rates = [m.rate if alike else m.n * m.rate for m in members.values()]
-        weights, sizes = [m.weight for m in members.values()], [m._size for m in members.values()]
+        weights, sizes = [m.weight for m in members.values()], [m.target.size for m in members.values()]
         if np.any(place == -1):  # units without input
             nothing = jnp.zeros((), float_dtype())
             rates, weights, sizes = [*rates, nothing], [*weights, nothing], [*sizes, 1]
         rate, weight = side_by_side(rates, sizes, place), side_by_side(weights, sizes, place)
         first = next(iter(members.values()))
         edge = dataclasses.replace(
-            first, n=first.n if alike else 1, rate=rate, weight=weight, route=(node, port, (0, place.size, 1))
+            first, n=first.n if alike else 1, rate=rate, weight=weight, target=_Target(node, port, (0, place.size, 1))
         )
         joined.append(Joined(edge, dict.fromkeys(members)))
     return joined
 
 
-JOIN[PoissonInput] = _join
+JOIN[WiredPoissonInput] = _join

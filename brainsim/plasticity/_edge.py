@@ -1,6 +1,5 @@
 """`PlasticProjection`: synapses whose weights change by a rule, and live in the state."""
 
-import dataclasses
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -8,22 +7,27 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
-from ..base import is_traced, parameter, to_steps, unknown
+from ..base import is_traced, to_steps, unknown
 from ..core import (
     INSTANT,
+    AbstractDeclaredEdge,
     AbstractDelay,
-    AbstractDistribution,
     AbstractEdge,
+    AbstractScheduledEdge,
     AbstractShortTerm,
     Clock,
     Deposit,
     Emitted,
     Endpoint,
+    Route,
     by_synapse,
+    check_steps,
     delay_steps,
     listened,
     ring_depth,
+    value_of,
     wire,
     within_line,
 )
@@ -31,16 +35,12 @@ from ..events import CSR, Dense, DrawnRows, FixedFanout
 from ._line import Line
 from ._rule import AbstractPlasticity, check_rule
 from ._traces import flowed
-from ._update import Ends, columns_of, updated
+from ._update import Columns, Ends, columns_of, updated
 
 _RELEASE = "release."
 
 
-def _value(x: Any) -> Any:
-    return x if isinstance(x, AbstractDistribution | AbstractDelay) or x is INSTANT else parameter(x)
-
-
-class PlasticProjection(AbstractEdge):
+class PlasticProjection(AbstractDeclaredEdge):
     """Synapses from the events of `pre` to a port of `post` whose weights change by a rule.
 
     Weights and traces are state: `sol.state.edges["S"]["w"]` has the weights, one per synapse, `bs.Trace("S.w")`
@@ -81,8 +81,8 @@ class PlasticProjection(AbstractEdge):
     post: str = eqx.field(static=True)
     connect: Any
     rule: AbstractPlasticity = eqx.field(kw_only=True)
-    weight: Any = eqx.field(kw_only=True, converter=_value)
-    delay: Any = eqx.field(kw_only=True, converter=_value, default=0.0)
+    weight: Any = eqx.field(kw_only=True, converter=value_of)
+    delay: Any = eqx.field(kw_only=True, converter=value_of, default=0.0)
     max_delay: float | None = eqx.field(kw_only=True, static=True, default=None)
     axonal: float = eqx.field(kw_only=True, static=True, default=0.0)
     deliver: Literal["after", "before"] = eqx.field(kw_only=True, static=True, default="after")
@@ -90,54 +90,32 @@ class PlasticProjection(AbstractEdge):
     modulator: str | None = eqx.field(kw_only=True, static=True, default=None)
     short_term: Any = eqx.field(kw_only=True, default=None)
     frozen: Any = eqx.field(kw_only=True, converter=jnp.asarray, default=False)
-    columns: Any = eqx.field(kw_only=True, default=None)  # Columns, set by `resolve`
-    steps: Any = eqx.field(kw_only=True, default=None)  # () or (n_syn,), set by `at`
-    targets: Any = eqx.field(kw_only=True, default=None)  # the post unit of every synapse, set by `at`
-    order: Any = eqx.field(kw_only=True, default=None)  # None once resolved, as of a `Projection` without a list
-    route: Any = eqx.field(kw_only=True, static=True, default=None)  # a Route, set by `resolve`
 
-    @property
-    def reads(self):
-        ends = {"pre": Endpoint.parse("edge", self.pre).node, "post": Endpoint.parse("edge", self.post).node}
-        ends |= listened(self.short_term)
-        return ends if self.modulator is None else ends | {"mod": Endpoint.parse("edge", self.modulator).node}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    @property
-    def learns(self):
-        return True
-
-    def resolve(self, where, nodes, key):
-        if self.route is not None:
-            return self
+    def wire(self, where, nodes, key):
         self._check(where)
-        out = dataclasses.replace(self, **wire(where, self, nodes, key, channels=1))
-        if isinstance(out.connect, DrawnRows):
+        fields = wire(where, self, nodes, key, channels=1)
+        if isinstance(fields["connect"], DrawnRows):
             raise TypeError(
                 f"{where}.connect draws its synapses anew at every event; expected stored synapses: a weight that "
                 "changes has to be kept. Use the rule without bs.Procedural."
             )
-        n_post = nodes[out.route.post].size
+        route, order = fields["route"], fields.pop("order")
+        n_post = nodes[route.post].size
         self._check_modulator(where, nodes, n_post)
-        own: dict[str, Any] = {"connect": _stored(out, n_post), "order": None}
         for name in ("weight", "delay"):  # by synapse, as the state has them
-            x = by_synapse(where, name, getattr(out, name), out.connect, out.order)
-            own[name] = jnp.ravel(x) if jnp.ndim(x) else x
-        out = dataclasses.replace(out, **own)
+            x = by_synapse(where, name, fields[name], fields["connect"], order)
+            fields[name] = jnp.ravel(x) if jnp.ndim(x) else x
+        graph = fields["connect"] = _stored(fields["connect"], route, n_post)
         if self.short_term is not None:
-            self.short_term.check(where, out.connect.n_pre)
+            self.short_term.check(where, graph.n_pre)
         clock = Clock.of("", jnp.asarray(0, jnp.int32), 0.1, jax.random.key(0))
-        y, z = jax.eval_shape(nodes[out.route.post].init, clock)
+        y, z = jax.eval_shape(nodes[route.post].init, clock)
         check_rule(where, self.rule, [*_variables(y, z)], self.modulator is not None)
+        fields |= {name: getattr(self, name) for name in _SHARED}
+        delay = fields["delay"]
+        out = WiredPlasticProjection(**fields, columns=columns_of(graph, delay if delay.ndim else None))
         self._check_sizes(where, out)
-        return dataclasses.replace(out, columns=columns_of(out.connect, out.delay if out.delay.ndim else None))
+        return out
 
     def _check(self, where: str) -> None:
         """Raise on fields that cannot be."""
@@ -177,7 +155,7 @@ class PlasticProjection(AbstractEdge):
                 f"{n_post} post units."
             )
 
-    def _check_sizes(self, where: str, out: "PlasticProjection") -> None:
+    def _check_sizes(self, where: str, out: "WiredPlasticProjection") -> None:
         """Raise on parameters and initial weights that do not fit."""
         n_post = out.connect.n_post
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.rule):
@@ -205,17 +183,58 @@ class PlasticProjection(AbstractEdge):
                 "ms; expected a part of the delay."
             )
 
-    def at(self, where, dt):
-        steps = delay_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
-        late = int(to_steps(np.asarray(self.axonal), dt))
+
+_SHARED = ("rule", "axonal", "deliver", "first", "modulator", "short_term", "frozen")
+"""Fields that wiring leaves as they are declared."""
+
+
+class WiredPlasticProjection(AbstractEdge):
+    """A `PlasticProjection` in a network: a CSR, `weight` and `delay` a number or one by synapse, and the `columns` of
+    the graph, by which post events find their synapses."""
+
+    pre: str = eqx.field(static=True)
+    post: str = eqx.field(static=True)
+    connect: CSR
+    rule: AbstractPlasticity
+    weight: Any = eqx.field(converter=value_of)
+    delay: Any = eqx.field(converter=value_of)
+    max_delay: float = eqx.field(static=True)
+    axonal: float = eqx.field(static=True)
+    deliver: Literal["after", "before"] = eqx.field(static=True)
+    first: Literal["post", "pre"] = eqx.field(static=True)
+    modulator: str | None = eqx.field(static=True)
+    short_term: AbstractShortTerm | None
+    frozen: Any = eqx.field(converter=jnp.asarray)
+    columns: Columns
+    route: Route = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        ends = {"pre": self.route.pre, "post": self.route.post} | listened(self.short_term)
+        return ends if self.modulator is None else ends | {"mod": Endpoint.parse("edge", self.modulator).node}
+
+    @property
+    def writes(self):
+        return self.route.post, self.route.port
+
+    @property
+    def instant(self):
+        return False
+
+    def check(self, where, dt):
+        check_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+
+    def schedule(self, where, dt):
+        steps = delay_steps(self.delay, dt, self.max_delay)
+        late = _steps(self.axonal, dt)
         targets, columns = self.connect.indices, self.columns
         if steps.ndim and self._depth_post(dt) > 1:  # a post unit is seen at several ages: (unit, age) by number
             age = jnp.maximum(steps - 1 - late, 0)
             targets, columns = columns.by_age(targets, age, self._depth_post(dt))
-        return dataclasses.replace(self, steps=steps, targets=targets, columns=columns)
+        return ScheduledPlasticProjection(self, steps, targets, columns, dt)
 
     def _depth_post(self, dt: float) -> int:
-        return ring_depth(max((self.max_delay or 0.0) - self.axonal, 0.0), dt)
+        return ring_depth(max(self.max_delay - self.axonal, 0.0), dt)
 
     def depth(self, dt):
         return ring_depth(self.max_delay, dt)
@@ -227,9 +246,9 @@ class PlasticProjection(AbstractEdge):
             return fit
         return fit & self.columns.sorted_by(self.delay)
 
-    def _lines(self, dt: float) -> dict[str, Line]:
+    def lines(self, dt: float) -> dict[str, Line]:
         """The delay lines, by name: of pre events, and of what is seen of post units."""
-        late, depth = int(to_steps(np.asarray(self.axonal), dt)), self._depth_post(dt)
+        late, depth = _steps(self.axonal, dt), self._depth_post(dt)
         lines = {"line.pre": Line(late + 1)} if late else {}
         if depth > 1:
             kept = ["value", *(name for name, x in self.rule.traces().items() if x.side == "post")]
@@ -244,19 +263,47 @@ class PlasticProjection(AbstractEdge):
         sizes = {"pre": n_pre, "post": n_post}
         for name, x in self.rule.traces().items():
             z[name] = jnp.full(sizes[x.side], x.start, weight.dtype)
-        for name, line in self._lines(_step_of(clock)).items():
+        for name, line in self.lines(clock.step or float(clock.dt)).items():
             width = n_pre if name == "line.pre" else n_post
             z[name] = line.init(z[name[5:]] if name[5:] in z else jnp.zeros(width, weight.dtype))
         if self.short_term is not None:
             z |= {_RELEASE + k: x for k, x in self.short_term.init(n_pre, clock).items()}
         return z
 
+
+class ScheduledPlasticProjection(AbstractScheduledEdge):
+    """A plastic projection at one dt: of every synapse the steps of its delay and where passes see its post unit
+    (`targets`, `columns`: by unit, or by unit and age)."""
+
+    wired: WiredPlasticProjection
+    steps: Array
+    targets: Any
+    columns: Columns
+    dt: float = eqx.field(static=True)
+
+    @property
+    def reads(self):
+        return self.wired.reads
+
+    @property
+    def writes(self):
+        return self.wired.writes
+
+    @property
+    def instant(self):
+        return False
+
+    @property
+    def learns(self):
+        return True
+
     def send(self, z, views, clock):
-        rule, specs, fixed, dt = self.rule, self.rule.traces(), jax.lax.stop_gradient, clock.dt
-        z, lines = dict(z), self._lines(_step_of(clock))
+        edge = self.wired
+        rule, specs, fixed, dt = edge.rule, edge.rule.traces(), jax.lax.stop_gradient, clock.dt
+        z, lines, axonal = dict(z), edge.lines(self.dt), _steps(edge.axonal, self.dt)
         sent, own, z = self._sent(z, views, lines, clock)
         spikes = {"pre": fixed(own.value), "post": fixed(views["post"].events.value)}
-        mod = None if self.modulator is None else _variable(views["mod"], self.modulator)
+        mod = None if edge.modulator is None else _variable(views["mod"], edge.modulator)
         units = {"pre": {}, "post": _variables(views["post"].y, views["post"].z)}
         seen, jumped = {}, {}
         for side in ("pre", "post"):
@@ -268,54 +315,50 @@ class PlasticProjection(AbstractEdge):
         for name, x in post.items():
             if (line := lines.get(f"line.{name}")) is not None:
                 z[f"line.{name}"] = ring = line.put(z[f"line.{name}"], x, clock.n)
-                late = self.steps - 1 - _late(self.axonal, clock)
+                late = self.steps - 1 - axonal
                 post[name] = line.at(ring, clock.n, late) if self.steps.ndim == 0 else line.by_age(ring, clock.n)
         pre = {"value": spikes["pre"]} | seen["pre"]
-        ends = Ends(pre, pre | jumped["pre"] if self.first == "pre" else pre, post, mod)
+        ends = Ends(pre, pre | jumped["pre"] if edge.first == "pre" else pre, post, mod)
         old = {k: z[k] for k in ("w", *rule.synapse())}
         new = updated(self, ends, own.words, old, clock)
-        weight = old["w"] if self.deliver == "before" else new["w"]
+        weight = old["w"] if edge.deliver == "before" else new["w"]
         events, first = sent
         rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
-        k = self.steps - _late(self.axonal, clock)
-        deposit = Deposit(self.route.post, self.route.port, events.value, k, self.connect, weight, **rows)
+        deposit = Deposit(
+            edge.route.post, edge.route.port, events.value, self.steps - axonal, edge.connect, weight, **rows
+        )
         return z | new | jumped["pre"] | jumped["post"], [deposit]
 
     def _sent(self, z, views, lines, clock):
         """What the synapses deliver, with the place of its first unit, the events by which they change, and `z`: of
         now, or of `axonal` ago."""
-        units = self.route.units_pre
+        release, units = self.wired.short_term, self.wired.route.units_pre
         own, sent = views["pre"].events.of(units), views["pre"].events.rows(units)
         if (line := lines.get("line.pre")) is not None:
             z["line.pre"] = ring = line.put(z["line.pre"], own.value, clock.n)
             own = Emitted(line.at(ring, clock.n, jnp.asarray(line.depth - 1, jnp.int32)), single=own.single)
             sent = own, 0
-        if self.short_term is None:
+        if release is None:
             return sent, own, z
         held = {k[len(_RELEASE) :]: x for k, x in z.items() if k.startswith(_RELEASE)}
-        value, held = self.short_term.of_events(held, own, views, clock)
+        value, held = release.of_events(held, own, views, clock)
         return (Emitted(value, own.support), 0), own, z | {_RELEASE + k: x for k, x in held.items()}
 
 
-def _stored(edge: PlasticProjection, n_post: int) -> CSR:
+def _stored(topology: Any, route: Route, n_post: int) -> CSR:
     """The topology as a CSR onto the whole post population."""
-    topology = edge.connect
     if isinstance(topology, CSR):
         return topology
     n_pre = topology.n_pre
     if isinstance(topology, Dense):
-        row = np.arange(*edge.route.units_post, dtype=np.int32)
+        row = np.arange(*route.units_post, dtype=np.int32)
         return CSR(np.arange(n_pre + 1) * row.size, np.tile(row, n_pre), n_post)
     assert isinstance(topology, FixedFanout)
     return CSR(np.arange(n_pre + 1) * topology.k, topology.indices.reshape(-1), n_post)
 
 
-def _step_of(clock: Clock) -> float:
-    return float(clock.dt) if clock.step is None else clock.step
-
-
-def _late(axonal: float, clock: Clock) -> int:
-    return int(to_steps(np.asarray(axonal), _step_of(clock)))
+def _steps(duration: float, dt: float) -> int:
+    return int(to_steps(np.asarray(duration), dt))
 
 
 def _variables(y: Any, z: Any) -> dict[str, Any]:

@@ -60,17 +60,17 @@ class Ends(NamedTuple):
 
 def updated(edge: Any, ends: Ends, words: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Array]:
     """The values of synapses after the events of a step."""
-    parts = ("on_post", "on_pre") if edge.first == "post" else ("on_pre", "on_post")
+    parts = ("on_post", "on_pre") if edge.wired.first == "post" else ("on_pre", "on_post")
     for i, name in enumerate(parts):
-        if getattr(type(edge.rule), name) is not getattr(AbstractPlasticity, name):
+        if getattr(type(edge.wired.rule), name) is not getattr(AbstractPlasticity, name):
             syn = _part(edge, name, ends, words, syn, alone=i == 0)
-    return syn if edge.rule.totals() is None else _normalised(edge, syn, clock)
+    return syn if edge.wired.rule.totals() is None else _normalised(edge, syn, clock)
 
 
 def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Array]:
     """The weights onto each post unit scaled to their total, where that is due at the end of this step."""
-    total, every = edge.rule.totals()
-    columns, n_post, w = edge.columns, edge.connect.n_post, syn["w"]
+    total, every = edge.wired.rule.totals()
+    columns, n_post, w = edge.columns, edge.wired.connect.n_post, syn["w"]
     m = int(to_steps(np.asarray(every), clock.step or float(clock.dt)))
     n_seen = columns.indptr.shape[0] - 1  # post units, or those at every age
     due = jnp.where(jax.lax.rem(clock.n + 1, jnp.asarray(m, clock.n.dtype)) == 0, jnp.ones((), w.dtype), 0.0)
@@ -80,7 +80,7 @@ def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Arr
     w, sums = rows(count, events, graph, [], [], [], [w], [jnp.zeros(n_seen, w.dtype)])
     found = jnp.sum(sums.reshape(n_post, ages), 1)
     factor = jnp.where(found > 0, total / jnp.where(found > 0, found, jnp.ones_like(found)), jnp.ones_like(found))
-    low, high = (None if x is None else jnp.broadcast_to(x, (n_post,)) for x in edge.rule.bounds)
+    low, high = (None if x is None else jnp.broadcast_to(x, (n_post,)) for x in edge.wired.rule.bounds)
     row = [_at_ages(x, ages) for x in (factor, low, high) if x is not None]
 
     def scale(scalars, row, far, values):
@@ -99,14 +99,14 @@ def _at_ages(x: Array, ages: int) -> Array:
 
 def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], alone: bool) -> dict[str, Array]:
     """One pass; `alone`: that of the other side has not acted yet."""
-    rule, column = edge.rule, name == "on_post"
+    rule, column = edge.wired.rule, name == "on_post"
     pre, post = (ends.pre_of_post if column else ends.pre), ends.post
     if column:
         graph = Rows(edge.columns.indptr, edge.columns.source, edge.columns.order)
     else:
-        graph = Rows(edge.connect.indptr, edge.targets, jnp.zeros(0, jnp.int32))
+        graph = Rows(edge.wired.connect.indptr, edge.targets, jnp.zeros(0, jnp.int32))
     value = (post if column else pre)["value"]
-    value = jnp.where(edge.frozen, jnp.zeros_like(value), value)
+    value = jnp.where(edge.wired.frozen, jnp.zeros_like(value), value)
     if alone:
         other = pre if column else post
         other = other | {"value": jnp.zeros_like(other["value"])}

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core import GapJunctions, Projection, drawn_weight
+from ..core import WiredGapJunctions, WiredProjection, drawn_weight
 from ..events import CSR, Dense, DrawnRows
 from ._axes import axes, colour
 
@@ -46,7 +46,7 @@ def _synapses(edge: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, int
     )
 
 
-def connectivity(edge: Projection | GapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
+def connectivity(edge: WiredProjection | WiredGapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
     """The matrix of an edge, pre units down and post units to the right.
 
     Small graphs show the weight of every pair (summed over multapses), in the unit of the weight. Beyond 400 units each
@@ -72,7 +72,7 @@ def connectivity(edge: Projection | GapJunctions, *, ax: "Axes | None" = None, *
     return ax
 
 
-def degrees(edge: Projection | GapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
+def degrees(edge: WiredProjection | WiredGapJunctions, *, ax: "Axes | None" = None, **style: Any) -> "Axes":
     """How many synapses a unit sends (out-degree, per pre unit) and receives (in-degree, per post unit), as histograms.
 
     **Arguments:** `edge`: e.g. `net.edges["E"]`; `style`: passed to `Axes.stairs`.

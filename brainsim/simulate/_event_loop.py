@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..base import float_dtype
-from ..core import AbstractDelay, Clock, Network, Population, Projection, Source, State, listed
+from ..core import AbstractDelay, Clock, Network, Population, Source, State, WiredProjection, listed
 from ..events import Dense, FixedFanout
 from ..neurons import Regular, StepCurrent
 from ._adjoint import segment_length
@@ -75,7 +75,7 @@ def discrete(node: Population, refractory: Any) -> dict[str, Array]:
     return {name: jnp.broadcast_to(jnp.asarray(refractory, x.dtype), x.shape) for name, x in z.items()}
 
 
-def _lines(edge: Projection, width: int) -> _Lines:
+def _lines(edge: WiredProjection, width: int) -> _Lines:
     """The delay lines of an edge whose ports are `width` wide: one a pre unit where there is one delay."""
     edge = edge.by_synapse("edge")
     delay: Any = jnp.zeros((), float_dtype()) if edge.instant else edge.delay

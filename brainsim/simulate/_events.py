@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import Key, float_dtype, is_traced
-from ..core import SINCE, Network, Population, Projection, Source, State, initial_state
+from ..core import SINCE, Network, Population, Source, State, WiredProjection, initial_state
 from ..events import CSR, Dense, FixedFanout
 from ..neurons import Regular, Replay, StepCurrent
 from ._affine import NotAffine, affine
@@ -157,7 +157,7 @@ def _rests(node: Any, z: Any) -> bool:
 
 def _check_edge(name: str, edge: Any) -> None:
     """Raise unless the edge sends the same weight at every spike."""
-    if not isinstance(edge, Projection):
+    if not isinstance(edge, WiredProjection):
         raise TypeError(
             f"simulate_events: edge {name!r} is a {type(edge).__name__}; expected a Projection. Use simulate."
         )

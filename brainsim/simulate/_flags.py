@@ -29,7 +29,7 @@ WHAT: Final = {
     NEGATIVE: "a negative conductance",
 }
 
-_UNREAD: Final = ("weight", "connect", "parts")
+_UNREAD: Final = ("weight", "connect")
 """Fields of edges that are not looked at: one number per synapse, whose NaN reaches the variables of the post node."""
 
 Flag = tuple[Int[Array, ""], Int[Array, ""]]

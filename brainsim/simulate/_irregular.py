@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from ..core import Network, Population
+from ..core import AbstractGraph, Network, Population
 from ._saveat import Events, Rate
 
 IRREGULAR = 0.5
@@ -38,7 +38,7 @@ def variation(events: Float[Array, "steps n"]) -> Float[Array, ""]:
 
 
 def warning_once_differentiated(
-    recorded: dict[str, Any], recordings: Sequence[Any], net: Network, nodes: Collection[str], dt: float
+    recorded: dict[str, Any], recordings: Sequence[Any], net: AbstractGraph, nodes: Collection[str], dt: float
 ) -> dict[str, Any]:
     """`recorded`, of which events and rates of `nodes` warn, where they are differentiated, of too few or too irregular
     spikes; of a rate only the number of spikes is known."""

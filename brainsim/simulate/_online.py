@@ -20,7 +20,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from .. import fusion
-from ..core import Clock, Emitted, Network, Population, ring_slot
+from ..core import Clock, Emitted, Population, ScheduledNetwork, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
 from ..solvers import every, update
 from ._adjoint import AbstractAdjoint, in_one
@@ -99,7 +99,7 @@ class AbstractOnlineAdjoint(AbstractAdjoint):
     within the step, as is that of inputs."""
 
     @abc.abstractmethod
-    def start(self, net: Network, name: str, live: list[Array], routes: Arriving) -> Any:
+    def start(self, net: ScheduledNetwork, name: str, live: list[Array], routes: Arriving) -> Any:
         """Eligibilities at the beginning, for population `name`: of its parameters `live` and of the weights of
         `routes`."""
 

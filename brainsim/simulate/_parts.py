@@ -12,33 +12,33 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..base import is_traced
-from ..core import Network, State
+from ..core import AbstractGraph, State
 from ._count import Count
 from ._flags import parameters_of
 from ._saveat import Origin, Spikes
 from ._solution import Solution, SpikeList, overflow
 
 
-def _sums(net: Network, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
+def _sums(net: AbstractGraph, node: str, x: Int[Array, " n"]) -> Int[Array, " n_members"]:
     """The sums of `x` over the units of the members of `node`."""
     upto = jnp.concatenate([jnp.zeros(1, x.dtype), jnp.cumsum(x)])
     starts, stops = np.asarray([(net.parts[m].start, net.parts[m].stop) for m in net.members[node]]).T
     return upto[stops] - upto[starts]
 
 
-def counted(net: Network, counts: dict[str, Count]) -> dict[str, Count]:
+def counted(net: AbstractGraph, counts: dict[str, Count]) -> dict[str, Count]:
     """Numbers of events by node; of a packed one, for which `counts` has a number per unit, those of its members."""
     return {name: _total(net, name, x) if name in net.members else x for name, x in counts.items()}
 
 
-def _total(net: Network, node: str, x: Count) -> Count:
+def _total(net: AbstractGraph, node: str, x: Count) -> Count:
     """The sums of the members of `node`, of 15 bits at a time: of 2^16 units and more in parts that cannot overflow."""
     high, middle, low = (_sums(net, node, part) for part in (x.high, x.low >> 15, x.low & (2**15 - 1)))
     middle = middle + (low >> 15)
     return Count(high + (middle >> 15), ((middle & (2**15 - 1)) << 15) + (low & (2**15 - 1)))
 
 
-def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
+def flagged(net: AbstractGraph, state: State) -> dict[str, tuple[Array, Array]]:
     """Flags by node; of a packed one those of its members: its own where anything of their units is not finite, or for
     all if nothing is."""
     flags: dict[str, Any] = dict(state.flags)
@@ -54,7 +54,7 @@ def flagged(net: Network, state: State) -> dict[str, tuple[Array, Array]]:
     return flags
 
 
-def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) -> Solution:
+def by_name(net: AbstractGraph, sol: Solution, capacities: dict[str, dict[str, int]]) -> Solution:
     """`sol` by the names that nodes had before they were packed; `capacities` as from `whole_lists`.
 
     Done outside the compiled run: hundreds of numbers cut from arrays would each be compiled.
@@ -72,7 +72,7 @@ def by_name(net: Network, sol: Solution, capacities: dict[str, dict[str, int]]) 
     return dataclasses.replace(sol, recordings=recordings, events=events, flags=flags, every=every, origins=origins)
 
 
-def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
+def _by_member(net: AbstractGraph, by_node: dict[str, Any]) -> dict[str, Any]:
     named, members = dict(by_node), net.members
     for name in members.keys() & named.keys():
         value = jax.tree.map(lambda x: x if is_traced(x) else np.asarray(x), named.pop(name))
@@ -81,7 +81,7 @@ def _by_member(net: Network, by_node: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole_lists(
-    net: Network, recordings: Sequence[Any], rooms: dict[str, int]
+    net: AbstractGraph, recordings: Sequence[Any], rooms: dict[str, int]
 ) -> tuple[tuple[Any, ...], dict[str, int], dict[str, dict[str, int]]]:
     """The recordings with one list of spikes for a packed node, all of whose members are asked for, in place of theirs.
 
@@ -102,7 +102,9 @@ def whole_lists(
     return (*rest, *whole), room, lengths
 
 
-def _split(net: Network, listed: SpikeList, capacities: dict[str, int], n_events: dict[str, Array]) -> dict[str, Any]:
+def _split(
+    net: AbstractGraph, listed: SpikeList, capacities: dict[str, int], n_events: dict[str, Array]
+) -> dict[str, Any]:
     """The lists of the members from that of the node they were merged into.
 
     Spikes for which that list had no room are counted in the last step: every member knows how many it missed.

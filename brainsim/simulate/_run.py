@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 
 from .. import fusion
 from ..base import float_dtype, vary_with
-from ..core import AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
+from ..core import AbstractGraph, AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
 from ..events import append, room
 from ..solvers import prepared, update
 from ._adjoint import AbstractAdjoint
@@ -45,15 +45,15 @@ def _run(
         k: x for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking
     }
     net = warning_of_parameters(net, recordings, by_default)
-    net = net.at(state.dt).ready()
-    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
+    scheduled = net.at(state.dt).ready()
+    own = {name: (scheduled.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
     solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}
     per_step = {k: x for k, x in inputs.items() if not isinstance(x, AbstractInput) and jnp.ndim(x) == 2}
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
     lists = [r for r in recordings if isinstance(r, Spikes)]
     sampled = [r for r in recordings if isinstance(r, AbstractRecording)]
     rare = [r for r in sampled if r.every > 1]
-    members, sizes = net.members, dict(net.sizes)
+    members, sizes = scheduled.members, dict(scheduled.sizes)
 
     def take(which, net, views, state):
         nodes, edges = Parts(net.nodes, net.parts), Parts(state.edges, net.parts)
@@ -75,7 +75,7 @@ def _run(
         return (state, counts, spikes), ((take(sampled, net, views, state), now), sent)
 
     def part(carry, xs, length):
-        return adjoint.stretch(step, (net, (lasting, solvers, lists, sampled)), carry, xs, length)
+        return adjoint.stretch(step, (scheduled, (lasting, solvers, lists, sampled)), carry, xs, length)
 
     def thin(kept, ys, first, length):
         (windows, meter_state), (samples, now) = kept, ys
@@ -84,24 +84,26 @@ def _run(
         return (windows, meter.step(meter_state, (first + length) / n_steps)), (samples, now)
 
     counts = {
-        name: Count.zero((sizes[name],) if name in members else ()) for name, node in net.nodes.items() if node.spiking
+        name: Count.zero((sizes[name],) if name in members else ())
+        for name, node in scheduled.nodes.items()
+        if node.spiking
     }
     spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
-    shapes = jax.eval_shape(lambda: take(rare, net, _views(net, state), state))
+    shapes = jax.eval_shape(lambda: take(rare, scheduled, _views(scheduled, state), state))
     windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
     # no step raises the flags of edges
-    begin = dataclasses.replace(state, flags={name: state.flags[name] for name in net.nodes})
+    begin = dataclasses.replace(state, flags={name: state.flags[name] for name in scheduled.nodes})
     # under shard_map what a scan carries varies over the axes of all that goes into it, from the start
-    carry, kept = vary_with(((begin, counts, spikes), (windows, meter.init())), net, per_step, lasting)
+    carry, kept = vary_with(((begin, counts, spikes), (windows, meter.init())), scheduled, per_step, lasting)
     final = adjoint.scan(part, carry, kept, per_step, n_steps, thin)
     (last, counts, spikes), (windows, meter_state), (samples, now) = final
     meter.close(meter_state)
     last = after_run(dataclasses.replace(last, flags=state.flags | last.flags))
 
-    totals = counted(net, counts)
-    recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], net, state.dt) for r in sampled}
-    recorded = warning_once_differentiated(recorded, sampled, net, by_default, state.dt)
-    flags = flagged(net, last)
+    totals = counted(scheduled, counts)
+    recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], scheduled, state.dt) for r in sampled}
+    recorded = warning_once_differentiated(recorded, sampled, scheduled, by_default, state.dt)
+    flags = flagged(scheduled, last)
     for r in lists:
         numbers, ids = r.origin(net).units, spikes[r.key][0]
         if isinstance(numbers, range):
@@ -111,7 +113,7 @@ def _run(
         recorded[r.key] = SpikeList(ids, now[r.key])
         flags[r.key] = overflow(recorded[r.key], state.n)
     every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
-    sources = {name: net.nodes[net.unit_range(name)[0]] for name in sizes}
+    sources = {name: scheduled.nodes[scheduled.unit_range(name)[0]] for name in sizes}
     graded = {k: x.process.graded(inputs.get(k)) for k, x in sources.items() if isinstance(x, Source)}
     origins = {r.key: r.origin(net) for r in recordings}
     return Solution(recorded, last, totals, flags, graded, state.n, every, sizes, origins, n_steps, state.dt)
@@ -125,7 +127,7 @@ def run(*args: Any) -> Solution:
     return _run(*args) if fusion.observing() else _compiled(*args)
 
 
-def _views(net: Network, state: State) -> Parts[View]:
+def _views(net: AbstractGraph, state: State) -> Parts[View]:
     """Views like those of a step."""
     views = {}
     for name, node in state.nodes.items():

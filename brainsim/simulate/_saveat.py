@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..base import unknown
-from ..core import AbstractNode, Clock, Endpoint, Network, Population, Units, View, columns
+from ..core import AbstractGraph, AbstractNode, Clock, Endpoint, Population, Units, View, columns
 
 
 class Origin(NamedTuple):
@@ -34,7 +34,7 @@ class AbstractRecording(eqx.Module):
         """Under what name the samples appear in the solution."""
 
     @abc.abstractmethod
-    def check(self, net: Network) -> None:
+    def check(self, net: AbstractGraph) -> None:
         """Raise if the target does not exist."""
 
     @abc.abstractmethod
@@ -46,11 +46,11 @@ class AbstractRecording(eqx.Module):
         """Whether a sample is the sum over the `every` steps up to its time, not the value at its time."""
         return False
 
-    def result(self, samples: Array, net: Network, dt: float) -> Array:
+    def result(self, samples: Array, net: AbstractGraph, dt: float) -> Array:
         """What the solution holds, of all samples."""
         return samples
 
-    def origin(self, net: Network) -> Origin:
+    def origin(self, net: AbstractGraph) -> Origin:
         """What the columns of the samples are."""
         return Origin(type(self).__name__)
 
@@ -63,7 +63,7 @@ def _choice(what: str, target: str, units: Units | None) -> tuple[str, Units | N
     return end.node, units if end.part is None else end.part, end.port or ""
 
 
-def _of_node(kind: str, net: Network, target: str, units: Units | None) -> Origin:
+def _of_node(kind: str, net: AbstractGraph, target: str, units: Units | None) -> Origin:
     """The origin of a recording of events; raises if it does not exist."""
     what = f"{kind}({target!r})"
     name, chosen, rest = _choice(what, target, units)
@@ -115,37 +115,39 @@ class Spikes(eqx.Module):
     def key(self) -> str:
         return f"{self.name or self.node}.spikes"
 
-    def check(self, net: Network) -> None:
+    def check(self, net: AbstractGraph) -> None:
         self.origin(net)
         if self.max_rate is not None and not self.max_rate > 0:
             raise ValueError(f"Spikes.max_rate is {self.max_rate}; expected a rate > 0 Hz.")
 
-    def origin(self, net: Network) -> Origin:
+    def origin(self, net: AbstractGraph) -> Origin:
         """The node, and the numbers of the units in ascending order."""
         found = _of_node("Spikes", net, self.node, self.units)
         if found.units is None or (isinstance(found.units, range) and found.units.step > 0):
             return found
         return found._replace(units=tuple(sorted({*found.units})))
 
-    def capacity(self, net: Network, n_steps: int, dt: float, room: int = 0) -> int:
+    def capacity(self, net: AbstractGraph, n_steps: int, dt: float, room: int = 0) -> int:
         """Entries of the list for `n_steps` steps; without a `max_rate` at least `room`, if there can be so many."""
         size = _size(self.origin(net), net)
         rate, room = (_MEAN_RATE, room) if self.max_rate is None else (self.max_rate, 0)
         return int(min(max(size * n_steps, 256), max(size, 256, size * n_steps * dt * 1e-3 * rate, room)))
 
-    def of(self, value: Float[Array, " n"], net: Network) -> Float[Array, " n_chosen"]:
+    def of(self, value: Float[Array, " n"], net: AbstractGraph) -> Float[Array, " n_chosen"]:
         """The values of the chosen units."""
         return value[columns(self.origin(net).units)]
 
 
-def room_for(net: Network, recordings: Sequence[Any], n_steps: int, dt: float, *, growing: bool) -> dict[str, int]:
+def room_for(
+    net: AbstractGraph, recordings: Sequence[Any], n_steps: int, dt: float, *, growing: bool
+) -> dict[str, int]:
     """The lengths of the lists of spikes, by key; `growing`: outside of transformations."""
     lists = [r for r in recordings if isinstance(r, Spikes)]
     room = _ROOM // len(lists) if lists and growing else 0
     return {r.key: r.capacity(net, n_steps, dt, room) for r in lists}
 
 
-def _size(origin: Origin, net: Network) -> int:
+def _size(origin: Origin, net: AbstractGraph) -> int:
     return net.sizes[origin.node] if origin.units is None else len(origin.units)
 
 

@@ -21,7 +21,7 @@ from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from .. import fusion
 from ..base import vary_with
-from ..core import Network, ring_slot
+from ..core import ScheduledNetwork, ring_slot
 from ..solvers import every
 
 Step = Callable[..., tuple[Any, tuple[Any, Any]]]
@@ -30,7 +30,7 @@ Step = Callable[..., tuple[Any, tuple[Any, Any]]]
 
 
 def segment(
-    step: Step, params: tuple[Network, Any], carry: Any, xs: Any, length: int, undo: bool = True
+    step: Step, params: tuple[ScheduledNetwork, Any], carry: Any, xs: Any, length: int, undo: bool = True
 ) -> tuple[Any, Any]:
     """`(carry, ys)` of `length` times `step`, as `jax.lax.scan` would have it.
 
@@ -39,7 +39,7 @@ def segment(
     """
     arrays, static = eqx.partition((params, carry, xs), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
-    numbered: Network = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
+    numbered: ScheduledNetwork = jax.tree.unflatten(tree, range(len(leaves)))[0][0]
     weights = {name: edge.weights for name, edge in numbered.edges.items() if edge.deferred}
     undo = undo and any(edge.learns for edge in numbered.edges.values())
 

@@ -115,7 +115,7 @@ def continued(
     recordings = checked_recordings(net, saveat, n_steps)
     given = checked_inputs(net, inputs or {}, n_steps=n_steps)
     net = net.known(dt)
-    net.at(dt)  # warns, outside the compiled run, of delays that dt does not divide and the like
+    net.check(dt)
     begin = signs(net, with_input_states(net, begin, given))
     net = with_flows(net, recordings)
     adjoint = CheckpointedAdjoint() if adjoint is None else adjoint

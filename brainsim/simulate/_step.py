@@ -19,6 +19,7 @@ from ..core import (
     NodeState,
     Parts,
     Population,
+    ScheduledNetwork,
     State,
     View,
     fitted,
@@ -53,7 +54,7 @@ def _(primals, tangents):
 
 
 def step_core(
-    net: Network,
+    net: ScheduledNetwork,
     state: State,
     inputs: dict[str, Any],
     solvers: dict[str, diffrax.AbstractSolver],
@@ -125,12 +126,12 @@ def _step(net, state, inputs, given):
     check_inputs_read(net, inputs)
     state = before_run(net, fitted(net, state), inputs)
     noted()
-    net = net.at(state.dt).ready()
-    own = {name: (net.nodes[name], solver, state.nodes[name]) for name, solver in given.items()}
+    scheduled = net.at(state.dt).ready()
+    own = {name: (scheduled.nodes[name], solver, state.nodes[name]) for name, solver in given.items()}
     solvers: dict[str, Any] = {
         name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()
     }
-    state, views, *_ = step_core(net, state, inputs, solvers)
+    state, views, *_ = step_core(scheduled, state, inputs, solvers)
     return after_run(state), {name: views[name].events for name in net.sizes}
 
 

@@ -105,7 +105,7 @@ def summary(
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        net.at(dt)
+        net.check(dt)
     warned += [str(w.message) for w in caught]
     steps = _steps(net, dt, solver, inputs or {}, saveat)
     if steps != "one call" and not unavailable() and sum(row["units"] for row in nodes) >= _MANY:

@@ -46,23 +46,30 @@ WAYS = (*FORWARD, "brainsim", "a step at a time", "all synapses")
 class StepByStep(bs.AbstractEdge):
     """A projection that keeps to itself that its weights are constant."""
 
-    edge: bs.Projection
+    edge: bs.AbstractEdge
 
     reads = property(lambda self: self.edge.reads)
     writes = property(lambda self: self.edge.writes)
     instant = property(lambda self: self.edge.instant)
 
-    def resolve(self, where, nodes, key):
-        return StepByStep(self.edge.resolve(where, nodes, key))
-
-    def at(self, where, dt):
-        return StepByStep(self.edge.at(where, dt))
+    def schedule(self, where, dt):
+        return SentStepByStep(self.edge.schedule(where, dt))
 
     def depth(self, dt):
         return self.edge.depth(dt)
 
     def init(self, clock):
         return self.edge.init(clock)
+
+
+class SentStepByStep(bs.AbstractScheduledEdge):
+    """A `StepByStep` edge at one dt."""
+
+    edge: bs.AbstractScheduledEdge
+
+    reads = property(lambda self: self.edge.reads)
+    writes = property(lambda self: self.edge.writes)
+    instant = property(lambda self: self.edge.instant)
 
     def send(self, z, views, clock):
         return self.edge.send(z, views, clock)

@@ -13,7 +13,7 @@ import brainsim as bs
 N, STEPS, K = 40, 80, 3
 
 
-class Memory(bs.AbstractEdge):
+class Memory(bs.AbstractEdge, bs.AbstractScheduledEdge):
     """A trace of the events of `pre`, added to a port of `post` K steps later."""
 
     pre: str = eqx.field(static=True)
@@ -38,10 +38,7 @@ class Memory(bs.AbstractEdge):
     def instant(self):
         return False
 
-    def resolve(self, where, nodes, key):
-        return self
-
-    def at(self, where, dt):
+    def schedule(self, where, dt):
         return self
 
     def depth(self, dt):

@@ -20,23 +20,30 @@ KEY = jax.random.key(1)
 class Silent(bs.AbstractEdge):
     """An edge through which no credit passes back to the events it sends."""
 
-    edge: bs.Projection
+    edge: bs.AbstractEdge
 
     reads = property(lambda self: self.edge.reads)
     writes = property(lambda self: self.edge.writes)
     instant = property(lambda self: self.edge.instant)
 
-    def resolve(self, where, nodes, key):
-        return self
-
-    def at(self, where, dt):
-        return Silent(self.edge.at(where, dt))
+    def schedule(self, where, dt):
+        return SilentlySent(self.edge.schedule(where, dt))
 
     def depth(self, dt):
         return self.edge.depth(dt)
 
     def init(self, clock):
         return self.edge.init(clock)
+
+
+class SilentlySent(bs.AbstractScheduledEdge):
+    """A `Silent` edge at one dt."""
+
+    edge: bs.AbstractScheduledEdge
+
+    reads = property(lambda self: self.edge.reads)
+    writes = property(lambda self: self.edge.writes)
+    instant = property(lambda self: self.edge.instant)
 
     def send(self, z, views, clock):
         quiet = {k: View(v.y, v.z, jax.lax.stop_gradient(v.events)) for k, v in views.items()}
