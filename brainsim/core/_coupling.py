@@ -301,7 +301,7 @@ class PairCoupling(_Tracts):
         fields = self._wired(where, nodes, key, 2)
         route = fields["route"]
         port: Any = nodes[route.post]
-        seen = getattr(port.receptors[route.port], "sees", "")
+        seen = getattr(port.receptors[route.port], "variable", "")
         source: Any = nodes[route.pre]
         variable = seen if self.variable is None else self.variable
         if variable not in source.variables:

@@ -1,6 +1,6 @@
 """`fitted`: a state as a network can go on from, whichever network it comes from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import jax
@@ -13,11 +13,12 @@ from ._state import State, ring_slot, unflagged
 _FIX: Final = "Take the state of a run of this network, or draw one: bs.initial_state(net, dt=dt, key=key)."
 
 
-def fitted(net: Network, state: State) -> State:
+def fitted(net: Network, state: State, every: Mapping[str, int]) -> State:
     """`state` fitted to `net`: rings as deep as the delays of `net` need, all else as it is.
 
     Where a ring of `net` is deeper, arrivals under way are laid out anew and keep their time; a ring that is deeper
     already stays, for it may hold arrivals later than the delays of `net`. Shapes decide, so this works under jit.
+    `every`: of each node, steps of the network in one of its own, which its ring has a row for.
 
     **Raises:** ValueError for a node, edge, port or variable that is not in both, or has another shape or type.
     """
@@ -34,20 +35,21 @@ def fitted(net: Network, state: State) -> State:
             have = state.inbox[node][port]
             if have.shape[1:] != ring.shape[1:] or have.dtype != ring.dtype:
                 raise ValueError(f"state: port '{node}.{port}': {_differ('its ring', have, ring)}")
-            inbox[node][port] = _deepened(have, state.n, ring.shape[0])
+            inbox[node][port] = _deepened(have, state.n, ring.shape[0], every.get(node, 1))
     flags = {name: state.flags.get(name, unflagged()) for name in like.flags}
     return State(state.n, state.key, state.nodes, state.edges, inbox, state.inputs, flags, state.dt)
 
 
-def _deepened(ring: Float[Array, "depth width"], n: Int[Array, ""], depth: int) -> Float[Array, "rows width"]:
-    """The ring with at least `depth` rows: row `step % depth` holds what arrives at that step, for the steps from `n`
-    on."""
+def _deepened(
+    ring: Float[Array, "depth width"], n: Int[Array, ""], depth: int, every: int
+) -> Float[Array, "rows width"]:
+    """The ring with at least `depth` rows (`ring_slot`), for what arrives in step `n` and later."""
     old = ring.shape[0]
     if old >= depth:
         return ring
-    ahead = jnp.roll(ring, -ring_slot(n, old), 0)  # row k arrives at step n + k
+    ahead = jnp.roll(ring, -ring_slot(n, old, every), 0)  # row k arrives k steps of the node from now
     longer = jnp.concatenate([ahead, jnp.zeros((depth - old, ring.shape[1]), ring.dtype)])
-    return jnp.roll(longer, ring_slot(n, depth), 0)
+    return jnp.roll(longer, ring_slot(n, depth, every), 0)
 
 
 def _same_names(kind: str, have: Iterable[str], want: Iterable[str]) -> None:

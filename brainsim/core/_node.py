@@ -324,9 +324,9 @@ class Population(AbstractNode):
                     raise ValueError(f"Population {name!r}: {unknown('noisy variable', variable, y['unit'])}")
         for port, receptor in self.receptors.items():
             check_receptor(f"Population {name!r}, port {port!r}", receptor, self.size, y["unit"])
-            if receptor.sees not in y["unit"] and reads_v(receptor, self.size):
+            if receptor.variable not in y["unit"] and reads_v(receptor, self.size):
                 raise ValueError(
-                    f"Population {name!r}: its unit {type(self.unit).__name__} has no variable {receptor.sees!r}, "
+                    f"Population {name!r}: its unit {type(self.unit).__name__} has no variable {receptor.variable!r}, "
                     f"which port {port!r} ({type(receptor).__name__}) reads; it has {sorted(y['unit'])}. Name the "
                     "membrane potential 'v', or take a receptor that does not read it, such as bs.ExpCurr() or "
                     "bs.Delta('variable')."
@@ -419,7 +419,7 @@ class Population(AbstractNode):
     def _seen(self, port: str, y: Any) -> Float[Array, " n"]:
         """The variable that a receptor sees, the potential for most: zeros, which it does not read, where there is
         none."""
-        name = self.receptors[port].sees
+        name = self.receptors[port].variable
         return y["unit"][name] if name in y["unit"] else jnp.zeros(self.size, float_dtype())
 
     def vector_field(self, y, z, inp):

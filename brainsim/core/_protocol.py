@@ -95,7 +95,7 @@ def check_unit(where: str, unit: AbstractUnit, n: int) -> None:
 
 def check_receptor(where: str, receptor: AbstractReceptor, n: int, unit: dict) -> None:
     """Raise unless the equations of a receptor of `n` units with the variables `unit` fit each other."""
-    v = unit.get(receptor.sees, jax.ShapeDtypeStruct((n,), float_dtype()))
+    v = unit.get(receptor.variable, jax.ShapeDtypeStruct((n,), float_dtype()))
     method = _Method(where, receptor, "init", "n")
     g = method.of(n)
     if not isinstance(g, dict):

@@ -32,7 +32,7 @@ class AbstractShortTerm(Parametrised):
         """Initial state."""
 
     @property
-    def sees(self) -> str | None:
+    def listens(self) -> str | None:
         """The node that it listens to, whose `View` it is given as `seen`."""
         return None
 
@@ -51,10 +51,10 @@ class AbstractShortTerm(Parametrised):
     def of_events(self, z: dict[str, Array], own: Emitted, views: dict[str, Any], clock: Clock) -> Any:
         """`(released, z)` of what the pre units emitted, as an edge asks for it."""
         release = self.release if own.single else self.release_many
-        return release(z, own.value, clock) if self.sees is None else release(z, own.value, clock, views["release"])
+        return release(z, own.value, clock) if self.listens is None else release(z, own.value, clock, views["release"])
 
 
 def listened(short_term: AbstractShortTerm | None) -> dict[str, str]:
     """The role of the node that a release listens to, as `AbstractEdge.reads` has it."""
-    node = None if short_term is None else short_term.sees
+    node = None if short_term is None else short_term.listens
     return {} if node is None else {"release": node}

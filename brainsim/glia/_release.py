@@ -20,7 +20,7 @@ class _Listening(AbstractShortTerm):
     domain: eqx.AbstractVar[tuple[int, ...] | None]
 
     @property
-    def sees(self):
+    def listens(self):
         return Endpoint.parse("by", self.by).node
 
     def _heard(self, view: View, n: int) -> Array:
@@ -28,13 +28,13 @@ class _Listening(AbstractShortTerm):
         known: Any = {**view.z, **view.y["unit"]}
         if variable not in known:
             names = ", ".join(map(repr, known))
-            raise ValueError(f"{type(self).__name__}.by is {self.by!r}; node {self.sees!r} has {names}.")
+            raise ValueError(f"{type(self).__name__}.by is {self.by!r}; node {self.listens!r} has {names}.")
         x = known[variable]
         if self.domain is not None:
             return x[np.asarray(self.domain, np.int32)]
         if x.shape[0] not in (1, n):
             raise ValueError(
-                f"{type(self).__name__}: {self.sees!r} has {x.shape[0]} units; expected 1 or {n}, one for each pre "
+                f"{type(self).__name__}: {self.listens!r} has {x.shape[0]} units; expected 1 or {n}, one for each pre "
                 "unit, or the unit of each in `domain`."
             )
         return jnp.broadcast_to(x, (n,))

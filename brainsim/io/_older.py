@@ -1,4 +1,4 @@
-"""Files of versions in which an edge was one class: what they say of a network, in the words of now."""
+"""What files of older versions say of a network, in the words of now: an edge was one class, `variable` was `sees`."""
 
 import re
 
@@ -23,7 +23,7 @@ def upgraded(described: dict[str, str]) -> dict[str, str]:
     for path, entry in described.items():
         match = _EDGE.match(path)
         if match is None or match[1] not in kinds:
-            found[path] = entry
+            found[re.sub(r"\.sees$", ".variable", path)] = entry
             continue
         edge, field = match.groups()
         kind = kinds[edge]

@@ -12,7 +12,7 @@ from .. import fusion
 from ..base import float_dtype, vary_with
 from ..core import AbstractGraph, AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
 from ..events import append, room
-from ..solvers import prepared, update
+from ..solvers import every, prepared, update
 from ._adjoint import AbstractAdjoint
 from ._cache import noted
 from ._count import Count
@@ -40,7 +40,7 @@ def _run(
     Everything but arrays is static."""
     noted()
     check_inputs_read(net, inputs)
-    state = before_run(net, fitted(net, state), inputs)
+    state = before_run(net, fitted(net, state, {name: every(solver) for name, solver in solvers.items()}), inputs)
     by_default = {
         k: x for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking
     }
@@ -112,11 +112,11 @@ def _run(
             ids = jnp.asarray(numbers, jnp.int32)[ids]
         recorded[r.key] = SpikeList(ids, now[r.key])
         flags[r.key] = overflow(recorded[r.key], state.n)
-    every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
+    sampled_every = {r.key: 1 if isinstance(r, Spikes) else r.every for r in recordings}
     sources = {name: scheduled.nodes[scheduled.unit_range(name)[0]] for name in sizes}
     graded = {k: x.process.graded(inputs.get(k)) for k, x in sources.items() if isinstance(x, Source)}
     origins = {r.key: r.origin(net) for r in recordings}
-    return Solution(recorded, last, totals, flags, graded, state.n, every, sizes, origins, n_steps, state.dt)
+    return Solution(recorded, last, totals, flags, graded, state.n, sampled_every, sizes, origins, n_steps, state.dt)
 
 
 _compiled = eqx.filter_jit(_run)

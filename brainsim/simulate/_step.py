@@ -124,7 +124,7 @@ def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:
 @eqx.filter_jit
 def _step(net, state, inputs, given):
     check_inputs_read(net, inputs)
-    state = before_run(net, fitted(net, state), inputs)
+    state = before_run(net, fitted(net, state, {name: every(solver) for name, solver in given.items()}), inputs)
     noted()
     scheduled = net.at(state.dt).ready()
     own = {name: (scheduled.nodes[name], solver, state.nodes[name]) for name, solver in given.items()}

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base import Key
 from ..core import AbstractInput, Network, State, fitted
+from ..solvers import every
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
 from ._describe import describe
 from ._inputs import begun, warn_of_the_past, with_input_states
@@ -83,7 +84,9 @@ def stream(
     dt, chunk = positive("dt", dt), positive("chunk", chunk)
     per_chunk = checked_steps(0.0, chunk, dt, None)
     warn_of_the_past("stream", net, inputs or {}, state)
-    state = fitted(net, begun("stream", net, state, key, dt))
+    solvers = checked_solvers(net, solver)
+    state = begun("stream", net, state, key, dt)
+    state = fitted(net, state, {name: every(one) for name, one in solvers.items()})
     start = int(state.n)
     n_steps = checked_steps(None, t1, dt, state)
     inputs = checked_inputs(net, inputs or {}, n_steps=n_steps)
@@ -96,7 +99,7 @@ def stream(
         "t0": start * dt,
         "t1": float(t1),
         "key": np.asarray(jax.random.key_data(state.key)).tolist(),
-        "solver": describe(checked_solvers(net, solver)),
+        "solver": describe(solvers),
         "saveat": _described(saveat),
         "inputs": describe({name: "one row per step" if name in rows else x for name, x in inputs.items()}),
         "rows": {what: text for name, x in rows.items() for what, text in _pieces(name, x, per_chunk).items()},

@@ -31,11 +31,11 @@ class CouplingPort(AbstractReceptor):
 class PairPort(AbstractReceptor):
     """Port of `bs.PairCoupling`: the input of a step is `J + G x`, linear in the variable x of the unit.
 
-    The variables are `J` and `G`, new in every step. **Arguments:** `sees`: the name of the variable.
+    The variables are `J` and `G`, new in every step. **Arguments:** `variable`: the name of the variable.
     """
 
     channels: ClassVar[int] = 2
-    sees: str = eqx.field(static=True, default="x")
+    variable: str = eqx.field(static=True, default="x")
 
     def init(self, n):
         return {"G": jnp.zeros(n, float_dtype()), "J": jnp.zeros(n, float_dtype())}

@@ -1,5 +1,7 @@
 """Nodes that run once in several steps: when arrivals count, what the state is in between, derivatives, one call."""
 
+import dataclasses
+
 import diffrax
 import equinox as eqx
 import jax
@@ -153,3 +155,13 @@ def test_what_it_does_not_do_is_refused():
         run(network(delay=bs.Uniform(0.1, 1.0)))
     with pytest.raises(TypeError, match="KenCarp3 of node 'A' is refused"):
         run(network(), {"A": bs.Every(diffrax.KenCarp3(), 2)})
+
+
+def test_a_ring_that_has_to_be_deeper_keeps_what_is_on_its_way(whole):
+    """A node under `Every` has a row for each of its own steps: so it is laid out anew."""
+    net, half = network(), 25
+    edges = {**net.edges, "up": dataclasses.replace(net.edges["up"], max_delay=3.0)}
+    deep, first = bs.Network(net.nodes, edges), run(network(), n_steps=half)
+    rest = run(deep, state=first.state, saveat=ALL)
+    assert rest.state.inbox["A"]["in"].shape[0] > first.state.inbox["A"]["in"].shape[0]
+    np.testing.assert_array_equal(rest["A.c"], whole["A.c"][half:])

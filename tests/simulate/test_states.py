@@ -109,7 +109,7 @@ def test_a_state_of_another_network_is_refused_with_names(what):
         for piece in [*pieces, "bs.initial_state"]:
             assert piece in str(e.value)
     with pytest.raises(ValueError, match="state"):  # the other way round too
-        fitted(other(), bs.initial_state(build(), dt=DT, key=KEY))
+        fitted(other(), bs.initial_state(build(), dt=DT, key=KEY), {})
 
 
 def test_what_is_no_state_of_one_run_is_refused():
