@@ -171,3 +171,28 @@ def test_vmapped_matvec_then_sum_is_compiled_right():
     got = jax.jit(norms)(jnp.asarray(rows, dtype), jnp.asarray(matrix, dtype))
     expected = np.sum((rows @ matrix.T) ** 2, axis=1)
     np.testing.assert_allclose(got, expected, rtol=MISCOMPILE_RTOL[dtype.name])
+
+
+SEMI_PUBLIC = ("jax._src", "jax.core", "jax.extend", "jax.interpreters", "jax.custom_derivatives")
+
+
+def _imported(path: Path) -> set[str]:
+    """The modules that a file imports, absolutely, with what it takes from them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Attribute):  # jax.core.Tracer
+            found.add(ast.unparse(node))
+    return found
+
+
+def test_one_module_knows_what_of_jax_is_not_public():
+    where = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "brainsim").rglob("*.py")
+        if any(name == part or name.startswith(f"{part}.") for name in _imported(path) for part in SEMI_PUBLIC)
+    }
+    assert where == {"brainsim/base/jax_internals.py"}

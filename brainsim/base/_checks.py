@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+
+from .jax_internals import Tracer
 
 DIVERGED = 2.0**64
 """Size of a flowing variable from which a run counts as diverged, as it does for NaN: no unit has such numbers."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import ShapedArray
-from jax.extend.core import Literal, jaxpr_as_fun
 from jax.sharding import AxisType, PartitionSpec
+
+from .jax_internals import Literal, ShapedArray, jaxpr_as_fun
 
 
 def varying(x: Any) -> frozenset:

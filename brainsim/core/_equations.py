@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval as pe
 from jaxtyping import Array, Float
 
 from ..base import float_dtype
+from ..base.jax_internals import partial_eval as pe
 from ._state import Clock
 from ._unit import AbstractReceptor, AbstractUnit
 

@@ -23,11 +23,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import ShapedArray
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from ..base import made_of
+from ..base.jax_internals import Primitive, ShapedArray, ad, batching, mlir
 from . import _draws, _ffi, _pure
 
 

@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Literal, Var
-from jax.interpreters import partial_eval as pe
 
 from ..base import alike
+from ..base.jax_internals import ClosedJaxpr, Literal, Var, partial_eval as pe
 from ..events._primitives import CONVOLVED, append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
 from ._fused import fused_p
 from ._rules import INLINED

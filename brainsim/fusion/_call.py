@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.dtypes import float0
-from jax.extend.core import ClosedJaxpr, Primitive
-from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
 from ..base import evaluated
+from ..base.jax_internals import ClosedJaxpr, Primitive, ad, batching, mlir, partial_eval as pe
 from ._body import written_out
 
 call_p = Primitive("brainsim_call")

@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr
-from jax.interpreters import batching, mlir, partial_eval as pe
 
 from ..base import DIVERGED, alike, evaluated, made_of, warn_of_copies
+from ..base.jax_internals import ClosedJaxpr, batching, mlir, partial_eval as pe
 from ..events import _ffi, collect
 from ..events._primitives import Kernel, to_front
 from ._loop import Loop, check_llvm, compile_loop, refusal
@@ -57,14 +56,20 @@ class Program(NamedTuple):
         return self is other or (isinstance(other, Program) and self.jaxpr is other.jaxpr and self[1:] == other[1:])
 
 
-@cache
 def unavailable() -> str:
-    """Empty where programs can be fused in this process, else the reason why not."""
+    """Empty where programs can be fused, else the reason why not. `BRAINSIM_FUSION` is read whenever a run is traced;
+    what is compiled stays as it is."""
     wish = os.environ.get("BRAINSIM_FUSION", "auto")
     if wish not in ("auto", "off"):
         raise ValueError(f"BRAINSIM_FUSION is {wish!r}; expected 'auto' (fuse where possible) or 'off' (XLA only).")
     if wish == "off":
         return "BRAINSIM_FUSION=off"
+    return _broken()
+
+
+@cache
+def _broken() -> str:
+    """Empty where kernels and LLVM can be used in this process, else the reason why not."""
     if not _ffi.loaded():
         return _ffi.status()
     try:

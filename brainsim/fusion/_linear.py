@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
 from ..base import shapes_of
+from ..base.jax_internals import Primitive, ad, batching, mlir
 
 linear_p = Primitive("brainsim_linear")
 linear_p.multiple_results = True

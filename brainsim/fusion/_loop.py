@@ -14,10 +14,9 @@ from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr
-from jax.interpreters import partial_eval as pe
 
 from ..base import DIVERGED
+from ..base.jax_internals import ClosedJaxpr, partial_eval as pe
 from ._rules import check_shape, constant_of, convert, translate
 from ._writer import Unsupported, Value, Writer, base_type
 

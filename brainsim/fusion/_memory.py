@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax import lax
-from jax.extend.core import Literal
 
+from ..base.jax_internals import Literal
 from ._loop import memory_type, pointer, scalar, target
 from ._rules import INLINED, RULES, constant_of, convert, scan_sizes
 from ._writer import Unsupported, Value, Writer, base_type

@@ -16,9 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.interpreters import batching, mlir
 
+from ..base.jax_internals import ShapedArray, batching, mlir
 from ..events._primitives import Kernel, to_front
 from ._fused import over
 from ._rows import Rows

@@ -27,10 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
+from ..base.jax_internals import ClosedJaxpr, ShapedArray, ad, batching, jaxpr_as_fun, mlir, partial_eval as pe
 from ..events._primitives import Kernel, to_front
 from ._fused import over
 

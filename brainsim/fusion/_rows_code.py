@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from ..base.jax_internals import ClosedJaxpr, jaxpr_as_fun
 from ._loop import _lines, _mangled, lanes_of, pointer, scalar, target
 from ._rows import RowProgram
 from ._rules import constant_of, translate

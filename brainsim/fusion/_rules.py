@@ -4,8 +4,8 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from jax.extend.core import Literal
 
+from ..base.jax_internals import Literal
 from ._vector_math import MATH
 from ._writer import UNSIGNED, Unsupported, Value, Writer, base_type
 

@@ -19,10 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Primitive, primitives
-from jax.interpreters import batching, mlir
 
 from ..base import alike, evaluated, made_of, vary_with, warn_of_copies
+from ..base.jax_internals import ClosedJaxpr, Primitive, batching, lowering_of, mlir, primitives
 from ..events import _ffi
 from ..events._primitives import Kernel, outer_p, to_front
 from . import _fused, _loop, _past, _rows, _tangent
@@ -219,7 +218,7 @@ _alone(past_p, _past.reference, lambda avals, undo: [4, *range(len(avals) - _pas
 
 # --- jax.lax.scan -----------------------------------------------------------------------------------------------------
 
-_rule: Any = getattr(getattr(mlir, "_lowerings", {}).get(primitives.scan_p), "rule", None)
+_rule: Any = lowering_of(primitives.scan_p)
 
 
 def _lower_lax(ctx, *operands, **params):

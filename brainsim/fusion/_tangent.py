@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Primitive
-from jax.interpreters import ad, batching, mlir, partial_eval as pe
 
 from ..base import evaluated, made_of
+from ..base.jax_internals import ClosedJaxpr, Primitive, ad, batching, mlir, partial_eval as pe
 from ..events import collect
 from ..events._primitives import to_front
 from ._fused import Program, fused_p, over, smooth, split, unavailable, why_not

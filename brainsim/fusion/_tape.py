@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Literal
-from jax.extend.core.primitives import cond_p
 
 from ..base import alike
+from ..base.jax_internals import ClosedJaxpr, Literal, cond_p
 from ..events import _ffi
 from ..events._primitives import (
     CONVOLVED,

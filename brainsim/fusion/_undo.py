@@ -20,11 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.custom_derivatives import SymbolicZero, zero_from_primal
-from jax.extend.core import ClosedJaxpr, Literal
-from jax.interpreters import partial_eval as pe
 
 from ..base import evaluated
+from ..base.jax_internals import ClosedJaxpr, Literal, SymbolicZero, partial_eval as pe, zero_from_primal
 from ._linear import linear
 from ._past import keep, undo
 from ._rows import RowProgram, Rows, pulled, rows_p

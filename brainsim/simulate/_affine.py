@@ -16,9 +16,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval as pe
 from jaxtyping import Array, Bool, Float
 
+from ..base.jax_internals import partial_eval as pe
 from ..core import Clock, Population
 from ..solvers import phi1
 

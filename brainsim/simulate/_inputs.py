@@ -8,9 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval as pe
 
 from ..base import Key, float_dtype, is_traced
+from ..base.jax_internals import partial_eval as pe
 from ..core import (
     AbstractInput,
     AbstractNode,

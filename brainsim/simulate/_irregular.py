@@ -9,9 +9,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from ..base.jax_internals import SymbolicZero
 from ..core import AbstractGraph, Network, Population
 from ._saveat import Events, Rate
 

@@ -16,10 +16,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float, Int
 
 from .. import fusion
+from ..base.jax_internals import SymbolicZero
 from ..core import Clock, Emitted, Population, ScheduledNetwork, ring_slot
 from ..events import CSR, Dense, FixedFanout, collect
 from ..solvers import every, update

@@ -17,10 +17,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero, zero_from_primal
 
 from .. import fusion
 from ..base import vary_with
+from ..base.jax_internals import SymbolicZero, zero_from_primal
 from ..core import ScheduledNetwork, ring_slot
 from ..solvers import every
 

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-from jax.extend.core import ClosedJaxpr, Literal
-from jax.interpreters import partial_eval as pe
 
 from ..base import shapes_of
+from ..base.jax_internals import ClosedJaxpr, Literal, partial_eval as pe
 from ..core import Clock, Emitted, Structure
 from ..fusion import Program, fused, unavailable, why_not
 from ._rules import SOLVERS

@@ -8,10 +8,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from diffrax import RESULTS
-from jax.extend.core import Jaxpr
-from jax.interpreters import partial_eval as pe
 from jaxtyping import Array, Bool
 
+from ..base.jax_internals import Jaxpr, partial_eval as pe
 from ..core import AbstractNode
 from ._exponential_euler import phi1
 from ._phi import Matrix, phis, product

@@ -10,6 +10,7 @@ from brainsim.fusion import unavailable
 PROCESS = """
 import json, os, sys, warnings
 import diffrax, equinox, jax, jax.numpy as jnp, lineax, numpy as np, optimistix  # with tables of their own
+from jax._src import monitoring
 from jax._src.interpreters import ad, batching, mlir, partial_eval as pe
 
 def tables():
@@ -19,7 +20,9 @@ def tables():
     return lowered | {name: dict(t) for name, t in rules.items()}
 
 def shared():
-    return [dict(jax.config.values), dict(os.environ), np.geterr(), list(warnings.filters), sys.getrecursionlimit()]
+    heard = [list(x) for x in (monitoring._event_duration_secs_listeners, monitoring._event_listeners)]
+    own = [dict(os.environ), np.geterr(), list(warnings.filters), sys.getrecursionlimit()]
+    return [heard, dict(jax.config.values), *own]
 
 def scans():
     def f(c, x):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import brainsim as bs
-from brainsim.fusion._fused import unavailable
 from brainsim.lower import BRIAN2_LOIHI, DIALECTS, LAVA, LOIHI, NENGO_LOIHI, Cells, Image, Synapses, nearest_bias
 from brainsim.lower._arithmetic import decay, shift_down, wrap_turns
 from brainsim.lower._tables import bias_registers
@@ -63,7 +62,6 @@ def test_however_it_is_run(monkeypatch):
     for got in (halves, [a[0] for a in _words(many)]):
         assert all(np.array_equal(a, b) for a, b in zip(_words(whole), got, strict=True))
     monkeypatch.setenv("BRAINSIM_FUSION", "off")
-    unavailable.cache_clear()
     jax.clear_caches()
     try:
         plain = Image.of(NENGO_LOIHI, *given)
@@ -71,7 +69,6 @@ def test_however_it_is_run(monkeypatch):
         again = plain.simulate(STEPS, inputs={"x": x}, saveat=EVERY)
     finally:
         monkeypatch.undo()
-        unavailable.cache_clear()
         jax.clear_caches()
     assert all(np.array_equal(a, b) for a, b in zip(_words(whole), _words(again), strict=True))
 
