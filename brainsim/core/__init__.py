@@ -1,12 +1,6 @@
 """The abstraction: hybrid systems (init, flow, jump), their nodes and edges, and the network."""
 
-from ._coupling import (
-    Coupling as Coupling,
-    PairCoupling as PairCoupling,
-    Sigmoidal as Sigmoidal,
-    diffusive as diffusive,
-    sinusoidal as sinusoidal,
-)
+from ._coupling import Coupling as Coupling, Sigmoidal as Sigmoidal
 from ._crossing import SINCE as SINCE, Crossing as Crossing
 from ._delay import (
     AbstractDelay as AbstractDelay,
@@ -46,6 +40,7 @@ from ._node import (
     Source as Source,
 )
 from ._pack import pack as pack
+from ._pair_coupling import PairCoupling as PairCoupling, diffusive as diffusive, sinusoidal as sinusoidal
 from ._part import Part as Part, Parts as Parts
 from ._projection import Projection as Projection, WiredProjection as WiredProjection
 from ._short_term import AbstractShortTerm as AbstractShortTerm, listened as listened
