@@ -28,6 +28,11 @@ class AbstractLink(Frozen):
     """What an edge says of its ends, wired or scheduled."""
 
     @property
+    def kind(self) -> str:
+        """What its declaration is called, for messages."""
+        return type(self).__name__.removeprefix("Wired").removeprefix("Scheduled")
+
+    @property
     @abc.abstractmethod
     def reads(self) -> dict[str, str]:
         """Role -> node name of every view the edge reads."""

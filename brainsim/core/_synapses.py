@@ -43,7 +43,7 @@ def synapses_of(net: Network, edge: str, *, pre: Any = None, post: Any = None, s
         raise ValueError(f"synapses_of: {unknown('edge', edge, net.edges)}")
     e: Any = net.edges[edge]
     if getattr(e, "route", None) is None or getattr(e, "connect", None) is None:
-        raise TypeError(f"synapses_of: edge {edge!r} is a {type(e).__name__}, which has no list of synapses.")
+        raise TypeError(f"synapses_of: edge {edge!r} is a {e.kind}, which has no list of synapses.")
     delay = e.delay.d if isinstance(e.delay, AbstractDelay) else e.delay
     now = {} if state is None else state.edges.get(edge, {})
     if is_traced(e.weight) or is_traced(delay) or is_traced(now.get("w")):

@@ -208,7 +208,7 @@ def _synapse(name: str, unit: AbstractUnit, receptors: dict[str, AbstractRecepto
 
 def _checked(name: str, edge: AbstractEdge) -> WiredProjection:
     if not isinstance(edge, WiredProjection) or not isinstance(edge.connect, CSR | Dense | FixedFanout):
-        kind = type(edge.connect if isinstance(edge, WiredProjection) else edge).__name__
+        kind = type(edge.connect).__name__ if isinstance(edge, WiredProjection) else edge.kind
         raise LoweringError("GRAPH-EDGE", name, f"{kind}; expected a bs.Projection whose synapses are stored.")
     if edge.short_term is not None:
         raise LoweringError("GRAPH-SHORT-TERM", name, f"{type(edge.short_term).__name__}; a chip has none.")

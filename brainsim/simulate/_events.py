@@ -158,9 +158,7 @@ def _rests(node: Any, z: Any) -> bool:
 def _check_edge(name: str, edge: Any) -> None:
     """Raise unless the edge sends the same weight at every spike."""
     if not isinstance(edge, WiredProjection):
-        raise TypeError(
-            f"simulate_events: edge {name!r} is a {type(edge).__name__}; expected a Projection. Use simulate."
-        )
+        raise TypeError(f"simulate_events: edge {name!r} is a {edge.kind}; expected a Projection. Use simulate.")
     if edge.short_term is not None:
         raise ValueError(f"simulate_events: edge {name!r} has short-term plasticity. Drop it, or use simulate.")
     if not isinstance(edge.connect, CSR | FixedFanout | Dense):

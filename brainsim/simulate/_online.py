@@ -205,7 +205,7 @@ class _Sweep:
         for name, edge in self.net.edges.items():
             if not edge.weights:
                 raise ValueError(
-                    f"edge {name!r} ({type(edge).__name__}) has weights that change or a coupling, which "
+                    f"edge {name!r} ({edge.kind}) has weights that change or a coupling, which "
                     f"{type(self.rule).__name__} cannot follow forward in time. Use CheckpointedAdjoint."
                 )
             node, port = edge.writes
