@@ -79,7 +79,7 @@ class Writer:
 
     def constant(self, x: Any, dtype: Any, lanes: int = 0) -> Value:
         """The number `x` as a value."""
-        dtype = np.dtype(dtype)
+        dtype, base = np.dtype(dtype), base_type(dtype)
         x = dtype.type(x)
         if np.issubdtype(dtype, np.floating):
             bits = np.float64(x).view(np.uint64)  # LLVM writes floats as the bits of the double of the same value
@@ -88,7 +88,6 @@ class Writer:
             text = "true" if x else "false"
         else:
             text = str(int(x))
-        base = base_type(dtype)
         return Value(f"splat ({base} {text})" if lanes else text, dtype, lanes, constant=x)
 
     def vector(self, v: Value) -> Value:
