@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -229,3 +230,11 @@ for k in range(40):  # holes of three pages, between walls wider than a relative
 def test_kernels_can_be_loaded_where_memory_is_crowded():
     """Code and constants lie in one block: apart, they once were too far from each other, and LLVM aborted."""
     subprocess.run([sys.executable, "-c", CROWDED], check=True, capture_output=True)
+
+
+def test_a_constant_of_complex_type_is_refused_without_a_cast():
+    writer = _writer.Writer(4, fma=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(_writer.Unsupported, match="complex64"):
+            writer.constant(1.0 + 2.0j, np.complex64)
