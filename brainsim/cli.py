@@ -379,13 +379,26 @@ def sweep_run(
 
 
 @sweep.command("status")
-def sweep_status(store: Annotated[Path, typer.Argument(help="The folder of the results.")]) -> None:
-    """Show how many members are finished, how many of them are flagged, and the range of every result."""
+def sweep_status(
+    store: Annotated[Path, typer.Argument(help="The folder of the results.")],
+    out: Annotated[Path | None, typer.Option("--report", "-o", help="Where to write a page of figures (HTML).")] = None,
+) -> None:
+    """Show how many members are finished, how many of them are flagged, and the range of every result.
+
+    The page has slices of every result over pairs of axes, and its median and quartiles along each.
+    """
     from .sweep import StoreError, Sweep
 
     try:
-        Console().print(Sweep.open(store))
-    except StoreError as e:
+        result = Sweep.open(store)
+        Console().print(result)
+        if out is not None:
+            _need_matplotlib()
+            path = out.expanduser().resolve()
+            _demo.writable(path)
+            _demo.write_sweep(path, store.resolve().name, result)
+            typer.echo(str(path))
+    except (OSError, StoreError) as e:
         typer.echo(f"brainsim sweep: {e}", err=True)
         raise typer.Exit(1) from None
 

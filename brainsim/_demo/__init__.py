@@ -6,3 +6,4 @@ from ._facts import facts as facts, kernels as kernels
 from ._progress import AbstractProgress as AbstractProgress, Silent as Silent
 from ._report import Act as Act, Figure as Figure, Table as Table
 from ._run import ACTS as ACTS, Result as Result, run as run, writable as writable
+from ._sweep import write_sweep as write_sweep

@@ -37,6 +37,11 @@ class Sweep:
         return self._arranged(self._arrays[name])
 
     @property
+    def results(self) -> list[str]:
+        """Names of the results."""
+        return sorted(set(self._arrays) - {FLAG})
+
+    @property
     def finished(self) -> np.ndarray:
         """Which members are there."""
         n = np.arange(len(self.space))
@@ -76,7 +81,7 @@ class Sweep:
         table = Table(title=f"{int(self.finished.sum())} of {len(self.space)} members ({axes}), {_flags(self)}")
         for column in ("result", "shape", "least", "median", "largest"):
             table.add_column(column, justify="left" if column in ("result", "shape") else "right")
-        for name in sorted(set(self._arrays) - {FLAG}):
+        for name in self.results:
             x = self[name][good].ravel().astype(float)
             shown = [f"{f(x):.4g}" for f in (np.min, np.median, np.max)] if x.size else ["", "", ""]
             table.add_row(name, str(self._arrays[name].shape[1:]), *shown)

@@ -26,8 +26,9 @@ from .._provenance import commit
 HERE = Path(__file__).parent
 N, EXC, CE, CI = 2_500, 2_000, 200, 50
 """Cells, those that excite, and the synapses that every cell has from both kinds."""
-JUMP, THETA, TAU, DELAY = 0.2, 20.0, 20.0, 1.5
-"""Size of an excitatory potential, threshold above rest (mV); membrane time constant and delay (ms)."""
+JUMP, THETA, TAU, DELAY = 0.5, 20.0, 20.0, 1.5
+"""Size of an excitatory potential, threshold above rest (mV); membrane time constant and delay (ms). Brunel has 1,000
+synapses of 0.1 mV: the product is the same here."""
 THRESHOLD_RATE = 1e3 * THETA / (JUMP * CE * TAU)
 """Rate (Hz) of each of `CE` external synapses that brings the mean potential to threshold: the unit of eta."""
 DT, WARM, SEEN, BIN = 0.1, 100.0, 250, 2.0

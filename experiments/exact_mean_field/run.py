@@ -31,7 +31,7 @@ DRIVES = {
     "ramp": (bs.Ramp(0.0, DRIVE, ON, OFF), 160.0),
     "held": (bs.StepCurrent([DRIVE], times=[ON]), 330.0),
 }
-"""Drives, and the ends of their runs (ms). The rate rings with a period of 11 ms and decays with 43 ms: only the last is
+"""Drives, and the ends of their runs (ms). The rate rings with a period of 11 ms that decays in 43 ms: only the last is
 steady in the end."""
 STEADY = (230.0, 330.0)
 BOUND = {"steady": 0.01, "rms": 0.05}

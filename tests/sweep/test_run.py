@@ -302,6 +302,11 @@ def test_the_command_line_runs_a_study_and_shows_it(tmp_path):
         done = runner.invoke(cli.app, ["sweep", *command])
         assert done.exit_code == 0, done.output
         assert "3 of 3 members" in done.output
+    page = tmp_path / "page.html"
+    assert runner.invoke(cli.app, ["sweep", "status", str(tmp_path / "s"), "--report", str(page)]).exit_code == 0
+    text = page.read_text()
+    assert "<figcaption>" in text
+    assert "mean along the other axes" in text
     assert runner.invoke(cli.app, ["sweep", "status", str(tmp_path)]).exit_code == 1
 
 
