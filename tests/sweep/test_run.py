@@ -295,13 +295,13 @@ def test_the_command_line_runs_a_study_and_shows_it(tmp_path):
     study.write_text(
         "import jax, brainsim as bs\n"
         "model = lambda p, key: {'x': p['a'] * 2}\n"
-        "space, key = bs.sweep.Grid({'a': [1.0, 2.0, 4.0]}), jax.random.key(0)\n"
+        "space, key = bs.sweep.Grid({'a': [1.0, 2.0, 4.0], 'b': [0.0, 1.0]}), jax.random.key(0)\n"
     )
     runner = CliRunner()
     for command in ("run", str(study), "--store", str(tmp_path / "s")), ("status", str(tmp_path / "s")):
         done = runner.invoke(cli.app, ["sweep", *command])
         assert done.exit_code == 0, done.output
-        assert "3 of 3 members" in done.output
+        assert "6 of 6 members" in done.output
     page = tmp_path / "page.html"
     assert runner.invoke(cli.app, ["sweep", "status", str(tmp_path / "s"), "--report", str(page)]).exit_code == 0
     text = page.read_text()
