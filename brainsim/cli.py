@@ -230,7 +230,7 @@ def lower(
             typer.echo(f"brainsim lower: {unknown('target', name, TARGETS)}", err=True)
             raise typer.Exit(1)
     defined = _of_nir(model, dt) if model.suffix == ".nir" else _defined(model, ("net", "dt"), "lower")
-    net, how = defined["net"], {"dt": float(defined["dt"]), "solver": defined.get("solver")}
+    net, how = defined["net"], {"dt": float(defined["dt"])} | {k: defined[k] for k in ("solver",) if k in defined}
     try:
         sources = {k: node.size for k, node in net.nodes.items() if type(node).__name__ == "Source"}
         if events is None:

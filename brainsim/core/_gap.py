@@ -121,7 +121,7 @@ class WiredGapJunctions(AbstractEdge):
         return dataclasses.replace(self, weight=weight, order=None)
 
     def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        check_steps(where, self.delay, dt, self.max_delay, self.route)
 
     def schedule(self, where, dt):
         steps = delay_steps(self.delay, dt, self.max_delay)

@@ -115,6 +115,7 @@ def _moved(e: _Edge, places: Places, **changes: Any) -> Any:
         e.edge.route.port,
         (e.post.start, e.post.stop, e.post.step) if "connect" not in changes else (0, after.size, 1),
         e.edge.route.delay_drawn,
+        e.edge.route.at_end,
     )
     reads = before.node if route.units_pre is None else f"{before.node}[{':'.join(map(str, view))}]"
     return dataclasses.replace(e.edge, pre=reads, post=f"{after.node}.{route.port}", route=route, **changes)

@@ -74,7 +74,7 @@ class AbstractNode(Frozen):
 
     @property
     def default_solver(self) -> Any:
-        """The solver of a run that names none; None: `ExponentialEuler()`."""
+        """The solver of a run that names none; None: `Propagator()`."""
         return None
 
     @property
@@ -99,6 +99,11 @@ class AbstractNode(Frozen):
     @abc.abstractmethod
     def init(self, clock: Clock) -> tuple[Any, Any]:
         """Initial `(y, z)`."""
+
+    def late(self, port: str) -> bool:
+        """Whether what arrives at `port` is added at the end of the step, for which its edges send a step earlier."""
+        del port
+        return False
 
     @abc.abstractmethod
     def arrive(self, y: Any, z: Any, arrivals: dict[str, Array]) -> tuple[Any, Any]:
@@ -395,7 +400,16 @@ class Population(AbstractNode):
             z = {**z, SINCE: jnp.zeros(self.size, jnp.int32)}
         return {"unit": unit, "ports": ports}, z
 
+    def late(self, port):
+        return self.receptors[port].late
+
     def arrive(self, y, z, arrivals):
+        late = {port: row for port, row in arrivals.items() if self.late(port)}
+        y = self.added(y, z, {port: row for port, row in arrivals.items() if port not in late})
+        return y, z | {_LATE: late} if late else z
+
+    def added(self, y: Any, z: Any, arrivals: dict[str, Array]) -> Any:
+        """`y` after `arrivals`, all of them now."""
         unit, ports = y["unit"], dict(y["ports"])
         for name in sorted(arrivals):
             receptor = self.receptors[name]
@@ -403,7 +417,7 @@ class Population(AbstractNode):
             ports[name], unit = receptor.arrive(ports[name], dg, unit)
         moved = {name: where for name, where in self.unit.held(z).items() if unit[name] is not y["unit"][name]}
         unit = unit | {name: jnp.where(where, y["unit"][name], unit[name]) for name, where in moved.items()}
-        return {"unit": unit, "ports": ports}, z
+        return {"unit": unit, "ports": ports}
 
     def current(self, y: Any, inp: Array) -> Float[Array, " n"]:
         """Total current into the units: constant, external and synaptic (pA)."""
@@ -455,6 +469,9 @@ class Population(AbstractNode):
         }
 
     def jump(self, y, z, inp, clock, taken=None):
+        if _LATE in z:
+            z = dict(z)
+            y = self.added(y, z, z.pop(_LATE))
         if not self.guarded:
             s = jnp.zeros(self.size, float_dtype())
             events = self._events(y, z, s, jnp.zeros(self.size, bool))
@@ -547,6 +564,8 @@ class AbstractProcess(Frozen):
         return jnp.asarray(False)
 
 
+_LATE = "late"
+"""Name of what is added after the flow of this step."""
 _ARRIVED = "arrived"
 """Name of what arrived at the port of a driven source in this step."""
 

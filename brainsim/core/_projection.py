@@ -110,14 +110,14 @@ class WiredProjection(AbstractEdge):
         return dataclasses.replace(self, order=None, **own)
 
     def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        check_steps(where, self.delay, dt, self.max_delay, self.route)
 
     def schedule(self, where, dt):
         edge, line = self.by_synapse(where), self.depth(dt) - 1
         if isinstance(edge.delay, AbstractDelay):
             taps = spread(edge.delay, edge.weight, dt, self.max_delay, line)
         else:
-            taps = ((drawn_weight(edge.weight), delay_steps(edge.delay, dt, self.max_delay)),)
+            taps = ((drawn_weight(edge.weight), delay_steps(edge.delay, dt, self.max_delay, self.route.at_end)),)
         if isinstance(self.connect, Dense) and taps[0][1].ndim:
             taps = by_step(taps, line)
         return ScheduledProjection(self.connect, taps, self.short_term, self.route, self.instant)

@@ -155,6 +155,7 @@ class AbstractReceptor(Parametrised):
 
     channels: ClassVar[int] = 1
     conductance: ClassVar[bool] = False
+    late = False
     variable: ClassVar[str] = "v"
     """The name of the unit's variable that the methods are given as `v`."""
 

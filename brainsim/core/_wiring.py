@@ -95,6 +95,7 @@ class Route(NamedTuple):
     port: str
     units_post: Part
     delay_drawn: bool
+    at_end: bool = False  # whether the port adds what arrives at the end of a step
 
 
 def value_of(x: Any) -> Any:
@@ -102,23 +103,30 @@ def value_of(x: Any) -> Any:
     return x if isinstance(x, AbstractDistribution | AbstractDelay | _Instant) else parameter(x)
 
 
-def check_steps(where: str, delay: Any, dt: float, max_delay: float | None, *, warn: bool = True) -> None:
-    """Raise when a delay is beyond the line; warn when `dt` does not divide a delay that was not drawn."""
+def check_steps(where: str, delay: Any, dt: float, max_delay: float | None, route: Route) -> None:
+    """Raise when a delay is beyond the line, or too short for its port; warn when `dt` does not divide a delay that was
+    not drawn."""
     if isinstance(delay, _Instant | AbstractDelay) or is_traced(delay):
         return
     check_delays(where, delay, max_delay)
-    if warn:
+    if route.at_end and np.min(to_steps(np.asarray(delay), dt), initial=1) < 1:
+        raise ValueError(
+            f"{where}.delay is {np.min(np.asarray(delay)):g} ms at dt = {dt:g} ms; expected at least dt: port "
+            f"{route.post}.{route.port} adds what arrives at the end of a step (Delta(at='end'))."
+        )
+    if not route.delay_drawn:
         warn_off_grid(where, "a delay", delay, dt)
 
 
-def delay_steps(delay: Any, dt: float, max_delay: float | None) -> Int[Array, "..."]:
-    """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST, held within the line; INSTANT is 0."""
+def delay_steps(delay: Any, dt: float, max_delay: float | None, at_end: bool = False) -> Int[Array, "..."]:
+    """`k = 1 + round(delay / dt)`, halves upward as in Brian2 and NEST, held within the line; INSTANT is 0. To a port
+    that adds at the end of a step one less."""
     if isinstance(delay, _Instant):
         return jnp.asarray(0, jnp.int32)
-    depth = ring_depth(max_delay, dt)
+    first, depth = 0 if at_end else 1, ring_depth(max_delay, dt)
     if is_traced(delay):
-        return jnp.clip(1 + to_steps(delay, dt), 1, depth)
-    return jnp.asarray(np.clip(1 + to_steps(np.asarray(delay), dt), 1, depth))
+        return jnp.clip(first + to_steps(delay, dt), 1, depth)
+    return jnp.asarray(np.clip(first + to_steps(np.asarray(delay), dt), 1, depth))
 
 
 def ring_depth(max_delay: float | None, dt: float) -> int:
@@ -162,7 +170,12 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     weight = edge.weight
     if not isinstance(topology, DrawnRows) or topology.law == "one":
         weight = _values(where, "weight", weight, shape, listed, order, keys[1])
-    learnt = edge.delay if isinstance(edge.delay, AbstractDelay) else None
+    learnt, at_end = edge.delay if isinstance(edge.delay, AbstractDelay) else None, nodes[post.node].at_end(port)
+    if at_end and (learnt is not None or isinstance(edge.delay, _Instant)):
+        raise ValueError(
+            f"{where}.delay is {edge.delay!r}, but port {post.node}.{port} adds what arrives at the end of a step "
+            "(Delta(at='end')); expected a delay of at least dt that is not learnt. Write Delta() for this port."
+        )
     delay: Any = edge.delay if learnt is None else learnt.d
     max_delay: Any = 0.0
     if learnt is not None and edge.max_delay is None:
@@ -196,7 +209,7 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
-    route = Route(pre.node, part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn)
+    route = Route(pre.node, part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn, at_end)
     fields = {"pre": edge.pre, "post": edge.post, "connect": topology, "weight": weight, "delay": delay}
     fields |= {"max_delay": max_delay, "route": route}
     return fields | {"order": None if order is None else jnp.asarray(order)}

@@ -78,6 +78,27 @@ def prepared(closed: ClosedJaxpr, n_carry: int, n_consts: int = 0) -> Prepared:
     return Prepared(body, places, kept, [next(k for k, u in enumerate(once) if u is v) for v in rows])
 
 
+def invariant_apart(closed: ClosedJaxpr, n_consts: int) -> tuple[ClosedJaxpr, ClosedJaxpr]:
+    """The body of a scan as two: what depends on its constants alone, `(constants) -> values`, and the rest, with those
+    values behind its constants."""
+    jaxpr = written_out(closed.jaxpr)
+    consts, others = jaxpr.invars[:n_consts], jaxpr.invars[n_consts:]
+    fixed, first, rest = {*jaxpr.constvars, *consts}, [], []
+    for eqn in jaxpr.eqns:
+        if not eqn.effects and all(hasattr(v, "val") or v in fixed for v in eqn.invars):
+            first.append(eqn)
+            fixed |= {*eqn.outvars}
+        else:
+            rest.append(eqn)
+    read = {v for eqn in rest for v in eqn.invars if not hasattr(v, "val")}
+    read |= {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    values = [v for eqn in first for v in eqn.outvars if v in read]
+    info = jaxpr.debug_info.with_unknown_names()
+    before = jaxpr.replace(invars=consts, outvars=values, eqns=first, debug_info=info)
+    after = jaxpr.replace(invars=[*consts, *values, *others], eqns=rest, debug_info=info)
+    return ClosedJaxpr(before, closed.consts), ClosedJaxpr(after, closed.consts)
+
+
 def _inner(eqn: Any, barriers: bool) -> ClosedJaxpr | None:
     """What an equation calls, where that can be written in its place."""
     if barriers and eqn.params.get("prevent_cse"):

@@ -25,7 +25,7 @@ from ..base.jax_internals import ClosedJaxpr, Primitive, batching, lowering_of, 
 from ..events import _ffi
 from ..events._primitives import Kernel, outer_p, to_front
 from . import _fused, _loop, _past, _rows, _tangent
-from ._body import Body, Prepared, adding, calls, is_key, prepared
+from ._body import Body, Prepared, adding, calls, invariant_apart, is_key, prepared
 from ._fused import over, unavailable
 from ._past import past_p
 from ._rows import rows_p
@@ -226,9 +226,17 @@ def _lower_lax(ctx, *operands, **params):
         return _rule(ctx, *operands, **params)
     jaxpr, (n_consts, n_carry), length, reverse = known
     if calls(jaxpr.jaxpr, KERNELS):
-        step = prepared(jaxpr, n_carry, n_consts)
+        step, once = prepared(jaxpr, n_carry, n_consts), None
+        if refusal(step.body):  # what is the same in every step may be what a tape has no word for
+            once, apart = invariant_apart(jaxpr, n_consts)
+            step = prepared(apart, n_carry, n_consts + len(once.out_avals))
         if not refusal(step.body):
-            play = partial(_play, *jaxpr.consts, step=step, length=length, reverse=reverse)
+
+            def play(*operands):
+                values = evaluated(once, *operands[:n_consts]) if once else []
+                operands = *operands[:n_consts], *values, *operands[n_consts:]
+                return _play(*jaxpr.consts, *operands, step=step, length=length, reverse=reverse)
+
             return mlir.lower_fun(play, multiple_results=True)(ctx, *operands)
     if calls(jaxpr.jaxpr, [outer_p], barriers=True):
         params["jaxpr"] = jaxpr.replace(jaxpr=adding(jaxpr.jaxpr))

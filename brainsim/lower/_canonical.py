@@ -86,8 +86,12 @@ class Graph:
         return f"{cells} cells, {synapses} synapses, {sum(self.inputs.values())} inputs, steps of {self.dt:g} ms{late}"
 
 
-def canonical(net: Network, *, dt: float, solver: Any = None, known: Graph | None = None) -> Graph:
-    r"""The graph of `net` as `bs.simulate(net, dt=dt, solver=solver)` runs it.
+SOLVER = ExponentialEuler()
+"""The solver of a run that a chip can follow: it takes the current at the start of a step, as a chip does."""
+
+
+def canonical(net: Network, *, dt: float, solver: Any = SOLVER, known: Graph | None = None) -> Graph:
+    r"""The graph of `net` as `bs.simulate(net, dt=dt, solver=solver)` runs it; the default is not that of `simulate`.
 
     With forward Euler a state keeps `1 - dt / tau` a step, with `ExponentialEuler` `exp(-dt / tau)`; an arrival adds to
     the current before v reads it. Both have the form of a chip exactly: nothing is approximated here. The constant
@@ -150,10 +154,13 @@ def _host(x: Any) -> Any:
 def _exponential(name: str, solver: Any) -> bool:
     if isinstance(solver, diffrax.Euler):
         return False
-    if solver is None or isinstance(solver, ExponentialEuler):
+    if isinstance(solver, ExponentialEuler):
         return True
     raise LoweringError(
-        "GRAPH-SOLVER", name, f"solver {type(solver).__name__}; expected diffrax.Euler() or bs.ExponentialEuler()."
+        "GRAPH-SOLVER",
+        name,
+        f"solver {'Propagator, the default' if solver is None else type(solver).__name__}; expected diffrax.Euler() or "
+        "bs.ExponentialEuler(), which take the current at the start of a step, as a chip does.",
     )
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from ..base import float_dtype, is_traced
 from ..core import AbstractSurrogate, Network
 from ._arithmetic import nearest
-from ._canonical import Connection, Graph, LoweringError, canonical
+from ._canonical import SOLVER, Connection, Graph, LoweringError, canonical
 from ._constant import CELL, driven, edges_of, exponents_of, folded, mantissas, with_axons
 from ._dialects import LOIHI, Dialect
 from ._image import Image
@@ -147,7 +147,7 @@ def discretise(
     net: Network,
     *,
     dt: float,
-    solver: Any = None,
+    solver: Any = SOLVER,
     dialect: Dialect = LOIHI,
     bits: int | Mapping[str, int] = 8,
     factor: float | Mapping[str, Any] = 1.0,

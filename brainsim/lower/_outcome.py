@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from ..core import Network, Source
 from ..simulate import Events, Trace, simulate
-from ._canonical import Graph, LoweringError, canonical
+from ._canonical import SOLVER, Graph, LoweringError, canonical
 from ._constant import CELL
 from ._discretise import Lowered, discretise, weight_errors
 from ._ledger import Ledger, ledger
@@ -91,7 +91,7 @@ def lower(
     *,
     dt: float,
     inputs: Mapping[str, Any],
-    solver: Any = None,
+    solver: Any = SOLVER,
     by_output: bool = False,
     near: bool = False,
     **how: Any,
@@ -162,14 +162,14 @@ def _timed(into: dict[str, float], name: str):
 
 
 def run_of(
-    net: Network, *, dt: float, inputs: Mapping[str, Any], solver: Any = None
+    net: Network, *, dt: float, inputs: Mapping[str, Any], solver: Any = SOLVER
 ) -> dict[str, Float[np.ndarray, "steps n"]]:
     """Events of every population of `net` itself, run on `inputs` as in `lower`; for `tuned` and for comparisons."""
     steps = len(next(iter(inputs.values()))) if inputs else 100
-    how: dict[str, Any] = {} if solver is None else {"solver": solver}
+    how: dict[str, Any] = dict(t1=steps * dt, dt=dt, solver=solver, key=jax.random.key(0))
     names = [name for name, node in net.nodes.items() if not isinstance(node, Source)]
     saveat = [Events(node=name) for name in names]
-    sol = simulate(net, t1=steps * dt, dt=dt, key=jax.random.key(0), inputs=dict(inputs), saveat=saveat, **how)
+    sol = simulate(net, inputs=dict(inputs), saveat=saveat, **how)
     return {name: np.asarray(sol[f"{name}.events"]) for name in names}
 
 

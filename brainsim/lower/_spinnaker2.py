@@ -14,7 +14,7 @@ from ..events import CSR
 from ..neurons import CubaLIF, External
 from ..simulate import Events, simulate
 from ..synapses import Delta
-from ._canonical import Graph, LoweringError, canonical
+from ._canonical import SOLVER, Graph, LoweringError, canonical
 from ._constant import folded
 from ._ledger import Ledger
 from ._legalise import Layout
@@ -75,7 +75,7 @@ class SpiNNaker2:
         return Ledger(steps, spikes, synaptic, accessed, accessed, int(traffic.sum()), outside, traffic, 0, 0)
 
 
-def spinnaker2(net: Network, *, dt: float, solver: Any = None) -> SpiNNaker2:
+def spinnaker2(net: Network, *, dt: float, solver: Any = SOLVER) -> SpiNNaker2:
     """`net`, as `bs.simulate(net, dt=dt, solver=solver)` runs it, for SpiNNaker 2.
 
     Weights become `trunc(127 w / max |w|)`, the maximum over all that arrive at a group; thresholds and biases are

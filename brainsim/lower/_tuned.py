@@ -14,7 +14,7 @@ from jaxtyping import Float
 from ..base import float_dtype, unknown
 from ..core import Network
 from ..simulate import Events, simulate
-from ._canonical import canonical
+from ._canonical import SOLVER, canonical
 from ._constant import CELL
 from ._discretise import Lowered, discretise
 from ._image import DT, Image
@@ -36,7 +36,7 @@ def tuned(net: Network, events: Mapping[str, Any], *, factors: Sequence[float] =
     """
     given = {name: np.asarray(x) for name, x in events.items()}
     given = {name: x[None] if x.ndim == 2 else x for name, x in given.items()}
-    graph = canonical(net, dt=how["dt"], solver=how.get("solver"))
+    graph = canonical(net, dt=how["dt"], solver=how.get("solver", SOLVER))
     for name in sorted({*graph.groups, *graph.inputs} - set(given)):
         raise ValueError(f"tuned: events: {unknown('group or input', name, given)}")
     wanted = {name: given[name].sum(1) for name in graph.groups}

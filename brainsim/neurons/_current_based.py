@@ -25,8 +25,8 @@ class CubaLIF(AbstractUnit):
     The synapse is part of the unit: spikes come in through a receptor that jumps `i`, `bs.Delta(variable="i")`, and an
     event of weight w adds w to i; all else (`i_e`, `inputs`) is I and is filtered by `tau_syn`. NIR's unit impulse of
     weight w adds `w_in w / tau_syn`; Loihi's adds w. A spike that finds the unit at rest gives
-    `v - e_l = r w tau_syn / (tau_syn - tau_m) (exp(-t / tau_syn) - exp(-t / tau_m))`: exact to rounding under
-    `diffrax.Tsit5()`, order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r
+    `v - e_l = r w tau_syn / (tau_syn - tau_m) (exp(-t / tau_syn) - exp(-t / tau_m))`: exact by default,
+    order 1 under `ExponentialEuler`. The numbers need no unit; if they have, v is in mV, i in pA, r
     in GOhm. Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), CubaLIF; Davies et al. 2018 (Loihi),
     eq. 1-2.
 
@@ -81,8 +81,8 @@ class CubaLIF(AbstractUnit):
 
 
 class LeakyIntegrator(AbstractUnit):
-    """A unit that never spikes: `tau_m dv/dt = e_l - v + r I`. A readout; exact under `ExponentialEuler` for constant
-    I.
+    """A unit that never spikes: `tau_m dv/dt = e_l - v + r I`. A readout; exact by default for constant and
+    exponential I.
 
     Source: Pedersen et al. 2024, doi:10.1038/s41467-024-52259-9 (NIR), LI.
 

@@ -24,7 +24,8 @@ class LIF(AbstractUnit):
     `t_ref`.
 
     The refractory period lasts `round(t_ref / dt)` steps, halves upward, after that of the spike, as in NEST (Brian2:
-    one step less); what a Delta receptor adds meanwhile is lost. Exact under `ExponentialEuler` for constant I.
+    one step less); what a Delta receptor adds meanwhile is lost. Exact by default for constant and
+    exponential I, under `ExponentialEuler` for constant I.
     Source: Lapicque 1907; Gerstner et al. 2014, Neuronal Dynamics, eq. 1.5.
 
     **Arguments:**

@@ -222,10 +222,10 @@ class WiredPlasticProjection(AbstractEdge):
         return False
 
     def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, warn=not self.route.delay_drawn)
+        check_steps(where, self.delay, dt, self.max_delay, self.route)
 
     def schedule(self, where, dt):
-        steps = delay_steps(self.delay, dt, self.max_delay)
+        steps = delay_steps(self.delay, dt, self.max_delay, self.route.at_end)
         late = _steps(self.axonal, dt)
         targets, columns = self.connect.indices, self.columns
         if steps.ndim and self._depth_post(dt) > 1:  # a post unit is seen at several ages: (unit, age) by number

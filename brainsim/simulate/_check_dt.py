@@ -49,8 +49,8 @@ def check_dt(
     """Run every population of `net` alone, without edges and noise, for `t1` ms at `dt` and at `dt / 2`, and compare.
 
     What a step cannot resolve (a fast gate, a calcium current, the upstroke of a spike) moves spikes without a flag. A
-    method of order p has at `dt` the error of the difference times `2^p / (2^p - 1)`; p = 1 is assumed, the order of
-    `ExponentialEuler`.
+    method of order p has at `dt` the error of the difference times `2^p / (2^p - 1)`; p = 1 is assumed, that of
+    the default where gates and v drive one another.
 
     **Arguments:** `solver`, `inputs`: as in `simulate`; the cells also have their `i_e`. A cell that needs synapses to
     fire is given a current here, `inputs={"P": 200.0}`.
@@ -85,7 +85,7 @@ def check_dt(
         elif error > _ENOUGH:
             warned.append(
                 f"{name} ({unit}): intervals at dt = {dt:g} ms are about {100 * error:.2g} % off; for 1 % take dt <= "
-                f"{dt * 0.01 / error:.2g} ms, Substep(ExponentialEuler(), {int(np.ceil(error / 0.01))}) for this node, "
+                f"{dt * 0.01 / error:.2g} ms, Substep(Propagator(), {int(np.ceil(error / 0.01))}) for this node, "
                 "or a solver of higher order"
             )
     return StepCheck(dt, rows, warned)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..base import check_parameter, float_dtype, is_traced, parameter, unknown
 from ..core import AbstractInput, Network, State
-from ..solvers import ExponentialEuler, check_solver
+from ..solvers import Propagator, check_solver
 from ._saveat import AbstractRecording, Spikes
 
 
@@ -104,7 +104,7 @@ def checked_solvers(net: Network, solver: Any) -> dict[str, diffrax.AbstractSolv
     solvers: dict[str, Any] = {}
     for name, node in net.nodes.items():
         own = node.default_solver if given.get(name) is None else given[name]
-        solvers[name] = ExponentialEuler() if own is None else own
+        solvers[name] = Propagator() if own is None else own
     for name, one in solvers.items():
         check_solver(one, net.nodes[name], name)
     return solvers

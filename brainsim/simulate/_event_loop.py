@@ -245,7 +245,7 @@ def _next(cells: dict[str, _Cells], lines: dict[str, _Lines], inputs: dict[str, 
         cell: Any = node.unit
         rows = {port: row for (to, port), row in arrivals.items() if to == name}
         z = c.z((until[name] > t).astype(jnp.int32))
-        flowed, _ = node.arrive(flowed, z, rows)
+        flowed = node.added(flowed, z, rows)
         _, unit, crossed = spikes[name]
         fires = picked["spike", name] & crossed
         s = jnp.zeros(node.size, t.dtype).at[unit].set(fires.astype(t.dtype))

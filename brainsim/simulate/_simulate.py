@@ -45,7 +45,7 @@ def simulate(
       traced.
     - `dt`: step (ms).
     - `solver`: one solver for all nodes, or a dict by node; None and nodes left out get the default of their unit,
-      `ExponentialEuler()` or, of masses, `diffrax.Heun()`.
+      `Propagator()` or, of masses, `diffrax.Heun()`.
     - `key`: seeds initial values and noise; needed unless `state` is given. Beside a `state` it is the key of this run:
       the same state with other keys makes trials.
     - `state`: start from here instead of drawing initial values (plastic weights too: they live in the state). It may

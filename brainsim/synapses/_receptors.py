@@ -100,20 +100,33 @@ class Delta(AbstractReceptor):
     """Delta synapse: an arrival of weight w makes `v` jump by w (mV). No state, no current.
 
     `variable` names another flowing variable of the unit to jump instead, in that variable's unit: `Delta("i")` for a
-    `CubaLIF`. Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_delta.
+    `CubaLIF`.
+
+    An arrival at time t is added at the start of the step that begins at t: the jump decays for a step before the
+    threshold is tested. With `at="end"` it is added at the end of the step that ends at t and tested at once, as in
+    NEST: a network in which one arrival makes a unit fire is faster by a step from spike to spike. Delays are then at
+    least dt. Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_delta, which is `Delta(at="end")`.
 
     **Arguments:**
 
     - `variable`: the variable that jumps.
+    - `at`: `"start"` or `"end"`, of the step.
     """
 
     variable: str = eqx.field(static=True, default="v")
+    at: str = eqx.field(static=True, default="start")
 
     def __check_init__(self) -> None:
         if not isinstance(self.variable, str):
             raise TypeError(
                 f"Delta.variable is {self.variable!r}; expected the name of a variable, 'v'. The jump is the weight."
             )
+        if self.at not in ("start", "end"):
+            raise ValueError(f"Delta.at is {self.at!r}; expected 'start' or 'end', of the step.")
+
+    @property
+    def late(self):
+        return self.at == "end"
 
     def init(self, n):
         return {}
@@ -133,7 +146,8 @@ class Delta(AbstractReceptor):
 class ExpCurr(AbstractReceptor):
     """Exponential current: `di/dt = -i / tau`, `I = i`; an arrival of weight w adds w (pA) to i.
 
-    One event: `i = w exp(-t / tau)`, charge `w tau` (fC). Exact under `ExponentialEuler`.
+    One event: `i = w exp(-t / tau)`, charge `w tau` (fC). Exact by default, with the
+    membrane it drives where that is linear.
     Source: Gerstner et al. 2014, Neuronal Dynamics; NEST's iaf_psc_exp.
 
     **Arguments:**
@@ -162,7 +176,7 @@ class ExpCurr(AbstractReceptor):
 class ExpCond(AbstractReceptor):
     """Exponential conductance: `dg/dt = -g / tau`, `I = g (e_rev - v)`; an arrival of weight w adds w (nS) to g.
 
-    One event: `g = w exp(-t / tau)`, integral `w tau`. Exact under `ExponentialEuler`.
+    One event: `g = w exp(-t / tau)`, integral `w tau`. Exact by default.
     Source: Roth & van Rossum 2009 (Computational Modeling Methods for Neuroscientists, ch. 6).
 
     **Arguments:**
@@ -199,7 +213,7 @@ class DualExpCond(AbstractReceptor):
     An arrival of weight w adds `w f` to both, `I = g (e_rev - v)`. One event: `g = w f (exp(-t / tau_decay) - exp(-t
     / tau_rise))` with `f = 1 / (exp(-t_p / tau_decay) - exp(-t_p / tau_rise))`, `t_p = tau_rise tau_decay /
     (tau_decay - tau_rise) ln(tau_decay / tau_rise)`, so that g peaks at w nS, at `t_p`; integral `w f (tau_decay -
-    tau_rise)`. Exact under `ExponentialEuler`. Needs tau_rise <= tau_decay; where they are equal it is the alpha
+    tau_rise)`. Exact by default. Needs tau_rise <= tau_decay; where they are equal it is the alpha
     function of `AlphaCond`, to 1e-4 in float32 and 1e-9 in float64, with its derivatives: constants less than 2 % apart
     (0.002 % in float64) are taken 2 % apart, with the same mean rate. Source: Roth & van Rossum 2009; NEURON's Exp2Syn.
 
@@ -268,9 +282,9 @@ class DualExpCurr(AbstractReceptor):
 class AlphaCurr(AbstractReceptor):
     """Alpha current: `dx/dt = -x / tau`, `di/dt = (e x - i) / tau`, `I = i`; an arrival of weight w adds w (pA) to x.
 
-    One event: `i = w (t / tau) exp(1 - t / tau)`, which peaks at w pA at `t = tau`; charge `w e tau` (fC). Under
-    `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau` (order
-    1). Source: Rall 1967; NEST's iaf_psc_alpha.
+    One event: `i = w (t / tau) exp(1 - t / tau)`, which peaks at w pA at `t = tau`; charge `w e tau` (fC). Exact by
+    default; under `ExponentialEuler` the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau` (order 1).
+    Source: Rall 1967; NEST's iaf_psc_alpha.
 
     **Arguments:**
 
@@ -300,8 +314,8 @@ class AlphaCond(AbstractReceptor):
     weight to x.
 
     One event of weight w (nS): `g = w (t / tau) exp(1 - t / tau)`, which peaks at w nS at `t = tau`; integral `w e
-    tau`. Under `ExponentialEuler` the shape is exact and the amplitude is too large by `(exp(a) - 1) / a`, `a = dt /
-    tau` (order 1). Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
+    tau`. Exact by default; under `ExponentialEuler` the amplitude is too large by `(exp(a) - 1) / a`, `a = dt / tau`
+    (order 1). Source: Rall 1967; Roth & van Rossum 2009; NEST's iaf_cond_alpha.
 
     **Arguments:**
 

@@ -208,7 +208,7 @@ def test_gradient_equals_finite_differences(x64, case):
     delay = jax.tree.map(lambda x: jnp.asarray(x, float), delay)  # made in single precision
     net = chain(delay, connect, weight)
     d = net.edges["SP"].delay.d
-    both, h = jax.jit(jax.value_and_grad(lambda d: jnp.mean(jnp.sin(trace(with_d(net, d)))))), 1e-5
+    both, h = jax.jit(jax.value_and_grad(lambda d: jnp.mean(jnp.sin(trace(with_d(net, d)))))), 2e-6
     g = both(d)[1]
     for k in np.ndindex(d.shape):
         wanted = (both(d.at[k].add(h))[0] - both(d.at[k].add(-h))[0]) / (2 * h)
