@@ -100,7 +100,7 @@ class AbstractNode(Frozen):
     def init(self, clock: Clock) -> tuple[Any, Any]:
         """Initial `(y, z)`."""
 
-    def late(self, port: str) -> bool:
+    def at_end(self, port: str) -> bool:
         """Whether what arrives at `port` is added at the end of the step, for which its edges send a step earlier."""
         del port
         return False
@@ -400,11 +400,11 @@ class Population(AbstractNode):
             z = {**z, SINCE: jnp.zeros(self.size, jnp.int32)}
         return {"unit": unit, "ports": ports}, z
 
-    def late(self, port):
+    def at_end(self, port):
         return self.receptors[port].late
 
     def arrive(self, y, z, arrivals):
-        late = {port: row for port, row in arrivals.items() if self.late(port)}
+        late = {port: row for port, row in arrivals.items() if self.at_end(port)}
         y = self.added(y, z, {port: row for port, row in arrivals.items() if port not in late})
         return y, z | {_LATE: late} if late else z
 

@@ -165,7 +165,7 @@ class OTTTAdjoint(AbstractOnlineAdjoint):
                 f"OTTTAdjoint: population {name!r} has one value of {arrays[0]} per unit, but a trace per pre unit "
                 f"serves units that are alike. {fix}"
             )
-        if late := [port for port in node.ports if node.late(port)]:
+        if late := [port for port in node.ports if node.at_end(port)]:
             raise ValueError(
                 f"OTTTAdjoint: port {name}.{late[0]} adds what arrives at the end of a step, which its traces do not "
                 f"follow. {fix}"

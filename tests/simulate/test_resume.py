@@ -69,7 +69,7 @@ def test_a_number_put_in_by_tree_at_is_a_parameter_too(tmp_path):
 @pytest.mark.parametrize(
     "other, message",
     [
-        ({"solver": diffrax.Euler()}, r"solver: \['P'\] = ExponentialEuler, not Euler"),
+        ({"solver": diffrax.Euler()}, r"solver: \['P'\] = Propagator, not Euler"),
         ({"saveat": (bs.Spikes("P"),)}, r"saveat: \['P.v'\] = Trace, not nothing"),
         ({"saveat": (bs.Spikes("P"), bs.Trace("P.v", units=[0]))}, r"saveat: \['P.v'\].units"),
         ({"inputs": {"P": 10.0}}, r"inputs: \['P'\] = nothing, not float"),
