@@ -1,6 +1,7 @@
 """The derivative of a spike by the time at which it happens: one weight per upward crossing of the guard."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ SINCE = "since_spike"
 """Name of the counter of whole steps since the last spike, which a population with this derivative keeps in `z`."""
 
 _MOST = 2**30  # where the counter stays
+_FORGETS = 5.0  # relaxations within an interval after which less than 1 % is left
 
 
 class Crossing(eqx.Module):
@@ -23,7 +25,9 @@ class Crossing(eqx.Module):
     $$\mathrm{d}s = -\frac{\mathrm{d}t^*}{T} = \frac{\mathrm{d}g}{\dot g\, T}, \qquad
     \mathrm{d}y \leftarrow \mathrm{d}y - \dot y\, \frac{\mathrm{d}g}{\dot g},$$
 
-    with $t^*$ the time of the crossing, and every interval measured from the spike that begins it. The derivative of
+    with $t^*$ the time of the crossing, and every interval measured from the spike that begins it; of variables that
+    relax more than five times in an interval, gates above all, the derivative is then set to zero, as the spike makes
+    them what they are after every spike. The derivative of
     the number of spikes is then exact where a cell fires regularly, for every parameter, and right to within a factor
     of 2 where its mean input makes it fire. Where only fluctuations do (a few Hz from far below threshold), spikes come
     and go more than they move, and the derivative is too small, or noisy: `docs/gradients.md` has the derivation and
@@ -91,9 +95,22 @@ class Crossing(eqx.Module):
             dy = tangents[1]
             if not self.exact_flow:
                 dy = jax.tree.map(lambda t, f: t - f * earlier.reshape(earlier.shape + (1,) * (f.ndim - 1)), dy, field)
+                forgotten = self._forgotten(node, y, z, inp, interval)
+                own = {k: jnp.where((g > 0) & forgotten[k], jnp.zeros_like(t), t) for k, t in dy["unit"].items()}
+                dy = dy | {"unit": own}
             return ((g > 0).astype(g.dtype), y), (earlier / interval, dy)
 
         return run(arrays, y)
+
+    @staticmethod
+    def _forgotten(node: Any, y: Any, z: Any, inp: Array, interval: Array) -> dict[str, Array]:
+        """By variable of the unit: where it relaxes so fast at the spike that the next one does not feel it."""
+
+        def field(k, x):
+            return node.vector_field(y | {"unit": y["unit"] | {k: x}}, z, inp)["unit"][k]
+
+        rates = {k: jax.jvp(partial(field, k), (x,), (jnp.ones_like(x),))[1] for k, x in y["unit"].items()}
+        return {k: jnp.abs(a) * interval > _FORGETS for k, a in rates.items()}
 
 
 def counted(since: Int[Array, " n"], s: Float[Array, " n"]) -> Int[Array, " n"]:

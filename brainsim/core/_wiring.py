@@ -209,7 +209,9 @@ def wire(where: str, edge: Any, nodes: dict[str, AbstractNode], key: Key | None,
     delay = delay if learnt is None else eqx.tree_at(lambda a: a.d, learnt, delay)
     full = units_pre == range(nodes[pre.node].size)
     part_pre = None if full else (units_pre.start, units_pre.stop, units_pre.step)
-    route = Route(pre.node, part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn, at_end)
+    route = Route(
+        pre.node, part_pre, post.node, port, (units_post.start, units_post.stop, units_post.step), drawn, at_end
+    )
     fields = {"pre": edge.pre, "post": edge.post, "connect": topology, "weight": weight, "delay": delay}
     fields |= {"max_delay": max_delay, "route": route}
     return fields | {"order": None if order is None else jnp.asarray(order)}

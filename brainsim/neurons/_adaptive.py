@@ -47,7 +47,7 @@ class AdEx(AbstractUnit):
     - `t_ref`: refractory period (ms).
     """
 
-    rate_slope_off: ClassVar[dict[str, str]] = {"v_reset": "2 to 3.5 times"}
+    rate_slope_off: ClassVar[dict[str, str]] = {"v_reset": "2 to 4 times"}
 
     c_m: Param = 281.0
     g_l: Param = 30.0

@@ -1,8 +1,8 @@
 """Warnings where the gradient of a firing rate is known to be off: spikes that come and go rather than move, and
-parameters that a unit names."""
+parameters that a unit names, and gates that a step does not resolve."""
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from ..base.jax_internals import SymbolicZero
 from ..core import AbstractGraph, Network, Population
+from ._gates import GATE, gate_rates
 from ._saveat import Events, Rate
 
 IRREGULAR = 0.5
@@ -38,19 +39,25 @@ def variation(events: Float[Array, "steps n"]) -> Float[Array, ""]:
 
 
 def warning_once_differentiated(
-    recorded: dict[str, Any], recordings: Sequence[Any], net: AbstractGraph, nodes: Collection[str], dt: float
+    recorded: dict[str, Any],
+    recordings: Sequence[Any],
+    net: AbstractGraph,
+    populations: dict[str, Population],
+    dt: float,
 ) -> dict[str, Any]:
-    """`recorded`, of which events and rates of `nodes` warn, where they are differentiated, of too few or too irregular
-    spikes; of a rate only the number of spikes is known."""
+    """`recorded`, of which events and rates of `populations` warn, where they are differentiated, of too few or too
+    irregular spikes, of a rate only of too few, and of gates that steps of `dt` do not resolve."""
     watched = dict(recorded)
     for r in recordings:
-        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in nodes:
+        if isinstance(r, Events | Rate) and net.unit_range(name := r.origin(net).node)[0] in populations:
             x, none = recorded[r.key], jnp.zeros(())
+            node = populations[net.unit_range(name)[0]]
+            fastest = jnp.stack([none, *gate_rates(node, dt).values()]).max()
             if isinstance(r, Rate):
-                watched[r.key] = _warns(name, x, jnp.sum(x) * (1e-3 * dt * r.every), none)
+                watched[r.key] = _warns(name, x, dt, jnp.sum(x) * (1e-3 * dt * r.every), none, fastest)
             else:
                 spikes = jnp.sum(x) / max(x.shape[1], 1)
-                watched[r.key] = _warns(name, x, spikes, variation(x) if r.every == 1 else none)
+                watched[r.key] = _warns(name, x, dt, spikes, variation(x) if r.every == 1 else none, fastest)
     return watched
 
 
@@ -85,9 +92,9 @@ def _names(path: str, unit: str, factor: str, value: Array) -> Array:
     return same(value)
 
 
-def _warns(name: str, recorded: Array, spikes: Array, irregular: Array) -> Array:
+def _warns(name: str, recorded: Array, dt: float, *found: Array) -> Array:
     @jax.custom_jvp
-    def same(recorded: Array, spikes: Array, irregular: Array) -> Array:
+    def same(recorded: Array, *found: Array) -> Array:
         return recorded
 
     @same.defjvp
@@ -95,13 +102,20 @@ def _warns(name: str, recorded: Array, spikes: Array, irregular: Array) -> Array
         recorded, *found = primals
         # JAX does not keep programs with callbacks in its compilation cache
         if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-            jax.debug.callback(partial(_warn, name), *found)
+            jax.debug.callback(partial(_warn, name, dt), *found)
         return recorded, tangents[0]
 
-    return same(recorded, spikes, irregular)
+    return same(recorded, *found)
 
 
-def _warn(name: str, spikes: Any, cv: Any) -> None:
+def _warn(name: str, dt: float, spikes: Any, cv: Any, fastest: Any) -> None:
+    if dt * fastest > GATE:
+        warnings.warn(
+            f"The gradient of the spikes of {name!r} is taken with steps of {dt:g} ms, which do not resolve a gate: one "
+            f"relaxes within {1 / float(fastest):.2g} ms: it may be wrong by a factor of 2 to 5 (docs/gradients.md). "
+            f"Take dt <= {0.25 * dt:.2g} ms, or Substep(..., 4) for this node.",
+            stacklevel=2,
+        )
     if spikes < FEWEST:
         what = f"{float(spikes):.2g} spikes a unit"
     elif cv > IRREGULAR:

@@ -4,24 +4,22 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ..base import as_text, float_dtype, is_traced
-from ..core import AbstractInput, Clock, Network, Population, Source, initial_state
+from ..base import as_text, is_traced
+from ..core import AbstractInput, Network, Population, Source, initial_state
 from ..fusion import observed, unavailable
 from ..solvers import fewest, fusion
 from ._checks import checked_solvers
+from ._gates import GATE, gate_rates
 from ._inputs import without_input
 from ._simulate import simulate
 
 _COARSE = 0.5  # a step longer than half a time constant does not resolve it
 _MANY = 1000  # units from which the time of a step is worth a warning
-_GATE = 0.3  # a gate within three steps: the intervals of published cells are then off by 5 % and more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,29 +147,14 @@ def _coarse(name: str, node: Any, dt: float) -> list[str]:
 
 def _fast(name: str, node: Any, dt: float) -> list[str]:
     """Variables of a unit, but v, that relax within a few steps at some potential: gates, whose upstroke is late."""
-    if not isinstance(node, Population) or not node.structure.independent or "v" not in node.variables or not node.size:
+    if not isinstance(node, Population) or any(is_traced(x) for x in jax.tree.leaves(node.unit)):
         return []
-    if any(is_traced(x) for x in jax.tree.leaves(node.unit)):
-        return []
-    unit, row = node.unit, jnp.zeros(node.size, float_dtype())
-    y, z = unit.init(node.size, Clock.of(name, jnp.asarray(0, jnp.int32), dt, jax.random.key(0)))
-
-    def rates(v):
-        def field(k, x):
-            return unit.vector_field({**y, "v": row + v, k: x}, z, row)[k]
-
-        own = {k: jax.jvp(partial(field, k), (x,), (jnp.ones_like(x),))[1] for k, x in y.items() if k != "v"}
-        return {k: jnp.max(jnp.abs(a)) for k, a in own.items()}
-
-    found = []
-    for k, a in jax.vmap(rates)(jnp.arange(-90.0, 41.0, 10.0, dtype=row.dtype)).items():
-        fastest = float(jnp.max(a))
-        if np.isfinite(fastest) and dt * fastest > _GATE:
-            found.append(
-                f"dt = {dt} ms does not resolve {name}.{k}, which relaxes within {1 / fastest:.2g} ms at some "
-                f"potential, and spikes are late: bs.check_dt(net, {dt}) measures it"
-            )
-    return found
+    return [
+        f"dt = {dt} ms does not resolve {name}.{k}, which relaxes within {1 / float(fastest):.2g} ms at some "
+        f"potential, and spikes are late: bs.check_dt(net, {dt}) measures it"
+        for k, fastest in gate_rates(node, dt).items()
+        if np.isfinite(fastest) and dt * fastest > GATE
+    ]
 
 
 def _bytes(tree: Any) -> int:
