@@ -111,8 +111,8 @@ def _warns(name: str, recorded: Array, dt: float, *found: Array) -> Array:
 def _warn(name: str, dt: float, spikes: Any, cv: Any, fastest: Any) -> None:
     if dt * fastest > GATE:
         warnings.warn(
-            f"The gradient of the spikes of {name!r} is taken with steps of {dt:g} ms, which do not resolve a gate: one "
-            f"relaxes within {1 / float(fastest):.2g} ms: it may be wrong by a factor of 2 to 5 (docs/gradients.md). "
+            f"The gradient of the spikes of {name!r} is taken with steps of {dt:g} ms, which do not resolve a gate "
+            f"({1 / float(fastest):.2g} ms): it may be wrong by a factor of 2 to 5 (docs/gradients.md). "
             f"Take dt <= {0.25 * dt:.2g} ms, or Substep(..., 4) for this node.",
             stacklevel=2,
         )
