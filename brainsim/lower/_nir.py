@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core import INSTANT, AbstractEdge, AbstractNode, Network, Population, Projection, Source
+from ..core import INSTANT, AbstractNode, Network, Population, Projection, Source
 from ..events import Dense
 from ..neurons import CubaLIF, External
 from ..nir import Graph, Node, read
@@ -37,7 +37,7 @@ def of_nir(source: Any, *, dt: float) -> Network:
             raise LoweringError("NIR-EDGE", f"{a} -> {b}", "no weights; expected an Affine or Linear between.")
     after: dict[str, set[str]] = {name: {post for pre, _, post in links if pre == name} for name in kinds}
     nodes: dict[str, AbstractNode] = {}
-    edges: dict[str, AbstractEdge] = {}
+    edges: dict[str, Any] = {}
     for name, node in kinds.items():
         if node.type == "Input":
             nodes[_plain(name)] = Source(process=External(), size=int(np.prod(node.fields["shape"])))
