@@ -54,13 +54,17 @@ class Neuron(bs.AbstractUnit):
 
 
 def fly_brain(
-    brain: bs.Connectome, stimulus: Any, stimulated: np.ndarray, silenced: Any = (), **quirks: bool
+    brain: bs.Connectome, stimulus: Any, stimulated: np.ndarray, silenced: Any = (), gain: Any = None, **quirks: bool
 ) -> bs.Network:
-    """The network: `stimulus` is a process such as `bs.Poisson(150.0)`, one unit for each of the `stimulated` cells."""
+    """The network: `stimulus` is a process such as `bs.Poisson(150.0)`, one unit for each of the `stimulated` cells.
+
+    `gain` (n,) multiplies what each neuron sends; 0 silences it as `silenced` does, for runs that share one wiring.
+    """
     n, k = len(brain), len(stimulated)
     unit = Neuron(stimulated=np.isin(np.arange(n), stimulated).astype(float), **quirks)
     brain = brain.silenced(silenced)
-    wiring = bs.Projection("brain", "brain.g", brain.connect, weight=W_SYN * brain.weight, delay=1.8)
+    rules = {"weight": W_SYN * brain.weight, "delay": 1.8} | ({} if gain is None else {"short_term": bs.Gain(gain)})
+    wiring = bs.Projection("brain", "brain.g", brain.connect, **rules)
     kicks = bs.Projection("stimulus", "brain.v", bs.FromCOO(np.arange(k), stimulated), weight=W_KICK)
     population = bs.Population(unit, n, {"g": bs.Delta("g"), "v": bs.Delta("v")})
     return bs.Network({"brain": population, "stimulus": bs.Source(stimulus, k)}, {"wiring": wiring, "kicks": kicks})

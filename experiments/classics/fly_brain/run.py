@@ -1,10 +1,13 @@
 """The fly's brain at its size: time to build and to run, rates, memory; beside Brian2 where there is one.
 
 `python -m experiments.classics.fly_brain [--data FOLDER] [--quick] [--brian PYTHON] [--out PATH]`
+
+A full run writes `figure.png` beside its results.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import tempfile
@@ -37,8 +40,8 @@ def wiring(data: Path | None, quick: bool) -> bs.Connectome:
     return bs.connectome.read_shiu(*files)
 
 
-def timed(brain: bs.Connectome, stimulated: np.ndarray, t1: float) -> dict:
-    """Seconds to build, to run first and to run again, spikes and memory."""
+def timed(brain: bs.Connectome, stimulated: np.ndarray, t1: float) -> tuple[dict, tuple[np.ndarray, np.ndarray]]:
+    """Seconds to build, to run first and to run again, spikes and memory; times (ms) and neurons of the spikes."""
     began = time.perf_counter()
     net = fly_brain(brain, bs.Poisson(RATE), stimulated)
     out: dict = {"build_s": time.perf_counter() - began, "runs_s": []}
@@ -48,9 +51,44 @@ def timed(brain: bs.Connectome, stimulated: np.ndarray, t1: float) -> dict:
         rules = dict(dt=0.1, solver=bs.ExponentialEuler(), key=jax.random.key(seed), saveat=[recording])
         sol = jax.block_until_ready(bs.simulate(net, t1=t1, **rules))
         out["runs_s"].append(time.perf_counter() - began)
-    ids = np.asarray(sol.spikes("brain")[1])
+    times, ids = map(np.asarray, sol.spikes("brain"))
     out |= {"spikes": ids.size, "active": np.unique(ids).size, "mean_rate_hz": ids.size / len(brain) / t1 * 1e3}
-    return out | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return out | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}, (times, ids)
+
+
+def awake(brain: bs.Connectome, ids: np.ndarray) -> dict:
+    """The share of blocks of units that a spike, of their own or of a neuron before them, reaches in the run."""
+    active = np.zeros(len(brain), bool)
+    active[ids] = True
+    active[brain.post[active[brain.pre]]] = True
+    units = np.flatnonzero(active)
+    return {str(size): np.unique(units // size).size / -(-len(brain) // size) for size in (1, 4, 16, 64)}
+
+
+def figure(spikes: tuple[np.ndarray, np.ndarray], stimulated: np.ndarray, results: dict, path: Path) -> None:
+    """Spikes of the neurons that have any, the stimulated ones first; seconds of a run; blocks reached."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    times, ids = spikes
+    order = np.concatenate([stimulated, np.setdiff1d(ids, stimulated)])
+    row = np.argsort(order)[np.searchsorted(np.sort(order), ids)]
+    fig, (raster, wall, blocks) = plt.subplots(1, 3, figsize=(9, 2.8), width_ratios=(3, 1, 1), layout="constrained")
+    for chosen, label in ((row < stimulated.size, "stimulated"), (row >= stimulated.size, "others")):
+        raster.plot(times[chosen], row[chosen], ".", ms=1.5, label=label)
+    raster.set(xlabel="time (ms)", ylabel="neuron", title=f"{order.size} of {results['neurons']} neurons spike")
+    raster.legend(loc="upper right", fontsize=7)
+    seconds = {"brainsim": min(results["brainsim"]["runs_s"][1:])}
+    if "brian2_standalone" in results:
+        seconds["Brian2"] = results["brian2_standalone"]["run_s"]
+    wall.bar(list(seconds), list(seconds.values()), color=["C0", "C7"][: len(seconds)])
+    wall.set(ylabel="wall time of the run (s)")
+    blocks.bar(list(results["reached"]), [100 * x for x in results["reached"].values()], color="C2")
+    blocks.set(xlabel="units in a block", ylabel="blocks that a spike reaches (%)")
+    fig.savefig(path, dpi=100)
+    plt.close(fig)
 
 
 def brian(python: str, brain: bs.Connectome, stimulated: np.ndarray, t1: float) -> dict:
@@ -75,8 +113,12 @@ def main() -> None:
     brain = wiring(args.data, args.quick)
     stimulated = np.sort(np.random.default_rng(SEED).choice(len(brain), SUGAR, replace=False))
     results = {"commit": commit(), "quick": args.quick, "wiring": repr(brain), "t1_ms": t1, "stimulated_hz": RATE}
-    results["brainsim"] = timed(brain, stimulated, t1)
+    results |= {"neurons": len(brain), "load": os.getloadavg()[0]}
+    results["brainsim"], spikes = timed(brain, stimulated, t1)
+    results["reached"] = awake(brain, spikes[1])
     if args.brian:
         results["brian2_standalone"] = brian(args.brian, brain, stimulated, t1)
     print(json.dumps(results, indent=2))
     args.out.write_text(json.dumps(results, indent=2) + "\n")
+    if not args.quick:
+        figure(spikes, stimulated, results, args.out.with_name("figure.png"))
