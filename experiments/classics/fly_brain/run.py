@@ -56,7 +56,7 @@ def timed(brain: bs.Connectome, stimulated: np.ndarray, t1: float) -> tuple[dict
     return out | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}, (times, ids)
 
 
-def awake(brain: bs.Connectome, ids: np.ndarray) -> dict:
+def reached(brain: bs.Connectome, ids: np.ndarray) -> dict:
     """The share of blocks of units that a spike, of their own or of a neuron before them, reaches in the run."""
     active = np.zeros(len(brain), bool)
     active[ids] = True
@@ -115,7 +115,7 @@ def main() -> None:
     results = {"commit": commit(), "quick": args.quick, "wiring": repr(brain), "t1_ms": t1, "stimulated_hz": RATE}
     results |= {"neurons": len(brain), "load": os.getloadavg()[0]}
     results["brainsim"], spikes = timed(brain, stimulated, t1)
-    results["reached"] = awake(brain, spikes[1])
+    results["reached"] = reached(brain, spikes[1])
     if args.brian:
         results["brian2_standalone"] = brian(args.brian, brain, stimulated, t1)
     print(json.dumps(results, indent=2))
