@@ -73,7 +73,7 @@ def main() -> None:
     silenced = np.concatenate([stimulated, others])[: args.conditions]
     rates = condition(brain, stimulated, args.t1)
     one, together = jax.jit(rates), jax.jit(jax.vmap(rates))
-    one(-1), jax.block_until_ready(one(-1))
+    jax.block_until_ready(one(-1))
     singles = [timed(one, k) for k in silenced[:SINGLES]]
     results = {"commit": commit(), "load": os.getloadavg()[0], "neurons": len(brain), "conditions": len(silenced)}
     results |= {"t1_ms": args.t1, "one_s": float(np.mean([s for s, _ in singles]))}
