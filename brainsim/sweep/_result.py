@@ -61,7 +61,7 @@ class Sweep:
         coordinates: dict[str, Any] = {}
         for name, x in self.space.members.items():
             along = self.space.coordinates.get(name)
-            attrs = {"units": self.space.units.get(name, "")}
+            attrs = {"units": self.space.units[name]} if self.space.units.get(name) else {}
             if along is not None:
                 coordinates[name] = ((name,), along, attrs)
             else:
