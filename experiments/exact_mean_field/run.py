@@ -149,7 +149,7 @@ def compared(rate: np.ndarray, expected: np.ndarray, drive: str) -> dict[str, fl
 
 def measured(sizes, steps, seeds, ablations) -> dict[str, Any]:
     expected = {drive: mean_field(drive) for drive in DRIVES}
-    rows, curves = [], {}
+    rows, curves = [], []
     plan = [("exact", exact, n, h, seeds) for n in sizes for h in steps]
     plan += [("reset from 100 to -100", cut, sizes[0], h, 1) for h in ablations]
     for name, build, n, h, count in plan:
@@ -162,10 +162,11 @@ def measured(sizes, steps, seeds, ablations) -> dict[str, Any]:
                     | compared(rate, expected[drive], drive)
                     | {"cpu_s": round(time.process_time() - began, 2)}
                 )
-                curves[f"{name}, {n}, {h}, {drive}"] = [float(x) for x in rate]
+            of = {"cells": name, "n": n, "dt_over_tau": h, "drive": drive}
+            curves.append(of | {"rate": [float(x) for x in rate]})  # of the last seed
     return {
         "runs": rows,
-        "tail": {str(n): tail(n) for n in sizes},
+        "tail": [{"n": n, "steady": tail(n)} for n in sizes],
         "mean_field": {drive: [float(x) for x in rate] for drive, rate in expected.items()},
         "curves": curves,
     }
@@ -180,9 +181,8 @@ def shown(console: Console, results: dict) -> None:
         texts = (", ".join(f"{100 * r[k]:+.2f}" for r in rows if k in r) for k in ("steady", "rms", "peak"))
         table.add_row(*map(str, of), *texts, f"{np.mean([r['cpu_s'] for r in rows]):.1f}")
     console.print(table)
-    console.print(
-        "steady rate that the cut tail alone leaves (%)", {k: round(100 * x, 3) for k, x in results["tail"].items()}
-    )
+    tails = {one["n"]: round(100 * one["steady"], 3) for one in results["tail"]}
+    console.print("steady rate that the cut tail alone leaves (%)", tails)
 
 
 def figure(path: Path, results: dict) -> None:
@@ -198,16 +198,11 @@ def figure(path: Path, results: dict) -> None:
         expected = np.asarray(results["mean_field"][drive])
         t = (np.arange(len(expected)) + 0.5) * TAU
         ax.plot(t, expected, color="0.2", label="mean field")
+        curve = {(c["cells"], c["n"], c["dt_over_tau"]): c["rate"] for c in results["curves"] if c["drive"] == drive}
         for j, n in enumerate(sizes):
-            ax.plot(
-                t,
-                results["curves"][f"exact, {n}, {steps[-1]}, {drive}"],
-                ".",
-                color=plot.COLOURS[j],
-                label=f"{n} cells, exact",
-            )
-        cut_curve = results["curves"][f"reset from 100 to -100, {sizes[0]}, {cuts[0]}, {drive}"]
-        ax.plot(t, cut_curve, "x", markersize=4, color=plot.COLOURS[3], label=f"reset from 100, dt {cuts[0]} tau")
+            ax.plot(t, curve["exact", n, steps[-1]], ".", color=plot.COLOURS[j], label=f"{n} cells, exact")
+        reset = curve["reset from 100 to -100", sizes[0], cuts[0]]
+        ax.plot(t, reset, "x", markersize=4, color=plot.COLOURS[3], label=f"reset from 100, dt {cuts[0]} tau")
         ax.set(xlabel="time (ms)", title=drive)
     axes[0].set(ylabel="rate (Hz)")
     axes[0].legend(frameon=False, fontsize="small")
