@@ -105,14 +105,14 @@ def rate(t, n, window_ms):
     return float(((t >= start) & (t < end)).sum() / n / (end - start) * 1000)
 
 
-def cv_isi(t, i, min_intervals=5):
-    """Mean over units of std/mean (ddof 0) of their inter-spike intervals, units with at least `min_intervals`."""
+def cv_isi(t, i, min_intervals=5, ddof=0):
+    """Mean over units of std/mean of their inter-spike intervals, units with at least `min_intervals`."""
     import numpy as np
 
     order = np.lexsort((t, i))
     t, i = t[order], i[order]
     trains = np.split(t, np.flatnonzero(np.diff(i)) + 1)
-    return float(np.mean([np.std(np.diff(x)) / np.mean(np.diff(x)) for x in trains if len(x) > min_intervals]))
+    return float(np.mean([np.std(np.diff(x), ddof=ddof) / np.mean(np.diff(x)) for x in trains if len(x) > min_intervals]))
 
 
 # Mean rate from 500 ms on in Brian2 2.9 with exactly these numbers; a time with another rate is no time of the network.
