@@ -112,7 +112,9 @@ def cv_isi(t, i, min_intervals=5, ddof=0):
     order = np.lexsort((t, i))
     t, i = t[order], i[order]
     trains = np.split(t, np.flatnonzero(np.diff(i)) + 1)
-    return float(np.mean([np.std(np.diff(x), ddof=ddof) / np.mean(np.diff(x)) for x in trains if len(x) > min_intervals]))
+    return float(
+        np.mean([np.std(np.diff(x), ddof=ddof) / np.mean(np.diff(x)) for x in trains if len(x) > min_intervals])
+    )
 
 
 # Mean rate from 500 ms on in Brian2 2.9 with exactly these numbers; a time with another rate is no time of the network.

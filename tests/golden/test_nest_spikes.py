@@ -10,9 +10,9 @@ import brainsim as bs
 
 HERE = Path(__file__).parent
 DT = 0.1  # ms
-PORTS = {
-    "iaf_psc_exp": {"exc": bs.ExpCurr(tau=0.5), "inh": bs.ExpCurr(tau=1.0)},
-    "iaf_psc_delta": {"exc": bs.Delta(at="end"), "inh": bs.Delta(at="end")},
+PORTS = {  # made in a test: their parameters have its precision
+    "iaf_psc_exp": lambda: {"exc": bs.ExpCurr(tau=0.5), "inh": bs.ExpCurr(tau=1.0)},
+    "iaf_psc_delta": lambda: {"exc": bs.Delta(at="end"), "inh": bs.Delta(at="end")},
 }
 
 
@@ -21,8 +21,8 @@ def spikes(model, z):
     n, exc = int(z["n"]), z["weight"] > 0
     unit = bs.LIF(tau_m=10.0, e_l=-65.0, v_th=-50.0, v_reset=-65.0, t_ref=2.0, g_l=25.0)
     drive = bs.Source(bs.Replay(z["drive_steps"] * DT, z["drive_ids"].astype(int)), n)
-    nodes = {"P": bs.Population(unit, n, PORTS[model], init={"v": -65.0}), "drive": drive}
-    edges = {"drive": bs.Projection("drive", "P.exc", bs.OneToOne(), weight=float(z["drive_weight"]), delay=1.5)}
+    nodes = {"P": bs.Population(unit, n, PORTS[model](), init={"v": -65.0}), "drive": drive}
+    edges = {"ext": bs.Projection("drive", "P.exc", bs.OneToOne(), weight=float(z["drive_weight"]), delay=1.5)}
     for port, chosen in (("exc", exc), ("inh", ~exc)):
         rule = bs.FromCOO(z["pre"][chosen].astype(int), z["post"][chosen].astype(int))
         edges[port] = bs.Projection("P", f"P.{port}", rule, weight=z["weight"][chosen], delay=z["delay"][chosen] * DT)
