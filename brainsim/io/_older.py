@@ -36,7 +36,9 @@ def upgraded(described: dict[str, str]) -> dict[str, str]:
         else:
             node = re.sub(r"\W.*", "", described[f"{edge}.pre"].strip("'"))
             found |= {f"{edge}.route[0]": repr(node), f"{edge}.route[{int(route[1]) + 1}]{route[2]}": entry}
-    return found
+            found[f"{edge}.route[6]"] = "False"
+    # all of them added what arrived at the start of a step
+    return {f"{path}.at": "'start'" for path, kind in found.items() if kind == "Delta"} | found
 
 
 def _kept(kind: str, field: str) -> bool:

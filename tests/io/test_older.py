@@ -44,3 +44,10 @@ def test_a_file_of_before_loads():
 def test_what_is_written_now_stays():
     described = describe(network(), values=False)
     assert upgraded(described) == described
+
+
+def test_a_jump_of_before_is_one_at_the_start_of_a_step():
+    described = {".nodes['P'].receptors['d']": "Delta", ".nodes['P'].receptors['d'].variable": "'v'"}
+    assert upgraded(described) == described | {".nodes['P'].receptors['d'].at": "'start'"}
+    ended = described | {".nodes['P'].receptors['d'].at": "'end'"}
+    assert upgraded(ended) == ended

@@ -191,6 +191,7 @@ def test_check_structure():
 NEEDS = {
     bs.VoltageClamp: lambda: bs.VoltageClamp(bs.LIF(), -60.0),
     bs.Homeostatic: lambda: bs.Homeostatic(bs.LIF(), rate=10.0),
+    bs.Exocytosis: lambda: bs.Exocytosis(bs.LiRinzel()),
 }
 UNITS = [u for u in vars(bs).values() if isinstance(u, type) and issubclass(u, bs.AbstractUnit)]
 
