@@ -19,6 +19,7 @@ from ._distributions import (
 from ._edge import (
     AbstractDeclaredEdge as AbstractDeclaredEdge,
     AbstractEdge as AbstractEdge,
+    AbstractLink as AbstractLink,
     AbstractScheduledEdge as AbstractScheduledEdge,
 )
 from ._fitted import fitted as fitted
@@ -43,6 +44,7 @@ from ._pack import pack as pack
 from ._pair_coupling import PairCoupling as PairCoupling, diffusive as diffusive, sinusoidal as sinusoidal
 from ._part import Part as Part, Parts as Parts
 from ._projection import Projection as Projection, WiredProjection as WiredProjection
+from ._routed import AbstractDelayed as AbstractDelayed, AbstractRouted as AbstractRouted
 from ._short_term import AbstractShortTerm as AbstractShortTerm, listened as listened
 from ._state import (
     Clock as Clock,

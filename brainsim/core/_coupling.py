@@ -13,6 +13,7 @@ from ..events import CSR
 from ._deposit import Deposit
 from ._edge import AbstractScheduledEdge
 from ._node import Population
+from ._routed import AbstractRouted
 from ._state import Emitted, NodeState
 from ._tracts import AbstractTracts, AbstractWiredTracts
 from ._wiring import Route, ring_depth
@@ -57,10 +58,6 @@ class WiredCoupling(AbstractWiredTracts):
 
     rounded: bool = eqx.field(static=True)
 
-    @property
-    def reads(self):
-        return {"pre": self.route.pre}
-
     def depth(self, dt):
         return ring_depth(self.max_delay, dt) + 1
 
@@ -77,7 +74,9 @@ class WiredCoupling(AbstractWiredTracts):
         return (weight * (1.0 - share), k), (weight * share, jnp.minimum(k + 1, line))
 
     def schedule(self, where, dt):
-        return ScheduledCoupling(self.connect, self._taps(where, dt), self.function, self.route)
+        return ScheduledCoupling(
+            connect=self.connect, taps=self._taps(where, dt), function=self.function, route=self.route
+        )
 
     def init(self, clock):
         return {}
@@ -91,25 +90,13 @@ class WiredCoupling(AbstractWiredTracts):
         return z, _arrivals(self._taps(where, dt), past, self.pre_units(), self.connect.indices, depth, n_post)
 
 
-class ScheduledCoupling(AbstractScheduledEdge):
+class ScheduledCoupling(AbstractRouted, AbstractScheduledEdge):
     """A coupling at one dt; `taps`: (weight, steps) of each share of a value."""
 
     connect: CSR
     taps: tuple[tuple[Array, Array], ...]
     function: Any
     route: Route = eqx.field(static=True)
-
-    @property
-    def reads(self):
-        return {"pre": self.route.pre}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     @property
     def weights(self):

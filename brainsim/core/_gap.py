@@ -16,20 +16,18 @@ from ..events import CSR, FixedFanout, propagate
 from ._delay import AbstractDelay
 from ._deposit import Deposit
 from ._distributions import AbstractDistribution
-from ._edge import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge
+from ._edge import AbstractDeclaredEdge, AbstractScheduledEdge
 from ._node import AbstractNode, Population
+from ._routed import AbstractDelayed, AbstractRouted
 from ._state import Clock
 from ._wiring import (
     Endpoint,
     Route,
     _Instant,
     by_synapse,
-    check_steps,
     delay_steps,
-    ring_depth,
     value_of,
     wire,
-    within_line,
 )
 
 
@@ -77,7 +75,7 @@ class GapJunctions(AbstractDeclaredEdge):
         return _both_ways(where, self, out) if out.route.pre == out.route.post else out
 
 
-class WiredGapJunctions(AbstractEdge):
+class WiredGapJunctions(AbstractDelayed):
     """`GapJunctions` in a network; `order`: of every synapse its place in the list given, or the places of the two
     values that name a pair, (2, n_syn)."""
 
@@ -90,25 +88,6 @@ class WiredGapJunctions(AbstractEdge):
     order: Array | None
     route: Route = eqx.field(static=True)
 
-    @property
-    def reads(self):
-        return {"pre": self.route.pre}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
-
-    @property
-    def delays_fit(self):
-        return within_line(self.delay, self.max_delay)
-
     def by_synapse(self, where: str) -> "WiredGapJunctions":
         """The edge with its conductances in the order of the synapses of its topology."""
         if self.order is None or jnp.ndim(self.weight) == 0:
@@ -120,36 +99,23 @@ class WiredGapJunctions(AbstractEdge):
             weight = 0.5 * (one + other)
         return dataclasses.replace(self, weight=weight, order=None)
 
-    def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, self.route)
-
     def schedule(self, where, dt):
         steps = delay_steps(self.delay, dt, self.max_delay)
-        return ScheduledGapJunctions(self.connect, self.by_synapse(where).weight, steps, self.route)
+        return ScheduledGapJunctions(
+            connect=self.connect, weight=self.by_synapse(where).weight, steps=steps, route=self.route
+        )
 
     def init(self, clock):
         return {}
 
 
-class ScheduledGapJunctions(AbstractScheduledEdge):
+class ScheduledGapJunctions(AbstractRouted, AbstractScheduledEdge):
     """Gap junctions at one dt, their conductances by synapse and bounded by what a step can carry."""
 
     connect: Any
     weight: Any
     steps: Array
     route: Route = eqx.field(static=True)
-
-    @property
-    def reads(self):
-        return {"pre": self.route.pre}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     def send(self, z, views, clock):
         v = views["pre"].y["unit"]["v"][slice(*self.route.units_pre or (None,))]

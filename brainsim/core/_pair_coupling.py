@@ -11,6 +11,7 @@ from ..base import float_dtype
 from ..events import CSR
 from ._deposit import Deposit
 from ._edge import AbstractScheduledEdge
+from ._routed import AbstractRouted
 from ._state import ring_slot
 from ._tracts import AbstractTracts, AbstractWiredTracts
 from ._wiring import Route, ring_depth
@@ -73,7 +74,9 @@ class WiredPairCoupling(AbstractWiredTracts):
         whole = jnp.floor(jax.lax.stop_gradient(x))
         samples = weight, x - whole, whole.astype(jnp.int32), self.pre_units()
         variables = self.variable, self.variable_post
-        return ScheduledPairCoupling(self.connect, samples, self.function, variables, self.route)
+        return ScheduledPairCoupling(
+            connect=self.connect, samples=samples, function=self.function, variables=variables, route=self.route
+        )
 
     def depth(self, dt):
         return 1
@@ -96,7 +99,7 @@ class WiredPairCoupling(AbstractWiredTracts):
         return z, jnp.stack([jnp.zeros_like(row), row])
 
 
-class ScheduledPairCoupling(AbstractScheduledEdge):
+class ScheduledPairCoupling(AbstractRouted, AbstractScheduledEdge):
     """A pair coupling at one dt; `samples`: of every synapse its weight, the share of the earlier one of the two values
     that its delay lies between, steps back to the later one, and the pre unit."""
 
@@ -109,14 +112,6 @@ class ScheduledPairCoupling(AbstractScheduledEdge):
     @property
     def reads(self):
         return {"pre": self.route.pre, "post": self.route.post}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     def row(self, z: Any, x_post: Array, n: Array) -> Array:
         """`(G, J)` of every unit, with the newest values of the past at `n`."""

@@ -4,25 +4,23 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from ..events import AbstractMap, Convolution, Dense
 from ._delay import AbstractDelay, by_step, spread
 from ._deposit import Deposit
-from ._edge import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge
+from ._edge import AbstractDeclaredEdge, AbstractScheduledEdge
+from ._routed import AbstractDelayed, AbstractRouted
 from ._short_term import AbstractShortTerm, listened
 from ._state import Emitted
 from ._wiring import (
     INSTANT,
     Route,
     by_synapse,
-    check_steps,
     delay_steps,
     drawn_weight,
-    ring_depth,
     value_of,
     wire,
-    within_line,
 )
 
 
@@ -69,7 +67,7 @@ class Projection(AbstractDeclaredEdge):
         return out
 
 
-class WiredProjection(AbstractEdge):
+class WiredProjection(AbstractDelayed):
     """A `Projection` in a network: `connect` is its topology, `weight` and `delay` are numbers or one value per synapse
     in the order in which they were given (`order`: of every synapse its place there, None where that is the same)."""
 
@@ -88,19 +86,8 @@ class WiredProjection(AbstractEdge):
         return {"pre": self.route.pre} | listened(self.short_term)
 
     @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
     def instant(self):
         return self.delay is INSTANT
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
-
-    @property
-    def delays_fit(self) -> Bool[Array, ""]:
-        return within_line(self.delay, self.max_delay)
 
     def by_synapse(self, where: str) -> "WiredProjection":
         """The edge with its weights and delays in the order of the synapses of its topology."""
@@ -108,9 +95,6 @@ class WiredProjection(AbstractEdge):
             name: by_synapse(where, name, getattr(self, name), self.connect, self.order) for name in ("weight", "delay")
         }
         return dataclasses.replace(self, order=None, **own)
-
-    def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, self.route)
 
     def schedule(self, where, dt):
         edge, line = self.by_synapse(where), self.depth(dt) - 1
@@ -120,13 +104,15 @@ class WiredProjection(AbstractEdge):
             taps = ((drawn_weight(edge.weight), delay_steps(edge.delay, dt, self.max_delay, self.route.at_end)),)
         if isinstance(self.connect, Dense) and taps[0][1].ndim:
             taps = by_step(taps, line)
-        return ScheduledProjection(self.connect, taps, self.short_term, self.route, self.instant)
+        return ScheduledProjection(
+            connect=self.connect, taps=taps, short_term=self.short_term, route=self.route, within_step=self.instant
+        )
 
     def init(self, clock):
         return {} if self.short_term is None else self.short_term.init(self.connect.n_pre, clock)
 
 
-class ScheduledProjection(AbstractScheduledEdge):
+class ScheduledProjection(AbstractRouted, AbstractScheduledEdge):
     """A projection at one dt; `taps`: (weight, steps) of each share of an event."""
 
     connect: Any
@@ -138,10 +124,6 @@ class ScheduledProjection(AbstractScheduledEdge):
     @property
     def reads(self):
         return {"pre": self.route.pre} | listened(self.short_term)
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
 
     @property
     def instant(self):

@@ -12,6 +12,7 @@ from ..base import check_parameter, is_traced
 from ..events import CSR
 from ._distributions import AbstractDistribution
 from ._edge import AbstractDeclaredEdge, AbstractEdge
+from ._routed import AbstractRouted
 from ._wiring import Route, _Instant, by_synapse, value_of, wire, within_line
 
 
@@ -78,7 +79,7 @@ def delays_of(edge: Any) -> Any:
     return edge.delay if edge.lengths is None else edge.lengths / edge.speed
 
 
-class AbstractWiredTracts(AbstractEdge):
+class AbstractWiredTracts(AbstractRouted, AbstractEdge):
     """Tracts in a network: a CSR, and values in the order of the user's list (`order`: of every synapse its place
     there; None: the same)."""
 
@@ -94,14 +95,6 @@ class AbstractWiredTracts(AbstractEdge):
     history: Any = eqx.field(converter=_optional)
     order: Array | None
     route: Route = eqx.field(static=True)
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     @property
     def delays_fit(self):

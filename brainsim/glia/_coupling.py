@@ -7,7 +7,16 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from ..base import Param
-from ..core import AbstractDeclaredEdge, AbstractEdge, AbstractScheduledEdge, Deposit, Endpoint, Route, wire
+from ..core import (
+    AbstractDeclaredEdge,
+    AbstractEdge,
+    AbstractRouted,
+    AbstractScheduledEdge,
+    Deposit,
+    Endpoint,
+    Route,
+    wire,
+)
 from ..events import CSR, DrawnRows
 
 
@@ -47,10 +56,11 @@ class IP3Coupling(AbstractDeclaredEdge):
         if not isinstance(topology, CSR):
             pre, post = topology.to_coo()
             topology, _ = CSR.from_coo(pre, post, topology.n_pre, topology.n_post)
-        return WiredIP3Coupling(topology, self.rate, self.threshold, self.width, made["route"])
+        how = dict(rate=self.rate, threshold=self.threshold, width=self.width)
+        return WiredIP3Coupling(connect=topology, **how, route=made["route"])
 
 
-class WiredIP3Coupling(AbstractEdge, AbstractScheduledEdge):
+class WiredIP3Coupling(AbstractRouted, AbstractEdge, AbstractScheduledEdge):
     """An `IP3Coupling` in a network; nothing of it depends on dt."""
 
     connect: CSR
@@ -62,14 +72,6 @@ class WiredIP3Coupling(AbstractEdge, AbstractScheduledEdge):
     @property
     def reads(self):
         return {"pre": self.route.pre, "post": self.route.post}
-
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
 
     def schedule(self, where, dt):
         return self

@@ -17,6 +17,7 @@ from ..core import (
     AbstractDistribution,
     AbstractEdge,
     AbstractInput,
+    AbstractLink,
     AbstractProcess,
     AbstractScheduledEdge,
     Deposit,
@@ -236,7 +237,7 @@ class PoissonInput(AbstractDeclaredEdge):
             )
         _check_rate_shape("PoissonInput", where, self.rate, len(units))
         target = _Target(end.node, port, (units.start, units.stop, units.step))
-        return WiredPoissonInput(self.n, self.rate, weight, self.delay, None, target)
+        return WiredPoissonInput(n=self.n, rate=self.rate, weight=weight, delay=self.delay, table=None, target=target)
 
 
 class _Target(NamedTuple):
@@ -251,15 +252,10 @@ class _Target(NamedTuple):
         return len(range(*self.units))
 
 
-class WiredPoissonInput(AbstractEdge):
-    """A `PoissonInput` in a network; `table`: `thresholds` for steps of one dt, None where a loop draws."""
+class _Onto(AbstractLink):
+    """An edge that reads nothing."""
 
-    n: int = eqx.field(static=True)
-    rate: Any = eqx.field(converter=_parameter)
-    weight: Any = eqx.field(converter=_parameter)
-    delay: float = eqx.field(static=True)
-    table: UInt32[Array, "k ..."] | None
-    target: _Target = eqx.field(static=True)
+    target: eqx.AbstractVar[_Target]
 
     @property
     def reads(self):
@@ -272,6 +268,17 @@ class WiredPoissonInput(AbstractEdge):
     @property
     def instant(self):
         return False
+
+
+class WiredPoissonInput(_Onto, AbstractEdge):
+    """A `PoissonInput` in a network; `table`: `thresholds` for steps of one dt, None where a loop draws."""
+
+    n: int = eqx.field(static=True)
+    rate: Any = eqx.field(converter=_parameter)
+    weight: Any = eqx.field(converter=_parameter)
+    delay: float = eqx.field(static=True)
+    table: UInt32[Array, "k ..."] | None
+    target: _Target = eqx.field(static=True)
 
     def known(self, dt):
         if isinstance(self.rate, AbstractInput) or is_traced(self.rate):
@@ -284,7 +291,9 @@ class WiredPoissonInput(AbstractEdge):
 
     def schedule(self, where, dt):
         steps = 1 + to_steps(jnp.asarray(self.delay), dt)
-        return ScheduledPoissonInput(self.n, self.rate, self.weight, self.table, steps, self.target)
+        return ScheduledPoissonInput(
+            n=self.n, rate=self.rate, weight=self.weight, table=self.table, steps=steps, target=self.target
+        )
 
     def depth(self, dt):
         return 1 + int(to_steps(np.asarray(self.delay), dt))
@@ -293,7 +302,7 @@ class WiredPoissonInput(AbstractEdge):
         return {"rate": _init_rate(self.rate, self.target.size, clock)}
 
 
-class ScheduledPoissonInput(AbstractScheduledEdge):
+class ScheduledPoissonInput(_Onto, AbstractScheduledEdge):
     """A Poisson input at one dt."""
 
     n: int = eqx.field(static=True)
@@ -302,18 +311,6 @@ class ScheduledPoissonInput(AbstractScheduledEdge):
     table: UInt32[Array, "k ..."] | None
     steps: Any
     target: _Target = eqx.field(static=True)
-
-    @property
-    def reads(self):
-        return {}
-
-    @property
-    def writes(self):
-        return self.target.node, self.target.port
-
-    @property
-    def instant(self):
-        return False
 
     def send(self, z, views, clock):
         node, port, part = self.target

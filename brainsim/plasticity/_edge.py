@@ -14,7 +14,7 @@ from ..core import (
     INSTANT,
     AbstractDeclaredEdge,
     AbstractDelay,
-    AbstractEdge,
+    AbstractDelayed,
     AbstractScheduledEdge,
     AbstractShortTerm,
     Clock,
@@ -23,7 +23,6 @@ from ..core import (
     Endpoint,
     Route,
     by_synapse,
-    check_steps,
     delay_steps,
     listened,
     ring_depth,
@@ -188,7 +187,7 @@ _SHARED = ("rule", "axonal", "deliver", "first", "modulator", "short_term", "fro
 """Fields that wiring leaves as they are declared."""
 
 
-class WiredPlasticProjection(AbstractEdge):
+class WiredPlasticProjection(AbstractDelayed):
     """A `PlasticProjection` in a network: a CSR, `weight` and `delay` a number or one by synapse, and the `columns` of
     the graph, by which post events find their synapses."""
 
@@ -213,17 +212,6 @@ class WiredPlasticProjection(AbstractEdge):
         ends = {"pre": self.route.pre, "post": self.route.post} | listened(self.short_term)
         return ends if self.modulator is None else ends | {"mod": Endpoint.parse("edge", self.modulator).node}
 
-    @property
-    def writes(self):
-        return self.route.post, self.route.port
-
-    @property
-    def instant(self):
-        return False
-
-    def check(self, where, dt):
-        check_steps(where, self.delay, dt, self.max_delay, self.route)
-
     def schedule(self, where, dt):
         steps = delay_steps(self.delay, dt, self.max_delay, self.route.at_end)
         late = _steps(self.axonal, dt)
@@ -235,9 +223,6 @@ class WiredPlasticProjection(AbstractEdge):
 
     def _depth_post(self, dt: float) -> int:
         return ring_depth(max(self.max_delay - self.axonal, 0.0), dt)
-
-    def depth(self, dt):
-        return ring_depth(self.max_delay, dt)
 
     @property
     def delays_fit(self):
