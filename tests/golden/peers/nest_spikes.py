@@ -1,12 +1,11 @@
 """Spikes of NEST 3.10 on a random network of its own making, with replayed Poisson trains.
 
-`PYTHON_WITH_NEST tests/golden/nest_spikes.py iaf_psc_exp 200 tests/golden/nest_iaf_psc_exp.npz`; `test_nest_spikes.py`
-compares. Times are steps of 0.1 ms, an entry a spike.
+`PYTHON_WITH_NEST tests/golden/peers/nest_spikes.py iaf_psc_exp 200 tests/golden/nest_iaf_psc_exp.npz`;
+`test_nest_spikes.py` compares. Times are steps of 0.1 ms, an entry a spike.
 """
 
 import sys
 
-import nest
 import numpy as np
 
 DT, T1, DRIVE_DELAY = 0.1, 1000.0, 1.5  # ms
@@ -19,6 +18,8 @@ RATE, IN_DEGREE = 700.0, 0.1  # Hz of the drive of a unit; of the units of each 
 
 
 def run(model, n):
+    import nest
+
     nest.set_verbosity("M_ERROR")
     nest.SetKernelStatus({"resolution": DT, "rng_seed": 1, "local_num_threads": 1})
     extra, w, w_drive = MODELS[model]
