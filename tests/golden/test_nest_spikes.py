@@ -1,4 +1,4 @@
-"""Every spike of NEST's iaf_psc_exp and iaf_psc_delta, at its step, on NEST's own network; see `peers/nest_spikes.py`."""
+"""Every spike of NEST's iaf_psc_exp and iaf_psc_delta, at its step, on NEST's own network (`peers/nest_spikes.py`)."""
 
 from pathlib import Path
 
