@@ -74,11 +74,12 @@ layers: $(VENV)/.dev  ## import-linter: the floors
 
 sanitize:  ## the kernels' loops under the sanitizers of threads, addresses and undefined behaviour
 	@cxx=$${CXX:-c++}; command -v $$cxx >/dev/null || { echo 'No compiler here: nothing to sanitize.'; exit 0; }; \
-	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
-	for s in thread address,undefined; do echo "-- $$s"; \
+	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; jobs=(); status=0; \
+	for s in thread address,undefined; do ( echo "-- $$s"; \
 	  $$cxx -std=c++17 -O1 -g -ffp-contract=off -Wall -Wextra -fsanitize=$$s -fno-sanitize-recover=all \
-	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc ops/cpu/draws.cc -o "$$out/driver" -pthread; \
-	  "$$out/driver"; done
+	    -DBRAINSIM_WORTH_SHARING=64 -Iops/include ops/tests/driver.cc ops/cpu/draws.cc -o "$$out/$$s.driver" -pthread && \
+	  "$$out/$$s.driver" ) > "$$out/$$s.log" 2>&1 & jobs+=($$!); done; \
+	for job in "$${jobs[@]}"; do wait "$$job" || status=1; done; cat "$$out"/*.log; exit $$status
 
 # Most of the time of the tests is XLA's. In a hurry it does half as much, and rounds elsewhere: tests that compare bits
 # are not for that. `make suite HURRY=` and plain pytest compile everything as users do.
