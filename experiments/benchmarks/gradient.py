@@ -38,6 +38,7 @@ from .run import machine
 # The full slope overflows within 1,000 steps of this network, in which one spike moves 64 units by millivolts. The
 # support, and with it the work, is that of the full slope.
 DAMPING = 0.1
+SOLVER = bs.ExponentialEuler()
 console = Console(width=None if Console().is_terminal else 140)
 FORWARD = ("forward", "forward in XLA")
 WAYS = (*FORWARD, "brainsim", "a step at a time", "all synapses")
@@ -108,7 +109,7 @@ def build(n, width):
 
 def settled(net, t_ms):
     """The state after `t_ms`: the transient of the start is no measure of activity."""
-    return bs.simulate(net, t1=t_ms, dt=networks.DT_MS, key=jax.random.key(1)).state
+    return bs.simulate(net, t1=t_ms, dt=networks.DT_MS, solver=SOLVER, key=jax.random.key(1)).state
 
 
 def otherwise(net, way):
@@ -125,7 +126,7 @@ def program(net, way, steps, adjoint):
 
     def loss(weights, rest, state):
         net = eqx.combine(weights, rest)
-        how = dict(dt=networks.DT_MS, state=state, adjoint=adjoint, saveat=[bs.Rate("P")])
+        how = dict(dt=networks.DT_MS, solver=SOLVER, state=state, adjoint=adjoint, saveat=[bs.Rate("P")])
         sol = bs.simulate(net, t0=0.0, t1=steps * networks.DT_MS, **how)  # a traced state does not tell its time
         return jnp.mean(sol["P.rate"]) * networks.DT_MS * 1e-3  # spikes a unit and step
 
@@ -203,7 +204,7 @@ def statistics_of(net, state, steps):
     """Mean fraction of units that spike, and that have a derivative, in a step."""
 
     def one(state, _):
-        state, events = bs.step(net, state)
+        state, events = bs.step(net, state, solver=SOLVER)
         return state, (jnp.mean(events["P"].value), jnp.mean(events["P"].support.astype(jnp.float32)))
 
     _, (activity, support) = jax.jit(lambda s: jax.lax.scan(one, s, length=steps))(state)

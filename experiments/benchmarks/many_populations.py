@@ -79,7 +79,7 @@ def worker(form: str, size: str) -> None:
     state, begun = timed(lambda: bs.initial_state(net, dt=DT_MS, key=jax.random.key(1)))
 
     def run():
-        return bs.simulate(net, t1=T_MS, dt=DT_MS, state=state)
+        return bs.simulate(net, t1=T_MS, dt=DT_MS, solver=bs.ExponentialEuler(), state=state)
 
     sol, first = timed(run)
     say = lambda x: print(json.dumps(x), flush=True)  # noqa: E731
