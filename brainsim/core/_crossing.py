@@ -95,8 +95,8 @@ class Crossing(eqx.Module):
             dy = tangents[1]
             if not self.exact_flow:
                 dy = jax.tree.map(lambda t, f: t - f * earlier.reshape(earlier.shape + (1,) * (f.ndim - 1)), dy, field)
-                forgotten = self._forgotten(node, y, z, inp, interval)
-                own = {k: jnp.where((g > 0) & forgotten[k], jnp.zeros_like(t), t) for k, t in dy["unit"].items()}
+                forgotten = self._forgotten(node, y, z, inp, jnp.where(g > 0, interval, 0.0))
+                own = {k: jnp.where(forgotten[k], jnp.zeros_like(t), t) for k, t in dy["unit"].items()}
                 dy = dy | {"unit": own}
             return ((g > 0).astype(g.dtype), y), (earlier / interval, dy)
 
@@ -104,13 +104,15 @@ class Crossing(eqx.Module):
 
     @staticmethod
     def _forgotten(node: Any, y: Any, z: Any, inp: Array, interval: Array) -> dict[str, Array]:
-        """By variable of the unit: where it relaxes so fast at the spike that the next one does not feel it."""
+        """By variable of the unit: where it relaxes so fast at the spike that the next one does not feel it; `interval`
+        is 0 where there is no spike."""
 
         def field(k, x):
             return node.vector_field(y | {"unit": y["unit"] | {k: x}}, z, inp)["unit"][k]
 
         rates = {k: jax.jvp(partial(field, k), (x,), (jnp.ones_like(x),))[1] for k, x in y["unit"].items()}
-        return {k: jnp.abs(a) * interval > _FORGETS for k, a in rates.items()}
+        per_unit = {k: interval.reshape(interval.shape + (1,) * (a.ndim - 1)) for k, a in rates.items()}
+        return {k: jnp.abs(a) * per_unit[k] > _FORGETS for k, a in rates.items()}
 
 
 def counted(since: Int[Array, " n"], s: Float[Array, " n"]) -> Int[Array, " n"]:

@@ -401,12 +401,12 @@ class Population(AbstractNode):
         return {"unit": unit, "ports": ports}, z
 
     def at_end(self, port):
-        return self.receptors[port].late
+        return self.receptors[port].at_end
 
     def arrive(self, y, z, arrivals):
         late = {port: row for port, row in arrivals.items() if self.at_end(port)}
         y = self.added(y, z, {port: row for port, row in arrivals.items() if port not in late})
-        return y, z | {_LATE: late} if late else z
+        return y, z | {_AT_END: late} if late else z
 
     def added(self, y: Any, z: Any, arrivals: dict[str, Array]) -> Any:
         """`y` after `arrivals`, all of them now."""
@@ -469,9 +469,9 @@ class Population(AbstractNode):
         }
 
     def jump(self, y, z, inp, clock, taken=None):
-        if _LATE in z:
+        if _AT_END in z:
             z = dict(z)
-            y = self.added(y, z, z.pop(_LATE))
+            y = self.added(y, z, z.pop(_AT_END))
         if not self.guarded:
             s = jnp.zeros(self.size, float_dtype())
             events = self._events(y, z, s, jnp.zeros(self.size, bool))
@@ -564,8 +564,8 @@ class AbstractProcess(Frozen):
         return jnp.asarray(False)
 
 
-_LATE = "late"
-"""Name of what is added after the flow of this step."""
+_AT_END = "added at the end"
+"""Name of what is added after the flow of this step, which no variable of a unit can have."""
 _ARRIVED = "arrived"
 """Name of what arrived at the port of a driven source in this step."""
 

@@ -150,12 +150,13 @@ class AbstractReceptor(Parametrised):
     """Synaptic kinetics on the post side: what arrives at a port, how it decays, and the current it drives.
 
     `channels` is how many numbers per unit arrive (two for a gap junction). `conductance`: what arrives is added to a
-    conductance, so that weights below 0 are refused.
+    conductance, so that weights below 0 are refused. `at_end`: what arrives is added after the flow of the step that
+    ends at its time, and the guard sees it at once; else at the start of the step that begins then.
     """
 
     channels: ClassVar[int] = 1
     conductance: ClassVar[bool] = False
-    late = False
+    at_end = False
     variable: ClassVar[str] = "v"
     """The name of the unit's variable that the methods are given as `v`."""
 

@@ -75,7 +75,7 @@ class _Step(NamedTuple):
 
 
 def _passes(jaxpr: Any, n_consts: int, n_carry: int) -> tuple[_Pass, ...]:
-    """The row programs on whose way a leaf of the carry becomes its next value, and nobody reads what is in between."""
+    """The row programs on whose way a leaf of the carry becomes its next value, and what is in between is not read elsewhere."""
     of = {v: k for k, v in enumerate(jaxpr.invars[n_consts : n_consts + n_carry])}
     carry, found, fixed = {*of}, [], {*jaxpr.invars[:n_consts]}
     reads = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal))
@@ -358,7 +358,7 @@ def _backward(step: _Step, length: int, live: tuple[int, ...], floats: tuple[int
         used, values, later, bars, sums = state
         xs, saved, events, ys = row
         values = dict(zip(undone, values, strict=True))
-        if reads_new or reads_old:  # of the step after this one, so that nobody reads what is changed here
+        if reads_new or reads_old:  # of the step after this one, so what is changed here is not read
             used, values = undone_by(later, used, values)
         places, left = [], [*used]
         for kind, graph, value in reversed([*zip(kinds, graphs, events, strict=True)]):

@@ -1,5 +1,5 @@
-"""Warnings where the gradient of a firing rate is known to be off: spikes that come and go rather than move, and
-parameters that a unit names, and gates that a step does not resolve."""
+"""Warnings where the gradient of a firing rate is known to be off: spikes that come and go rather than move, gates that
+a step does not resolve, and parameters that a unit names."""
 
 import warnings
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ def _warn(name: str, dt: float, spikes: Any, cv: Any, fastest: Any) -> None:
     if dt * fastest > GATE:
         warnings.warn(
             f"The gradient of the spikes of {name!r} is taken with steps of {dt:g} ms, which do not resolve a gate "
-            f"({1 / float(fastest):.2g} ms): it may be wrong by a factor of 2 to 5 (docs/gradients.md). "
+            f"({1 / float(fastest):.2g} ms): it may be wrong by a factor of 2 to 10 (docs/gradients.md). "
             f"Take dt <= {0.25 * dt:.2g} ms, or Substep(..., 4) for this node.",
             stacklevel=2,
         )

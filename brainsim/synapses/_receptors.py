@@ -125,7 +125,7 @@ class Delta(AbstractReceptor):
             raise ValueError(f"Delta.at is {self.at!r}; expected 'start' or 'end', of the step.")
 
     @property
-    def late(self):
+    def at_end(self):
         return self.at == "end"
 
     def init(self, n):
