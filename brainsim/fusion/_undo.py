@@ -75,7 +75,7 @@ class _Step(NamedTuple):
 
 
 def _passes(jaxpr: Any, n_consts: int, n_carry: int) -> tuple[_Pass, ...]:
-    """The row programs on whose way a leaf of the carry becomes its next value, and what is in between is not read elsewhere."""
+    """The row programs by which a leaf of the carry becomes its next value, with nothing else reading in between."""
     of = {v: k for k, v in enumerate(jaxpr.invars[n_consts : n_consts + n_carry])}
     carry, found, fixed = {*of}, [], {*jaxpr.invars[:n_consts]}
     reads = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal))
