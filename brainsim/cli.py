@@ -163,7 +163,7 @@ def bench(
 
 @app.command()
 def targets(
-    name: Annotated[str | None, typer.Argument(help="One of them: loihi1, loihi2, spinnaker2.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them: loihi1, loihi2, spinnaker2, ideal.")] = None,
 ) -> None:
     """Print what is known of the chips that networks are lowered to.
 
@@ -183,6 +183,7 @@ def targets(
             table.add_column(column, justify="right" if column == "value" else "left", no_wrap=True)
         groups = {"limits": target.limits, "widths": target.widths, "grid": target.grid}
         groups |= {f"energy, {table}": facts for table, facts in target.energy.items()}
+        groups |= {f"latency, {table}": facts for table, facts in target.latency.items()}
         for group, facts in groups.items():
             for k, (what, fact) in enumerate(facts.items()):
                 if k == 0:
@@ -203,9 +204,11 @@ def lower(
     ],
     dt: Annotated[float | None, typer.Option(help="Of a NIR file the step (ms) that it was written for.")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help="loihi1, loihi2, spinnaker2; given several times, all in one report.")
+        list[str] | None,
+        typer.Option(help="loihi1, loihi2, spinnaker2, ideal; several times for all in one report."),
     ] = None,
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of the weights on Loihi.")] = 8,
+    bits: Annotated[int | None, typer.Option(min=2, max=24, help="Bits of the weights; else all there are.")] = None,
+    chips: Annotated[int, typer.Option(min=1, help="How many chips, in a row.")] = 1,
     events: Annotated[
         Path | None, typer.Option(help="A .npz file: by source, events of 0 and 1, (steps, n). Else random ones.")
     ] = None,
@@ -243,8 +246,8 @@ def lower(
             about = f"the events of {events.name}"
         outcomes = []
         for name in chosen:
-            more: dict[str, Any] = {} if TARGETS[name].dialect is None else {"bits": bits}
-            more |= {"by_output": by_output, "near": near}
+            more: dict[str, Any] = {} if bits is None else {"bits": bits}
+            more |= {"by_output": by_output, "near": near, "chips": chips}
             outcomes.append(lowered(net, TARGETS[name], inputs=inputs, **how, **more))
             typer.echo(str(outcomes[-1]) + "\n")
         if out is not None:

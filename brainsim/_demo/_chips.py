@@ -36,21 +36,22 @@ def _overview(outcomes: "list[Outcome]") -> Act:
     for o in outcomes:
         if o.refused is not None:
             stage, error = o.refused
-            rows.append((o.target.name, f"refused in {stage}: {error.rule}", "", "", "", ""))
+            rows.append((o.target.name, f"refused in {stage}: {error.rule}", "", "", "", "", ""))
             continue
         assert o.layout is not None
         assert o.ledger is not None
         rule, share = tightest(o)
         same = ", ".join(f"{name} {f.coincidence:.0%}" for name, f in o.fidelity.items())
-        energy = "; ".join(f"{e * 1e-6:.3g} ({table}, {grade.value})" for table, (e, grade) in o.energy().items())
         events = f"{o.ledger.synaptic_events.sum():,}"
-        rows.append((o.target.name, o.layout.n_cores, f"{rule} {share:.0%}", same, events, energy or "none published"))
-    columns = ("target", "cores", "tightest resource", "same spikes as in float", "synaptic events", "energy (uJ)")
+        cores = f"{o.layout.n_cores}" + (f" on {o.layout.n_chips} chips" if o.layout.n_chips > 1 else "")
+        rows.append((o.target.name, cores, f"{rule} {share:.0%}", same, events, *o.costs()))
+    columns = ("target", "cores", "tightest resource", "same spikes as in float", "synaptic events")
+    columns += ("energy", "latency")
     accepted = sum(o.refused is None for o in outcomes)
     text = (
         "All targets in one table. A spike is the same when chip and network have it in the same cell and step; the "
-        "share is that of the spikes of either. Energy is the ledger of the run times a table of coefficients, with "
-        "the worst grade of these.",
+        "share is that of the spikes of either. Energy and latency are the ledger of the run times a table of "
+        "coefficients, with the worst grade of these: estimates, from and to.",
     )
     merits = {"targets that take it": f"{accepted} of {len(outcomes)}"}
     return Act(
@@ -140,8 +141,7 @@ def tightest(o: "Outcome") -> tuple[str, float]:
     """The rule whose limit a core comes nearest to, and how near."""
     assert o.layout is not None
     shares = {rule: float(used.max(initial=0)) / o.target.limits[rule].value for rule, used in o.layout.usage.items()}
-    rule = max(shares, key=lambda rule: shares[rule])
-    return rule, shares[rule]
+    return max(shares.items(), key=lambda x: x[1], default=("no limit", 0.0))
 
 
 def _cores(o: "Outcome") -> Figure:
@@ -154,14 +154,15 @@ def _cores(o: "Outcome") -> Figure:
     assert o.layout is not None
     assert o.ledger is not None
     rules = list(o.layout.usage)
-    share = np.stack([o.layout.usage[rule] / o.target.limits[rule].value for rule in rules])
+    shares = [o.layout.usage[rule] / o.target.limits[rule].value for rule in rules]
+    share = np.stack(shares or [np.zeros(o.layout.n_cores)])
     n, across = o.layout.n_cores, int(np.ceil(np.sqrt(max(o.layout.n_cores, 1))))
     canvas = Canvas(figsize=(7.4, 3.4), layout="constrained")
     left, right = canvas.subplots(1, 2)
     grid = np.full(across * -(-n // across), np.nan)
     grid[:n] = share.max(0)
     picture = left.imshow(grid.reshape(-1, across), cmap="YlOrRd", vmin=0, vmax=1)
-    if n <= 64:
+    if rules and n <= 64:
         for k in range(n):
             rule = rules[int(np.argmax(share[:, k]))].partition("-")[2]
             dark = share[:, k].max() > 0.6

@@ -25,6 +25,7 @@ from ._discretise import (
     rounded as rounded,
     weight_errors as weight_errors,
 )
+from ._float_image import FloatImage as FloatImage, float_image as float_image
 from ._image import Image as Image
 from ._interval import Bounds as Bounds, bounds as bounds
 from ._ledger import (
@@ -46,9 +47,9 @@ from ._pack import (
     write as write,
 )
 from ._place import place as place
-from ._spinnaker2 import SpiNNaker2 as SpiNNaker2, spinnaker2 as spinnaker2
 from ._tables import Cells as Cells, Synapses as Synapses, nearest_bias as nearest_bias
 from ._targets import (
+    IDEAL as IDEAL,
     LOIHI1 as LOIHI1,
     LOIHI2 as LOIHI2,
     SPINNAKER2 as SPINNAKER2,

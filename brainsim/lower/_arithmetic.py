@@ -48,9 +48,10 @@ def _straight(f):
 
 @_straight
 def wrap_turns(x: Float[Array, "..."], bits: int) -> Float[Array, "..."]:
-    """`x` as a two's complement number of `bits` bits after any number of turns: |x| + 2^(bits - 1) < 2^24 asked.
+    """`x` as a two's complement number of `bits` bits after any number of turns.
 
-    Derivative: that of the identity.
+    Exact for |x| + 2^(bits - 1) < 2^24, and where x is a multiple of 64 for 64 times as much. Derivative: that of the
+    identity.
     """
     half, turn = 2.0 ** (bits - 1), 2.0**bits
     return x - turn * jnp.floor((x + half) * (1.0 / turn))

@@ -35,10 +35,14 @@ def _exact(x: Float[Array, " n"], checked: bool) -> Float[Array, " n"]:
     return jnp.where(jnp.abs(x) < LIMIT, x, jnp.nan) if checked else x
 
 
-def _turned(x: Float[Array, " n"], ends: tuple[int, int]) -> Float[Array, " n"]:
-    """`x` wrapped once by 2^24 into `ends`, with the derivative of the identity."""
-    low, high = ends
-    return jnp.where(x > high, x - LIMIT, jnp.where(x < low, x + LIMIT, x))
+def _turned(x: Float[Array, " n"], more: Float[Array, " n"], ends: tuple[int, int]) -> Float[Array, " n"]:
+    """`x + more` wrapped once by 2^24 into `ends`, with the derivative of the identity.
+
+    `x` is an integer below 2^24, `more` a multiple of 64 below 2^30. Their sum may be rounded, but only beyond 2^24,
+    where it is outside of `ends` all the same; so the turn is known, and it is added to `more`, where it is exact.
+    """
+    (low, high), total = ends, x + more
+    return x + (more - jnp.where(total > high, LIMIT, jnp.where(total < low, -LIMIT, 0.0)))
 
 
 class ChipLIF(AbstractUnit):
@@ -99,13 +103,12 @@ class ChipLIF(AbstractUnit):
 
     def vector_field(self, y, z, inp):
         d = self.dialect
-        u = decay(y["u"], self.keep_u) + inp
+        kept = decay(y["u"], self.keep_u)
+        u = kept + inp if d.u_range is None else _turned(kept, inp, d.u_range)
         u = _exact(u, self.checked)
-        if d.u_range is not None:
-            u = _turned(u, d.u_range)
         drive = u + self.bias if d.bias else u
         if d.wraps_bias and d.u_range is not None:
-            drive = _turned(drive, d.u_range)
+            drive = _turned(drive, jnp.zeros_like(drive), d.u_range)
         before = y["v"]
         if d.marker:
             before = jnp.where(z["wait"] > 0, 0.0, before)

@@ -19,13 +19,15 @@ class Bounds:
     v_low: Float[np.ndarray, " n"]
     v_high: Float[np.ndarray, " n"]
     exact: Bool[np.ndarray, " n"]
-    """No intermediate leaves the integers of float32 (2^24): the words of a run are right whatever comes in."""
+    """No state leaves the integers of float32 (2^24) and no sum is rounded: the words of a run are right whatever
+    comes in."""
     steady: Bool[np.ndarray, " n"]
     """Neither a wrap nor a clip can happen."""
 
     def __str__(self) -> str:
-        n = self.exact.size
-        return f"{n} cells: exact in float32 {int(self.exact.sum())}, never wrapped or clipped {int(self.steady.sum())}"
+        n, exact = self.exact.size, int(self.exact.sum())
+        watched = f" ({n - exact} may not be and are watched)" if exact < n else ""
+        return f"{n} cells: exact in float32 {exact}{watched}, never wrapped or clipped {int(self.steady.sum())}"
 
 
 def bounds(
@@ -35,17 +37,17 @@ def bounds(
 
     With a = keep_u / 4096, `u <= P / (1 - a)`, as truncation only shrinks; a cell above its threshold is reset, so with
     b = keep_v / 4096 `v <= 64 threshold b + u_high + bias`, and `v >= (u_low + bias) / (1 - b)`. Where nothing decays a
-    bound is infinite. A wrap keeps u, a clip keeps v in its range, so exactness then needs `|u| a + |q| <= 2^24` only.
+    bound is infinite. A wrap by 2^24 keeps u in its range as long as `|u| a + |q|` is at most half as much again, a
+    clip keeps v in its own: exactness then asks for nothing else.
     """
     a = (4096 - cells.decay_u - dialect.decay_u_offset) / 4096
     b = (4096 - cells.decay_v) / 4096
     steady = np.ones(cells.size, bool)
     # weights are multiples of 64, or small numbers that a port shifts: partial sums are exact far beyond 2^24
-    exact = np.maximum(positive, -negative) < 64 * LIMIT
+    exact = np.maximum(positive, -negative) < 32 * LIMIT
     q_low, q_high = negative, positive
     if dialect.q_bits is not None:
         half = 2.0 ** (dialect.q_bits - 1)
-        exact &= np.maximum(positive, -negative) + half < LIMIT
         steady &= (q_low >= -half) & (q_high < half)
         turned = (q_low < -half) | (q_high >= half)
         q_low, q_high = np.where(turned, -half, q_low), np.where(turned, half - 1, q_high)
@@ -53,7 +55,7 @@ def bounds(
     if dialect.u_range is not None:
         low, high = dialect.u_range
         inside = (u_low >= low) & (u_high <= high)
-        exact &= inside | (np.maximum(-low, high) * a + np.maximum(q_high, -q_low) <= LIMIT)
+        exact &= inside | (np.maximum(-low, high) * a + np.maximum(q_high, -q_low) <= LIMIT + min(-low, high))
         steady &= inside
         u_low, u_high = np.where(inside, u_low, low), np.where(inside, u_high, high)
     else:

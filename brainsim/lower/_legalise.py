@@ -21,7 +21,9 @@ WORD = 64
 CELL_BYTES = 16
 """Bytes of a cell where cells and synapses share a memory: its registers, and u and v in 32 bits each."""
 MEASURES = ("COMP", "IN", "SYN", "CFG", "VTH", "FMT", "MEM")
-"""What is counted of a core, by the end of a rule's id; OUT, CORES, CHIP-COMP, CHIP-SYN hold of all cores together."""
+"""What is counted of a core, by the end of a rule's id; OUT, too, once all cores are filled."""
+WHOLE = ("CORES", "CHIP-COMP", "CHIP-SYN")
+"""What is counted of all cores together, and allowed once a chip."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,10 +39,21 @@ class Layout:
     @property
     def n_cores(self) -> int:
         """How many cores are in use."""
-        return len(next(iter(self.usage.values())))
+        return max((int(c.max(initial=-1)) for c in self.core.values()), default=-1) + 1
+
+    @property
+    def chip(self) -> Int[np.ndarray, " cores"]:
+        """On which chip every core lies: chips are filled one after the other."""
+        return np.arange(self.n_cores) // self.target.cores
+
+    @property
+    def n_chips(self) -> int:
+        """How many chips are in use."""
+        return int(self.chip.max(initial=0)) + 1
 
     def __str__(self) -> str:
-        lines = [f"{self.n_cores} cores of {self.target.name}"]
+        chips = f" on {self.n_chips} chips" if self.n_chips > 1 else ""
+        lines = [f"{self.n_cores} cores of {self.target.name}{chips}"]
         for rule, used in self.usage.items():
             fact = self.target.limits[rule]
             lines.append(f"{rule}: at most {int(used.max(initial=0)):,} of {fact.value:,.0f} {fact.unit}")
@@ -78,11 +91,14 @@ def formats(s: Synapses, limit: int) -> tuple[int, int, int]:
     return s.bits, int(s.delay.max(initial=0)).bit_length(), max(6, (limit - 1).bit_length())
 
 
-def legalise(tables: Tables, target: Target = LOIHI1, *, near: Mapping[str, Any] | None = None) -> Layout:
+def legalise(
+    tables: Tables, target: Target = LOIHI1, *, chips: int = 1, near: Mapping[str, Any] | None = None
+) -> Layout:
     """Fill cores with the cells of `tables`, in an order that keeps cells of equal registers together: first those of
     equal decays or first those of equal threshold, whichever takes fewer cores.
 
-    `near`: a number for each cell, by group; cells of equal registers are taken in the order of these, over all groups.
+    **Arguments:** `chips`: how many chips there are; `near`: a number for each cell, by group; cells of equal registers
+    are taken in the order of these, over all groups.
 
     A core is closed as soon as the next cell would break one of its rules; where its cells reach too many other cores
     (L1-OUT), all cores are filled half as far. Rules that nothing is known of, such as the thresholds of a core of
@@ -91,6 +107,7 @@ def legalise(tables: Tables, target: Target = LOIHI1, *, near: Mapping[str, Any]
     """
     if target.dialect is None:
         raise ValueError(f"legalise: {target.name} has no integer cells; expected loihi1 or loihi2.")
+    check_chips(chips)
     limits = limits_of(target)
     order, flat, config, threshold, widths, ends, out = min(
         (_filled(tables, limits, target, first, near) for first in ("decays", "threshold")),
@@ -98,11 +115,9 @@ def legalise(tables: Tables, target: Target = LOIHI1, *, near: Mapping[str, Any]
     )
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     core_of = np.repeat(np.arange(len(ends)), np.diff(np.concatenate([[0], ends])))
-    whole = {"CORES": len(ends), "CHIP-COMP": len(core_of), "CHIP-SYN": flat.source.size}
-    for measure, n in whole.items():
-        if n > limits.get(measure, n):
-            fact = target.limits[rule_of(target, measure)]
-            raise LoweringError(rule_of(target, measure), "chip", f"{n} are needed; the limit is {fact}.")
+    for measure, n in zip(WHOLE, (len(ends), len(core_of), flat.source.size), strict=True):
+        if measure in limits:
+            check_whole(target, rule_of(target, measure), n, chips)
     usage = [_usage(flat, config, threshold, widths, a, b) for a, b in zip(starts, ends, strict=True)]
     by_rule = {rule_of(target, m): np.array([u[m] for u in usage], np.int64) for m in MEASURES if m in limits}
     if "OUT" in limits:
@@ -114,6 +129,21 @@ def legalise(tables: Tables, target: Target = LOIHI1, *, near: Mapping[str, Any]
     return Layout(target, core, slot, by_rule)
 
 
+def check_chips(chips: int) -> None:
+    """Raise ValueError unless `chips` is a whole number >= 1."""
+    if isinstance(chips, bool) or not isinstance(chips, int) or chips < 1:
+        raise ValueError(f"chips={chips!r}; expected a whole number of chips >= 1.")
+
+
+def check_whole(target: Target, rule: str, n: int, chips: int) -> None:
+    """Raise LoweringError where `n` is more than what `chips` chips have of what the rule is about."""
+    fact = target.limits[rule]
+    if n > fact.value * chips:
+        enough = int(-(-n // fact.value))
+        where, of = ("chip", "") if chips == 1 else (f"{chips} chips", ", of each of them")
+        raise LoweringError(rule, where, f"{n} are needed; the limit is {fact}{of}. Give chips={enough} or more.")
+
+
 def limits_of(target: Target) -> dict[str, int]:
     """Limits by what is counted."""
     return {rule.partition("-")[2]: int(fact.value) for rule, fact in target.limits.items()}
@@ -121,7 +151,7 @@ def limits_of(target: Target) -> dict[str, int]:
 
 def rule_of(target: Target, measure: str) -> str:
     """The id of the rule about `measure`."""
-    return f"{next(iter(target.limits)).partition('-')[0]}-{measure}"
+    return f"{next(iter(target.limits), target.name.upper()).partition('-')[0]}-{measure}"
 
 
 def _filled(tables: Tables, limits: dict[str, int], target: Target, first: str, near: Any) -> tuple[Any, ...]:

@@ -15,11 +15,11 @@ from ..simulate import Events, Trace, simulate
 from ._canonical import SOLVER, Graph, LoweringError, canonical
 from ._constant import CELL
 from ._discretise import Lowered, discretise, weight_errors
+from ._float_image import FloatImage, float_image
 from ._ledger import Ledger, ledger
 from ._legalise import Layout, legalise
 from ._pack import Packed, pack
 from ._place import place
-from ._spinnaker2 import SpiNNaker2, spinnaker2
 from ._targets import Fact, Grade, Target
 from ._tuned import tuned
 
@@ -49,7 +49,7 @@ class Outcome:
     target: Target
     refused: tuple[str, LoweringError] | None
     """Stage and error."""
-    lowered: Lowered | SpiNNaker2 | None = None
+    lowered: Lowered | FloatImage | None = None
     layout: Layout | None = None
     packed: Packed | None = None
     fidelity: dict[str, Fidelity] = dataclasses.field(default_factory=dict)
@@ -71,12 +71,30 @@ class Outcome:
             for name, table in self.target.energy.items()
         }
 
+    def latency(self) -> dict[str, tuple[float, float, Grade]]:
+        """Time of the run on the chips (ns) by table of coefficients, from and to, and the worst grade of these: an
+        estimate."""
+        if self.ledger is None:
+            return {}
+        return {name: (*self.ledger.latency(table), worst(table)) for name, table in self.target.latency.items()}
+
+    def costs(self) -> tuple[str, str]:
+        """Energy and latency in words: the band over all tables, and each with its grade."""
+        energy, latency = self.energy(), self.latency()
+        each = ", ".join(f"{e * 1e-6:.3g} uJ ({name}, {grade.value})" for name, (e, grade) in energy.items())
+        if len(energy) > 1:
+            low, high = (f(e for e, _ in energy.values()) * 1e-6 for f in (min, max))
+            each = f"{low:.3g} to {high:.3g} uJ: {each}"
+        time = ", ".join(f"{a * 1e-3:.3g} to {b * 1e-3:.3g} us ({k}, {g.value})" for k, (a, b, g) in latency.items())
+        return each or "not published", time or "not published"
+
     def __str__(self) -> str:
         if self.refused is not None:
             return f"{self.target.name}: refused in {self.refused[0]}: {self.refused[1]}"
         same = ", ".join(f"{name} {f.coincidence:.1%}" for name, f in self.fidelity.items())
-        energy = ", ".join(f"{e * 1e-6:.3g} uJ ({name}, {grade.value})" for name, (e, grade) in self.energy().items())
-        lines = [f"{self.target.name}: {self.layout}", f"same spikes: {same}", f"energy: {energy or 'not published'}"]
+        energy, latency = self.costs()
+        lines = [f"{self.target.name}: {self.layout}", f"same spikes: {same}", f"energy: {energy}"]
+        lines += [f"latency: {latency}"]
         return "\n".join([*lines[:1], str(self.ledger), *lines[1:]])
 
 
@@ -94,6 +112,7 @@ def lower(
     solver: Any = SOLVER,
     by_output: bool = False,
     near: bool = False,
+    chips: int = 1,
     **how: Any,
 ) -> Outcome:
     """Lower `net` to `target` by all stages, and run both on `inputs`.
@@ -101,7 +120,7 @@ def lower(
     **Arguments:** `dt`, `solver`: how `bs.simulate` runs `net`; `inputs`: events of every source, (steps, n) of 0 and
     1; `by_output`: choose scales by what comes out on `inputs` (`tuned`) where the target rounds to integers; `near`:
     put cells where their packets have few hops to go at the rates of that run (`place`) where the mesh of the target is
-    known; `how`: the further arguments of `discretise`, or of `spinnaker2`.
+    known; `chips`: how many there are, in a row; `how`: the further arguments of `discretise`, or of `float_image`.
 
     What the target refuses is not raised, but stands in `Outcome.refused`. **Raises** ValueError for missing inputs.
     """
@@ -120,7 +139,7 @@ def lower(
         stage = "discretise"
         with _timed(seconds, stage):
             if target.dialect is None:
-                found["lowered"] = spinnaker2(net, dt=dt, solver=solver, **how)
+                found["lowered"] = float_image(net, target, dt=dt, solver=solver, chips=chips, **how)
             else:
                 how |= dict(dt=dt, solver=solver, dialect=target.dialect)
                 found["lowered"] = tuned(net, wanted | given, **how) if by_output else discretise(net, **how)
@@ -128,13 +147,13 @@ def lower(
         stage = "legalise"
         with _timed(seconds, stage):
             chip = found["lowered"]
-            if isinstance(chip, SpiNNaker2):
+            if isinstance(chip, FloatImage):
                 found["layout"] = chip.layout
             elif near and target.grid:
                 rates = {name: wanted[name].mean(0) for name in graph.groups}
-                found["layout"] = place(chip.image.tables, target, rates=rates)
+                found["layout"] = place(chip.image.tables, target, rates=rates, chips=chips)
             else:
-                found["layout"] = legalise(chip.image.tables, target)
+                found["layout"] = legalise(chip.image.tables, target, chips=chips)
         if isinstance(chip, Lowered):
             stage = "pack"
             with _timed(seconds, stage):
@@ -181,14 +200,14 @@ def compared(wanted: Float[np.ndarray, "steps n"], got: Float[np.ndarray, "steps
     return Fidelity(int(a.sum()), int(b.sum()), int((a & b).sum()), first)
 
 
-def _errors(graph: Graph, lowered: Lowered | SpiNNaker2) -> dict[str, float]:
-    return lowered.errors if isinstance(lowered, SpiNNaker2) else weight_errors(graph, lowered)
+def _errors(graph: Graph, lowered: Lowered | FloatImage) -> dict[str, float]:
+    return lowered.errors if isinstance(lowered, FloatImage) else weight_errors(graph, lowered)
 
 
-def _ran(chip: Lowered | SpiNNaker2, layout: Layout, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Ledger]:
+def _ran(chip: Lowered | FloatImage, layout: Layout, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], Ledger]:
     """Events of the chip by group, and the ledger of its run."""
     steps = len(next(iter(inputs.values()))) if inputs else 100
-    if isinstance(chip, SpiNNaker2):
+    if isinstance(chip, FloatImage):
         got = chip.simulate(steps, inputs=dict(inputs))
         return got, chip.ledger(got | dict(inputs))
     names = list(chip.image.tables.cells)

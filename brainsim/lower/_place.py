@@ -24,6 +24,7 @@ def place(
     rates: Mapping[str, Any] | None = None,
     rounds: int = ROUNDS,
     seed: int = 0,
+    chips: int = 1,
 ) -> Layout:
     """`legalise` with cells where their packets have few hops to go: rate times distance, summed over spikes and cores.
 
@@ -34,14 +35,14 @@ def place(
     is taken.
 
     **Arguments:** `rates`: of every group, spikes a step of its cells, (n,) or a number, by default 1; `seed`: of the
-    annealing; the same gives the same.
+    annealing; the same gives the same; `chips`: as in `legalise`.
 
     **Raises** what `legalise` does, and ValueError for a target whose mesh is not known.
     """
     if not target.grid:
         raise ValueError(f"place: the mesh of {target.name} is not known; expected loihi1.")
     net = _Cells.of(tables, rates or {})
-    layout = _snaked(legalise(tables, target, near=net.ranks(tables)))
+    layout = _snaked(legalise(tables, target, chips=chips, near=net.ranks(tables)))
     core, where = net.joined(layout.core), tiles(layout)
     found = [(hops(net, core, where), -1, core)]
     for k in range(rounds):

@@ -4,7 +4,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 
-from ._dialects import LOIHI, Dialect
+from ._dialects import LOIHI, Dialect, Rounding
 
 
 class Grade(enum.Enum):
@@ -38,7 +38,7 @@ class Target:
     """A chip.
 
     `limits` are by the id of the rule that a network must keep, `widths` by register, `grid` by what there is how many
-    of, `energy` by table and event: tables of different origin count different events and are never mixed.
+    of, `energy` and `latency` by table and event: tables of different origin count different events, so none are mixed.
     """
 
     name: str
@@ -49,6 +49,14 @@ class Target:
     widths: Mapping[str, Fact]
     grid: Mapping[str, Fact]
     energy: Mapping[str, Mapping[str, Fact]]
+    latency: Mapping[str, Mapping[str, Fact]] = dataclasses.field(default_factory=dict)
+    rounding: Rounding = Rounding.NEAREST
+    """How weights become whole numbers where cells are in floating point."""
+
+    @property
+    def cores(self) -> int:
+        """Cores of a chip; 1 where no limit says how many."""
+        return next((int(x.value) for rule, x in self.limits.items() if rule.endswith(("-CORES", "-PE"))), 1)
 
 
 _BLOCK = "nengo-loihi 1.1.0, block.py"
@@ -126,6 +134,22 @@ LOIHI1 = Target(
             "hop north-south": _read(4.2, "pJ", _SANA),
         },
     },
+    latency={
+        "sana-fe": {
+            "synaptic event": _read(3.8, "ns", _SANA),
+            "neuron, accessed": _read(6.0, "ns", _SANA),
+            "neuron, updated": _read(3.7, "ns", _SANA),
+            "neuron, spiked": _read(30.0, "ns", _SANA),
+            "packet, sent": _read(5.1, "ns", _SANA),
+            "packet, received": _read(16.0, "ns", _SANA),
+            "hop east-west": _read(4.1, "ns", _SANA),
+            "hop north-south": _read(6.5, "ns", _SANA),
+            "barrier of 1 tile": _read(600.0, "ns", _SANA),
+            "barrier of 2 tiles": _read(1000.0, "ns", _SANA),
+            "barrier of 4 tiles": _read(1400.0, "ns", _SANA),
+            "barrier of 29 tiles": _read(1800.0, "ns", _SANA),
+        },
+    },
 )
 """Loihi 1."""
 
@@ -155,6 +179,7 @@ SPINNAKER2 = Target(
         "S2-PE": _read(152, "processing elements a chip", _S2),
         "S2-SRAM": _read(131_072, "bytes a processing element", _S2),
         "S2-ROUTES": _read(16_384, "router entries", _S2),
+        "S2-REFRACTORY": _read(1, "step from a spike to the next", "py-spinnaker2: its LIF has no refractory period"),
     },
     widths={
         "weight": Fact(8, "bits, sign included, truncated at 127 / max |w|", "recorded rasters of NIR", Grade.VERIFIED),
@@ -167,8 +192,20 @@ SPINNAKER2 = Target(
             "neuron": _read(2190.0, "pJ", "keras-spiking, model_energy.py, citing arXiv 1903.08941"),
         }
     },
+    rounding=Rounding.TOWARD_ZERO,
 )
 """SpiNNaker 2. The coefficients are those of a prototype; of the chip in production none is published within reach."""
 
-TARGETS = {t.name: t for t in (LOIHI1, LOIHI2, SPINNAKER2)}
+IDEAL = Target(
+    "ideal",
+    "no chip: cells in floating point on one core without limits, weights as wide as asked for, up to float32",
+    None,
+    limits={},
+    widths={"weight": Fact(24, "bits, sign included, to the nearest", "IEEE 754: float32", Grade.VERIFIED)},
+    grid={},
+    energy={},
+)
+"""What remains when nothing but the width of the weights is limited: to tell that from what a chip adds."""
+
+TARGETS = {t.name: t for t in (LOIHI1, LOIHI2, SPINNAKER2, IDEAL)}
 """Targets by name."""

@@ -105,6 +105,29 @@ def test_what_cannot_be_proved_is_watched():
     assert u[-1].tolist() == [7 * 254 * 2**13, 254 * 2**13]
 
 
+@pytest.mark.parametrize("dialect", [LOIHI, LAVA], ids=["loihi", "lava"])
+def test_sums_beyond_24_bits_are_exact(dialect):
+    """What arrives in a step may be more than u holds: float32 rounds such a sum, but not what is left of it."""
+    k, n, steps = 12, 20, 200
+    mantissa = np.where(np.arange(k) % 3, 220, 198)
+    source, target = (x.reshape(-1) for x in np.indices((k, n)))
+    cells = {"P": Cells(n, threshold=131_071, decay_u=np.linspace(2900, 4000, n).astype(int), decay_v=2000)}
+    weak = Synapses("y", "P", np.arange(n), np.arange(n), 2 * np.arange(n))
+    synapses = {"strong": Synapses("x", "P", source, target, mantissa[source], 7), "weak": weak}
+    given, x = (cells, synapses, {"x": k, "y": n}), {"x": events(1, steps, k, 0.8), "y": events(2, steps, n, 0.5)}
+    image = Image.of(dialect, *given)
+    assert np.all(image.tables.bounds["P"].exact)
+    assert not np.any(image.tables.bounds["P"].steady)
+    got, want = _words(image.simulate(steps, inputs=x, saveat=EVERY)), words(dialect, *given, x)
+    assert sum(int(np.sum(a != b)) for a, b in zip(got, want, strict=True)) == 0
+    assert (x["x"] @ mantissa).max() * 2**13 > 1.1 * 2**24
+    assert np.mean(want[0] % 2) > 0.2  # u is odd, so that sums were rounded
+    more = Synapses("y", "P", np.arange(n), np.arange(n), 254, 7)  # too much to be turned once
+    proved = Image.of(dialect, cells, synapses | {"more": more, "most": more}, {"x": k, "y": n}).tables.bounds["P"]
+    assert not np.any(proved.exact[:10])
+    assert "may not be and are watched" in str(proved)
+
+
 def test_a_chip_reads_128_in_the_step_of_a_spike():
     image = Image.of(LOIHI, {"P": Cells(1, threshold=10, bias=300)}, {}, {})
     v = np.asarray(image.simulate(5, saveat=[bs.Trace("P.v")])["P.v"])[:, 0]

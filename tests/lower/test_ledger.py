@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 import brainsim as bs
-from brainsim.lower import DIALECTS, LOIHI, LOIHI1, Cells, Image, Synapses, ledger, legalise, overflows
+from brainsim.lower import (
+    DIALECTS,
+    LOIHI,
+    LOIHI1,
+    Cells,
+    Image,
+    LoweringError,
+    Synapses,
+    ledger,
+    legalise,
+    overflows,
+    place,
+    tiles,
+)
 
 from .nets import events, tables
 
@@ -106,10 +119,67 @@ def test_counts_are_those_of_plain_loops():
                 for c in cores:
                     a, b = core[k] // 4, c // 4
                     ew, ns = ew + abs(a // 4 - b // 4), ns + abs(a % 4 - b % 4)
-    assert np.array_equal(got.synaptic_events, synaptic)
+    assert np.array_equal(got.synaptic_events.sum(0), synaptic)
     assert (got.packets, got.input_packets) == (packets, outside)
     assert (got.hops_east_west, got.hops_north_south) == (ew, ns)
     assert np.array_equal(got.accessed, np.bincount(core, minlength=layout.n_cores) * steps)
     before = np.concatenate([np.zeros((1, n)), np.where(s > 0, 0, v)[:-1]])
     busy = arrived[:steps] | (before != 0) | (cells["P"].bias != 0)
-    assert np.array_equal(got.updated, np.bincount(core, weights=busy.sum(0), minlength=layout.n_cores))
+    assert np.array_equal(got.updated.sum(0), np.bincount(core, weights=busy.sum(0), minlength=layout.n_cores))
+    assert got.sent.sum() == packets
+    assert got.received.sum() == packets + outside
+    check_latency(got)
+
+
+def check_latency(got):
+    """The slowest core of every step by plain loops."""
+    of = {k: f.value for k, f in LOIHI1.latency["sana-fe"].items()}
+    where, low, high = tiles(got.layout), 0.0, 0.0
+    assert 4 <= len({tuple(t) for t in where.tolist()}) < 29
+    for t in range(got.steps):
+        sends, takes = [], []
+        for c in range(got.layout.n_cores):
+            soma = of["neuron, accessed"] * got.cells[c] + of["neuron, updated"] * got.updated[t, c]
+            sends.append(soma + of["neuron, spiked"] * got.spikes[t, c] + of["packet, sent"] * got.sent[t, c])
+            takes.append(of["packet, received"] * got.received[t, c] + of["synaptic event"] * got.synaptic_events[t, c])
+        way = max(
+            of["hop east-west"] * abs(where[a][0] - where[b][0])
+            + of["hop north-south"] * abs(where[a][1] - where[b][1])
+            for a, b in zip(*np.nonzero(got.traffic), strict=True)
+        )
+        low += max(*sends, *takes) + of["barrier of 4 tiles"]
+        high += max(sends) + max(takes) + of["barrier of 4 tiles"] + way * bool(got.sent[t].sum())
+    assert got.latency(LOIHI1.latency["sana-fe"]) == pytest.approx((low, high), rel=ENERGY)
+    with pytest.raises(ValueError, match=r"Ledger\.latency: nothing is counted for \['laser'\]"):
+        got.latency({"laser": LOIHI1.limits["L1-COMP"]})
+
+
+def test_several_chips_stand_in_a_row():
+    """Core 127 is the last of a chip, core 128 the first of the next, one column further."""
+    n = 130
+    cells = {"P": Cells(n, threshold=10, bias=300)}
+    image = Image.of(LOIHI, cells, {"rec": Synapses("P", "P", [0, 127, 128], [128, 129, 127], [2, 2, 2])}, {})
+    layout = placed(image, np.arange(n))
+    assert layout.n_chips == 2
+    assert layout.chip.tolist() == [0] * 128 + [1] * 2
+    assert "on 2 chips" in str(layout)
+    assert tiles(layout)[[127, 128]].tolist() == [[7, 3], [8, 0]]
+    sol = image.simulate(6, saveat=[bs.Events("P"), bs.Trace("P.v")])
+    got = ledger(image, layout, {"P": sol["P.events"]}, {"P": sol["P.v"]})
+    each = np.asarray(sol["P.events"]).sum(0)[[0, 127, 128]]
+    assert got.hops_between_chips == each.sum() > 0
+    assert got.hops_east_west == each @ [8, 1, 1]
+    assert got.hops_north_south == each @ [0, 3, 3]
+    assert f"{got.hops_between_chips:,} between chips" in str(got)
+
+
+def test_a_network_too_large_for_a_chip_takes_several():
+    tables_ = Image.of(LOIHI, {"P": Cells(1200, threshold=np.arange(1200))}, {}, {}).tables  # 8 thresholds a core
+    with pytest.raises(LoweringError, match=r"\[L1-CORES\] chip: 150 are needed.* Give chips=2 or more"):
+        legalise(tables_)
+    layout = legalise(tables_, chips=2)
+    assert layout.n_cores == 150
+    assert layout.n_chips == 2
+    assert place(tables_, chips=2, rounds=1).n_chips == 2
+    with pytest.raises(ValueError, match=r"chips=0; expected a whole number of chips >= 1"):
+        legalise(tables_, chips=0)

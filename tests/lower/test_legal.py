@@ -18,9 +18,9 @@ from brainsim.lower import (
     Synapses,
     decode,
     discretise,
+    float_image,
     legalise,
     pack,
-    spinnaker2,
     used,
 )
 
@@ -96,7 +96,7 @@ ILLEGAL = [
     ("DISC-DELAY", lower(CUBA, net={"delay": np.array([1.0, 70.0, 1.0, 1.0])})),
     ("DISC-RANGE", lower(CUBA, factor=1e-9)),
     ("DISC-RANGE", lower(CUBA, net={"weight": 1e9})),
-    ("S2-REFRACTORY", lambda: spinnaker2(net(bs.CubaLIF(t_ref=2.0)), dt=1.0)),
+    ("S2-REFRACTORY", lambda: float_image(net(bs.CubaLIF(t_ref=2.0)), dt=1.0)),
     ("L1-IN", fit({"P": Cells(1, threshold=10)}, fan_in(4097), {"x": 4097})),
     (
         "L1-SYN",

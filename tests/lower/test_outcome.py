@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import diffrax
+import equinox as eqx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -10,17 +11,18 @@ from typer.testing import CliRunner
 import brainsim as bs
 from brainsim.cli import app
 from brainsim.lower import (
+    IDEAL,
     LOIHI1,
-    LOIHI2,
     SPINNAKER2,
+    TARGETS,
     Lowered,
     LoweringError,
     canonical,
+    float_image,
     lower,
     of_nir,
     place,
     run_of,
-    spinnaker2,
     tuned,
 )
 
@@ -57,7 +59,7 @@ def test_spikes_of_spinnaker_2_are_those_recorded():
     with np.load(FILE) as z:
         golden = {k: z[k] for k in z}
     x = recordings()[0][golden["recordings"]]
-    chip = spinnaker2(network(), dt=DT, solver=diffrax.Euler())
+    chip = float_image(network(), dt=DT, solver=diffrax.Euler())
     assert np.array_equal(chip.weights["in"].reshape(12, 38).T, golden["weight_int8"])
     assert np.array_equal(chip.weights["rec"].reshape(38, 38).T, golden["recurrent_int8"])
     want = np.unpackbits(golden["hidden"], axis=2)[:, :, :38]
@@ -80,9 +82,25 @@ def test_scales_by_output_and_places_near_each_other_are_those_of_tuned_and_plac
         np.testing.assert_array_equal(outcome.layout.core[name], core)
 
 
+def test_an_ideal_target_grows_to_float():
+    """At 24 bits the spikes are those of the network; every bit less makes weights twice as coarse."""
+    net, x = model(t_ref=2.0), {"x": events(0, STEPS, 12)}
+    net = eqx.tree_at(lambda net: net.edges["in"].weight, net, np.random.default_rng(0).normal(0.3, 0.1, (12, 30)))
+    how: dict = dict(dt=1.0, solver=diffrax.Euler(), inputs=x)
+    errors = [lower(net, IDEAL, bits=bits, **how).errors["in"] for bits in (4, 6, 8, 12)]
+    assert np.all(np.abs(np.log2(np.array(errors[:-1]) / errors[1:]) / [2, 2, 4] - 1) < 0.2)
+    whole = lower(net, IDEAL, **how)
+    assert whole.fidelity["P"].float_spikes > 30
+    assert whole.fidelity["P"].coincidence == 1.0
+    assert "energy: not published" in str(whole)
+    assert lower(net, IDEAL, bits=4, per_neuron=True, **how).errors["in"] < errors[0]
+    for target, bits, rule in ((IDEAL, 25, "IDEAL-BITS"), (SPINNAKER2, 9, "S2-BITS")):
+        assert lower(net, target, bits=bits, **how).refused[1].rule == rule
+
+
 def test_all_targets_take_a_network():
     net, x = model(), {"x": events(0, STEPS, 12)}
-    for target in (LOIHI1, LOIHI2, SPINNAKER2):
+    for target in TARGETS.values():
         outcome = lower(net, target, dt=1.0, solver=diffrax.Euler(), inputs=x)
         assert outcome.refused is None
         wanted = run_of(net, dt=1.0, solver=diffrax.Euler(), inputs=x)["P"]
@@ -98,11 +116,14 @@ def test_all_targets_take_a_network():
         assert books.packets == books.traffic.sum()
         fan = {"x": 30, "P": 30}
         synaptic = sum(n * int(e.sum()) for n, e in ((fan["x"], x["x"]), (fan["P"], outcome.events["P"])))
-        constant = 2 * 30 * STEPS if target is not SPINNAKER2 else 0  # two synapses a cell, in every step
+        constant = 2 * 30 * STEPS if target.dialect else 0  # two synapses a cell, in every step
         assert books.synaptic_events.sum() == synaptic + constant
         assert set(outcome.errors) == {"in", "rec"}
         assert max(outcome.errors.values()) < 0.06  # SpiNNaker 2: 8 of 8.47, as "in" sets the scale
         assert target.name in str(outcome)
+        assert set(outcome.latency()) == set(target.latency)
+        for low, high, _ in outcome.latency().values():
+            assert 0 < low < high
 
 
 def test_what_a_target_refuses_stands_in_the_outcome():
@@ -119,7 +140,7 @@ def test_what_a_target_refuses_stands_in_the_outcome():
         {"in": bs.Projection("x", "P", bs.AllToAll(), weight=0.1)},
     )
     with pytest.raises(LoweringError, match=r"\[S2-SRAM\] P\[0\]: 160024 bytes"):
-        spinnaker2(wide, dt=1.0)
+        float_image(wide, dt=1.0)
 
 
 def test_a_nir_file_is_a_network():
@@ -156,7 +177,8 @@ def test_the_command_line_writes_a_report(tmp_path):
     pytest.importorskip("matplotlib")
     path, out = tmp_path / "net.py", tmp_path / "report.html"
     path.write_text(MODEL.format(t_ref=2.0))
-    command = ["lower", str(path), "--target", "loihi1", "--target", "spinnaker2", "--steps", "40", "-o", str(out)]
+    several = [x for name in ("loihi1", "spinnaker2", "ideal") for x in ("--target", name)]
+    command = ["lower", str(path), *several, "--steps", "40", "--chips", "2", "-o", str(out)]
     got = CliRunner().invoke(app, command)
     assert got.exit_code == 1  # one of the targets refuses it
     assert "cores of loihi1" in got.output

@@ -9,7 +9,7 @@ from brainsim.lower import TARGETS, Fact, Grade
 FACTS = {
     f"{target.name} {name}": fact
     for target in TARGETS.values()
-    for group in (target.limits, target.widths, target.grid, *target.energy.values())
+    for group in (target.limits, target.widths, target.grid, *target.energy.values(), *target.latency.values())
     for name, fact in group.items()
 }
 
