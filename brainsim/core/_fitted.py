@@ -1,5 +1,6 @@
 """`fitted`: a state as a network can go on from, whichever network it comes from."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ def fitted(net: Network, state: State, every: Mapping[str, int]) -> State:
                 raise ValueError(f"state: port '{node}.{port}': {_differ('its ring', have, ring)}")
             inbox[node][port] = _deepened(have, state.n, ring.shape[0], every.get(node, 1))
     flags = {name: state.flags.get(name, unflagged()) for name in like.flags}
-    return State(state.n, state.key, state.nodes, state.edges, inbox, state.inputs, flags, state.dt)
+    return dataclasses.replace(state, inbox=inbox, flags=flags)
 
 
 def _deepened(

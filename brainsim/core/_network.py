@@ -246,4 +246,4 @@ def initial_state(net: Network, *, dt: float, key: Key) -> State:
             nodes[node] = NodeState(*net.nodes[node].arrive(old.y, old.z, {port: rows[0]}))
             inbox[node][port] = inbox[node][port].at[: rows.shape[0] - 1].add(rows[1:])
     flags = dict.fromkeys((*net.nodes, *net.edges), unflagged())
-    return State(n, run, nodes, edges, inbox, {}, flags, float(dt))
+    return State(n, run, nodes, edges, inbox, {}, {}, flags, float(dt))

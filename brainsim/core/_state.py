@@ -125,6 +125,7 @@ class State(eqx.Module):
 
     `inbox[node][port]` is a ring of shape (depth, width): row `n % depth` holds what arrives at step `n`.
     `inputs[node]` is the state of the waveform that the node is given, and the kind of waveform that it belongs to.
+    `recordings[key]` is the state of a recording that has one, such as a BOLD signal.
     `flags[name]`, of every node and edge, is (code, step): 0 fine; with the first such step, 1 a flowing variable is
     not finite, 2 the solver failed, 7 a source cannot emit; with the first step of the run, 4 a parameter or an input
     is not finite, 5 a delay is not within 0 and `max_delay`; with the step after the run, 6 another variable is NaN.
@@ -136,6 +137,7 @@ class State(eqx.Module):
     edges: dict[str, Any]
     inbox: dict[str, dict[str, Float[Array, "depth width"]]]
     inputs: dict[str, InputState]
+    recordings: dict[str, Any]
     flags: dict[str, tuple[Array, Array]]
     dt: float = eqx.field(static=True)
 

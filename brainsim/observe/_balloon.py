@@ -21,7 +21,7 @@ class Balloon(AbstractUnit):
     below 0. Parameters are in seconds, as published; the equations in ms, as everywhere. Four sets that do not agree
     are in use: name the one you mean, `Balloon.friston_2003()`, `Balloon.stephan_2007()` or `Balloon.spm_2010()`.
 
-    As a unit it is a node that an edge drives and that a stream resumes; `bold` applies it to what was recorded. Its
+    As a unit it is a node that an edge drives; `BOLD` records it and `bold` applies it to what was recorded. Its
     input z has no unit: z = 1 is a strong drive, and every model states its own scaling.
 
     Source: Buxton et al. 1998, doi:10.1002/mrm.1910390602; Friston et al. 2003, doi:10.1016/S1053-8119(03)00202-7.
@@ -59,7 +59,11 @@ class Balloon(AbstractUnit):
         return cls(0.65, 0.41, 2.0, 0.32, 0.34, V0=8.0, **_stephan(0.4, 1.0))
 
     def init(self, n, clock):
-        return {name: jnp.zeros(n, float_dtype()) for name in ("s", "lf", "lv", "lq")}, {}
+        return self.rest((n,)), {}
+
+    def rest(self, shape: tuple[int, ...]) -> dict:
+        """The variables of as many regions at rest."""
+        return {name: jnp.zeros(shape, float_dtype()) for name in ("s", "lf", "lv", "lq")}
 
     def vector_field(self, y, z, inp):
         s, f, v, q = y["s"], jnp.exp(y["lf"]), jnp.exp(y["lv"]), jnp.exp(y["lq"])
@@ -73,6 +77,12 @@ class Balloon(AbstractUnit):
             "lq": rate * (f * extracted / q - out / v),
         }
         return {name: 1e-3 * x for name, x in field.items()}
+
+    def step(self, y: dict, z: Float[Array, "..."], dt: float) -> dict:
+        """The variables `dt` (ms) later, for an activity that is constant until then, by Heun's method of order 2."""
+        k1 = self.vector_field(y, {}, z)
+        k2 = self.vector_field(jax.tree.map(lambda a, b: a + dt * b, y, k1), {}, z)
+        return jax.tree.map(lambda a, b, c: a + 0.5 * dt * (b + c), y, k1, k2)
 
     def signal(self, y: dict) -> Float[Array, "..."]:
         """The BOLD signal of the variables, a fraction (percent where `V0` is)."""
@@ -112,15 +122,9 @@ def bold(z: Float[Array, "steps n"], *, dt: float, tr: float, balloon: Balloon |
     if not volumes:
         raise ValueError(f"bold: {z.shape[0]} samples of {dt} ms do not fill a volume of {tr} ms. Run for longer.")
 
-    def step(y: Any, inp: Array) -> tuple[Any, None]:
-        k1 = balloon.vector_field(y, {}, inp)
-        k2 = balloon.vector_field(jax.tree.map(lambda a, b: a + dt * b, y, k1), {}, inp)
-        return jax.tree.map(lambda a, b, c: a + 0.5 * dt * (b + c), y, k1, k2), None
-
     @jax.checkpoint
     def volume(y: Any, rows: Array) -> tuple[Any, Array]:
-        y, _ = jax.lax.scan(step, y, rows)
+        y, _ = jax.lax.scan(lambda y, z: (balloon.step(y, z, dt), None), y, rows)
         return y, balloon.signal(y)
 
-    start = {name: jnp.zeros(z.shape[1], z.dtype) for name in ("s", "lf", "lv", "lq")}
-    return jax.lax.scan(volume, start, z[: volumes * per].reshape(volumes, per, -1))[1]
+    return jax.lax.scan(volume, balloon.rest(z.shape[1:]), z[: volumes * per].reshape(volumes, per, -1))[1]

@@ -7,6 +7,13 @@ from jaxtyping import Array, Float
 from ..base import float_dtype
 
 
+def low_pass(factor: int, half_width: int) -> np.ndarray:
+    """The `2 half_width factor + 1` taps of a windowed sinc (Hamming); those at both ends are 0."""
+    from scipy.signal import firwin
+
+    return np.asarray(firwin(2 * half_width * int(factor) + 1, 1.0 / factor))
+
+
 def downsample(x: Float[Array, "steps ..."], factor: int, *, half_width: int = 10) -> Float[Array, "fewer ..."]:
     """Every `factor`-th sample of `x` along its first axis, after a low-pass filter below the new Nyquist frequency.
 
@@ -24,10 +31,8 @@ def downsample(x: Float[Array, "steps ..."], factor: int, *, half_width: int = 1
     x = jnp.asarray(x)
     if factor == 1:
         return x
-    from scipy.signal import firwin
-
     reach = half_width * int(factor)
-    taps = jnp.asarray(firwin(2 * reach + 1, 1.0 / factor), x.dtype if x.dtype.kind == "f" else float_dtype())
+    taps = jnp.asarray(low_pass(factor, half_width), x.dtype if x.dtype.kind == "f" else float_dtype())
     flat = jnp.pad(x.reshape(x.shape[0], -1), ((reach, reach), (0, 0)), mode="edge")
     rows = jnp.arange(0, x.shape[0], factor)[:, None] + jnp.arange(2 * reach + 1)[None, :]
     return jnp.einsum("tkn,k->tn", flat[rows], taps).reshape(rows.shape[0], *x.shape[1:])

@@ -14,6 +14,12 @@ from ._checks import strong as strong
 from ._describe import describe as describe, difference as difference, digest as digest, structure as structure
 from ._events import simulate_events as simulate_events
 from ._leaves import from_arrays as from_arrays, to_arrays as to_arrays
+from ._observation import (
+    AbstractObservation as AbstractObservation,
+    ends as ends,
+    means as means,
+    slots as slots,
+)
 from ._online import AbstractOnlineAdjoint as AbstractOnlineAdjoint
 from ._online_rules import EPropAdjoint as EPropAdjoint, OTTTAdjoint as OTTTAdjoint, SLTTAdjoint as SLTTAdjoint
 from ._saveat import (

@@ -7,7 +7,7 @@ import equinox as eqx
 
 from ..base import FrozenDict
 from ..core import Crossing, Endpoint, Network, Population
-from ._saveat import Events, Rate, Trace
+from ._saveat import AbstractRecording, Events, Rate, Trace
 
 
 def with_flows(net: Network, recordings: Sequence[Any]) -> Network:
@@ -20,6 +20,7 @@ def with_flows(net: Network, recordings: Sequence[Any]) -> Network:
     def node(target: str) -> str:
         return Endpoint.parse("saveat", target).node
 
+    recordings = [s for r in recordings for s in (r.sources if isinstance(r, AbstractRecording) else (r,))]
     counted = {net.unit_range(node(r.node))[0] for r in recordings if isinstance(r, Events | Rate)}
     names = [node(r.target) for r in recordings if isinstance(r, Trace)]
     traced = {net.unit_range(name)[0] for name in names if name in net.sizes}

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from .. import fusion
-from ..base import float_dtype, vary_with
-from ..core import AbstractGraph, AbstractInput, Emitted, Network, Parts, Population, Source, State, View, fitted
+from ..base import vary_with
+from ..core import AbstractInput, Network, Parts, Population, Source, State, fitted
 from ..events import append, room
 from ..solvers import every, prepared, update
 from ._adjoint import AbstractAdjoint
@@ -19,6 +19,7 @@ from ._count import Count
 from ._flags import after_run, before_run
 from ._inputs import check_inputs_read
 from ._irregular import warning_of_parameters, warning_once_differentiated
+from ._observation import AbstractObservation, placed, views_like
 from ._parts import counted, flagged
 from ._saveat import AbstractRecording, Spikes
 from ._solution import Solution, SpikeList, overflow
@@ -44,7 +45,8 @@ def _run(
     by_default = {
         k: x for k, x in net.nodes.items() if isinstance(x, Population) and x.derives_by_default and x.spiking
     }
-    net = warning_of_parameters(net, recordings, by_default)
+    seen = [s for r in recordings if isinstance(r, AbstractRecording) for s in r.sources]
+    net = warning_of_parameters(net, seen, by_default)
     scheduled = net.at(state.dt).ready()
     own = {name: (scheduled.nodes[name], solver, state.nodes[name]) for name, solver in solvers.items()}
     solvers = {name: prepared(node, solver, now.y, now.z, state.dt) for name, (node, solver, now) in own.items()}
@@ -52,7 +54,8 @@ def _run(
     lasting = {k: x for k, x in inputs.items() if k not in per_step}
     lists = [r for r in recordings if isinstance(r, Spikes)]
     sampled = [r for r in recordings if isinstance(r, AbstractRecording)]
-    rare = [r for r in sampled if r.every > 1]
+    followed = [r for r in sampled if isinstance(r, AbstractObservation)]
+    rare = [r for r in sampled if r.every > 1 and not isinstance(r, AbstractObservation)]
     members, sizes = scheduled.members, dict(scheduled.sizes)
 
     def take(which, net, views, state):
@@ -75,11 +78,20 @@ def _run(
         return (state, counts, spikes), ((take(sampled, net, views, state), now), sent)
 
     def part(carry, xs, length):
-        return adjoint.stretch(step, (scheduled, (lasting, solvers, lists, sampled)), carry, xs, length)
+        carry, held = carry
+        first = carry[0].n - state.n
+        carry, (samples, now) = adjoint.stretch(
+            step, (scheduled, (lasting, solvers, lists, sampled)), carry, xs, length
+        )
+        seen = {r.key: r.follow(held[r.key], samples[r.key], first, scheduled, state.dt) for r in followed}
+        held = {key: after for key, (after, _) in seen.items()}
+        return (carry, held), (samples | {key: found for key, (_, found) in seen.items()}, now)
 
     def thin(kept, ys, first, length):
         (windows, meter_state), (samples, now) = kept, ys
-        windows = {r.key: _thinned(windows[r.key], samples[r.key], first, r) for r in rare}
+        thinned = {r.key: _thinned(windows[r.key], samples[r.key], first, r) for r in rare}
+        observed = {r.key: placed(windows[r.key], samples[r.key], first, length, r.every) for r in followed}
+        windows = thinned | observed
         samples = {key: x for key, x in samples.items() if key not in windows}
         return (windows, meter.step(meter_state, (first + length) / n_steps)), (samples, now)
 
@@ -89,16 +101,26 @@ def _run(
         if node.spiking
     }
     spikes = {r.key: (room(rooms[r.key]), jnp.asarray(0, jnp.int32)) for r in lists}
-    shapes = jax.eval_shape(lambda: take(rare, scheduled, _views(scheduled, state), state))
-    windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in rare}
-    # no step raises the flags of edges
-    begin = dataclasses.replace(state, flags={name: state.flags[name] for name in scheduled.nodes})
+    held = {r.key: state.recordings[r.key] for r in followed}
+
+    def one_of_each():
+        shown = take([*rare, *followed], scheduled, views_like(scheduled, state), state)
+        rows, first = jax.tree.map(lambda x: x[None], shown), jnp.zeros((), jnp.int32)
+        found = {r.key: r.follow(held[r.key], rows[r.key], first, scheduled, state.dt)[1] for r in followed}
+        return shown | {key: x[0] for key, x in found.items()}
+
+    shapes = jax.eval_shape(one_of_each)
+    windows = {r.key: _windows(shapes[r.key], n_steps // r.every) for r in (*rare, *followed)}
+    # no step raises the flags of edges, or sees the states of recordings
+    flags = {name: state.flags[name] for name in scheduled.nodes}
+    begin = dataclasses.replace(state, flags=flags, recordings={})
     # under shard_map what a scan carries varies over the axes of all that goes into it, from the start
-    carry, kept = vary_with(((begin, counts, spikes), (windows, meter.init())), scheduled, per_step, lasting)
+    carry, kept = vary_with((((begin, counts, spikes), held), (windows, meter.init())), scheduled, per_step, lasting)
     final = adjoint.scan(part, carry, kept, per_step, n_steps, thin)
-    (last, counts, spikes), (windows, meter_state), (samples, now) = final
+    ((last, counts, spikes), held), (windows, meter_state), (samples, now) = final
     meter.close(meter_state)
-    last = after_run(dataclasses.replace(last, flags=state.flags | last.flags))
+    flags, held = state.flags | last.flags, state.recordings | held
+    last = after_run(dataclasses.replace(last, flags=flags, recordings=held))
 
     totals = counted(scheduled, counts)
     recorded: dict[str, Any] = {r.key: r.result((samples | windows)[r.key], scheduled, state.dt) for r in sampled}
@@ -125,15 +147,6 @@ _compiled = eqx.filter_jit(_run)
 def run(*args: Any) -> Solution:
     """A run, compiled once for the same network, recordings and kinds of input; see `_run`."""
     return _run(*args) if fusion.observing() else _compiled(*args)
-
-
-def _views(net: AbstractGraph, state: State) -> Parts[View]:
-    """Views like those of a step."""
-    views = {}
-    for name, node in state.nodes.items():
-        value = jnp.zeros(net.nodes[name].size, float_dtype())
-        views[name] = View(node.y, node.z, Emitted(value), jnp.zeros((), value.dtype))
-    return Parts(views, net.parts)
 
 
 def _windows(sample: jax.ShapeDtypeStruct, n: int) -> Array:

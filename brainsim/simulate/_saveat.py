@@ -46,6 +46,11 @@ class AbstractRecording(eqx.Module):
         """Whether a sample is the sum over the `every` steps up to its time, not the value at its time."""
         return False
 
+    @property
+    def sources(self) -> tuple["AbstractRecording", ...]:
+        """What it is a recording of: itself, or the recordings that it is made of."""
+        return (self,)
+
     def result(self, samples: Array, net: AbstractGraph, dt: float) -> Array:
         """What the solution holds, of all samples."""
         return samples

@@ -15,6 +15,7 @@ from ._checks import checked_inputs, checked_recordings, checked_solvers, checke
 from ._flags import signs
 from ._flows import with_flows
 from ._inputs import begun, warn_of_the_past, with_input_states
+from ._observation import with_recording_states
 from ._parts import by_name, whole_lists
 from ._run import run
 from ._saveat import room_for
@@ -54,7 +55,8 @@ def simulate(
       of this run, or a waveform such as `StepCurrent`, whose times are those of the state (a run from a state at 100 ms
       begins with what it is at 100 ms). A waveform with a state of its own (`OUCurrent`) goes on where the state left
       it, and starts anew where another kind of waveform takes its place.
-    - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Current`, `Rate`.
+    - `saveat`: recordings: `Spikes`, `Events`, `Trace`, `Current`, `Rate`, and what instruments see of these
+      (`bs.observe`: `BOLD`, `EEG`, `LFP`, `Downsampled`).
     - `adjoint`: `CheckpointedAdjoint()` (default) or `DirectAdjoint()`, both exact; `TruncatedAdjoint`, `SLTTAdjoint`,
       `EPropAdjoint`, `OTTTAdjoint` leave credit out.
     - `progress_meter`: e.g. `diffrax.TqdmProgressMeter()`.
@@ -116,7 +118,7 @@ def continued(
     given = checked_inputs(net, inputs or {}, n_steps=n_steps)
     net = net.known(dt)
     net.check(dt)
-    begin = signs(net, with_input_states(net, begin, given))
+    begin = with_recording_states(net, signs(net, with_input_states(net, begin, given)), recordings)
     net = with_flows(net, recordings)
     adjoint = CheckpointedAdjoint() if adjoint is None else adjoint
     meter = diffrax.NoProgressMeter() if progress_meter is None else progress_meter

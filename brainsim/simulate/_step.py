@@ -114,7 +114,8 @@ def step_core(
     for edge_name in net.edges:
         if edge_name not in instant:
             send(edge_name)
-    return State(n + 1, state.key, nodes, edges, inbox, input_states, flags, dt), Parts(views, net.parts), counts, sent
+    state = State(n + 1, state.key, nodes, edges, inbox, input_states, state.recordings, flags, dt)
+    return state, Parts(views, net.parts), counts, sent
 
 
 def _added(inp: Array, n_units: int, units: slice, value: Array) -> Array:

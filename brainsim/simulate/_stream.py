@@ -16,6 +16,7 @@ from ..solvers import every
 from ._checks import checked_inputs, checked_recordings, checked_solvers, checked_steps, positive, strong
 from ._describe import describe
 from ._inputs import begun, warn_of_the_past, with_input_states
+from ._observation import with_recording_states
 from ._simulate import continued
 from ._solution import Solution
 
@@ -90,8 +91,8 @@ def stream(
     start = int(state.n)
     n_steps = checked_steps(None, t1, dt, state)
     inputs = checked_inputs(net, inputs or {}, n_steps=n_steps)
-    state = with_input_states(net, state, inputs)
     _check_recordings(net, saveat, n_steps, per_chunk)
+    state = with_recording_states(net.known(dt), with_input_states(net, state, inputs), saveat)
     rows = {name: x for name, x in inputs.items() if _by_step(x)}
     about = {
         "dt": dt,
