@@ -130,7 +130,8 @@ class BOLD(_Instrument):
 
     **Arguments:** `of`: the activity z, without unit (z = 1 is a strong drive): a variable such as `"R.S"`, a recording
     such as `bs.Rate("E")`, or a sum of these times factors, `[(0.05, bs.Rate("E"))]`; `every`: repetition time, in
-    steps; `balloon`: default `Balloon.friston_2003()`; `step`: largest step of the balloon (ms); `name`: in the solution.
+    steps; `balloon`: default `Balloon.friston_2003()`; `step`: largest step of the balloon (ms); `name`: in the
+    solution.
 
     **Raises:** TypeError or ValueError for an activity that is no recording of every step.
 
