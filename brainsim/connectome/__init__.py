@@ -1,5 +1,6 @@
 """Connectomes: tables of neurons and of the edges between them, and readers of those that are published."""
 
+from ._columns import read_optic_lobe as read_optic_lobe
 from ._connectome import Connectome as Connectome
 from ._edges import SIGNS as SIGNS
 from ._page import write_page as write_page
@@ -8,7 +9,6 @@ from ._readers import (
     read_codex as read_codex,
     read_larva as read_larva,
     read_malecns as read_malecns,
-    read_optic_lobe as read_optic_lobe,
     read_shiu as read_shiu,
     read_tables as read_tables,
 )

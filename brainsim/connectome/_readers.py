@@ -155,23 +155,6 @@ def read_larva(path: Path, *, mask: str = "brain_and_inputs", **rules: Any) -> C
     return whole_brain if mask == "all" else whole_brain.subset(neurons[mask])
 
 
-def read_optic_lobe(path: Path, **rules: Any) -> Connectome:
-    """The fly's optic lobe as columns (Lappalainen et al. 2024, doi:10.1038/s41586-024-07939-3) from an `.npz` of the
-    expanded network: `node_type`, `u`, `v`, `pre`, `post`, `nsyn_code`, `nsyn_values`, `conn`, `conn_sign`, `filled`.
-
-    Counts are averages over columns, not whole numbers. The sign is that of the pair of types. The column `column` of
-    the table is `u,v`; `x`, `y` are the hexagonal lattice in the plane.
-    """
-    with np.load(path) as z:
-        _keys(path, z, ["types", "node_type", "u", "v", "pre", "post", "nsyn_code", "nsyn_values", "conn", "conn_sign"])
-        u, v = z["u"].astype(float), z["v"].astype(float)
-        position = {"x": u + 0.5 * v, "y": np.sqrt(0.75) * v, "z": np.zeros(u.size)}
-        neurons = {"id": z["ids"], "type": z["types"][z["node_type"]], "u": z["u"], "v": z["v"], **position}
-        count, sign = z["nsyn_values"][z["nsyn_code"]], z["conn_sign"][z["conn"]]
-        edges = {"pre_row": z["pre"], "post_row": z["post"], "count": count, "sign": sign}
-    return Connectome(neurons, edges, **rules)
-
-
 WORM_SIGNS: Mapping[str, int] = {"gaba": -1, "acetylcholine": 1, "glutamate": 1}
 """Sign of a synapse by transmitter in C. elegans, the common first assumption; receptors decide it in fact."""
 

@@ -1,5 +1,7 @@
 """Tables of neurons and edges: what is read, what is left out and said, what is refused."""
 
+import gzip
+import json
 from pathlib import Path
 
 import jax
@@ -232,13 +234,37 @@ def test_the_larva():
     assert connectome.read_larva(path, mask="all").pre.size == 119_010
 
 
+FILTERS = Path(__file__).parents[2] / "experiments/fly_vision/fib25-fib19_v2.2.json.gz"
+
+
 def test_the_optic_lobe():
-    (path,) = needs("connectomes/flyvis-extent15.npz")
-    lobe = connectome.read_optic_lobe(path)
+    lobe = connectome.read_optic_lobe(FILTERS)
+    # counted in the network that flyvis makes of the same file
     assert (len(lobe), lobe.pre.size) == (45_669, 1_513_231)
     assert (int((lobe.sign > 0).sum()), int((lobe.sign < 0).sum())) == (983_980, 529_251)
     assert abs(lobe.count.sum(dtype=float) - 5_440_440.6) < 1
     assert lobe.cells(type="T4a").size == 721
+    assert lobe.cells(role="input").size == 8 * 721
+
+
+def test_columns_of_the_optic_lobe_are_alike(tmp_path):
+    spec = json.loads(gzip.decompress(FILTERS.read_bytes()))
+    (tmp_path / "plain.json").write_text(json.dumps(spec))
+    lobe = connectome.read_optic_lobe(tmp_path / "plain.json", extent=3, fill=0.0)
+    (edge,) = (e for e in spec["edges"] if (e["src"], e["tar"]) == ("Mi9", "T4a"))
+    u, v = lobe.neurons["u"].to_numpy(), lobe.neurons["v"].to_numpy()
+    is_pair = np.isin(lobe.pre, lobe.cells(type="Mi9")) & np.isin(lobe.post, lobe.cells(type="T4a"))
+    middle = is_pair & (u[lobe.post] == 0) & (v[lobe.post] == 0)
+    got = {(-u[i], -v[i]): n for i, n in zip(lobe.pre[middle], lobe.count[middle])}
+    assert got == {tuple(at): pytest.approx(n) for at, n in edge["offsets"] if max(map(abs, [*at, sum(at)])) <= 3}
+    assert set(lobe.sign[is_pair]) == {edge["alpha"]}
+    near = np.sqrt(((lobe.positions[lobe.cells(type="L1")] - [0, 0, 0]) ** 2).sum(1))
+    assert np.isclose(np.sort(near)[1:7], 1.0).all()  # six neighbours
+    with pytest.raises(ValueError, match="extent is 0; expected 1"):
+        connectome.read_optic_lobe(FILTERS, extent=0)
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no 'nodes'; expected the filters of flyvis"):
+        connectome.read_optic_lobe(tmp_path / "other.json")
 
 
 def test_the_worm():
