@@ -177,6 +177,26 @@ class Connectome:
             raise ValueError(f"where: {expression!r} is no condition; expected one such as \"class == 'descending'\".")
         return np.flatnonzero(mask)
 
+    def groups(self, column: str = "type") -> tuple[np.ndarray, np.ndarray]:
+        """The values of a column, sorted, (k,), and which of them every neuron has, (n,).
+
+        For parameters shared by a group: `per_type[of]` has one number a neuron, and the gradient of `per_type` is the
+        sum over the neurons of each type.
+        """
+        if column not in self.neurons:
+            raise ValueError(f"groups: there is no column {column!r}; there are {list(self.neurons)}.")
+        return np.unique(self.neurons[column].to_numpy(), return_inverse=True)
+
+    def pairs(self, column: str = "type") -> tuple[np.ndarray, np.ndarray]:
+        """The pairs of values of a column that edges join, sorted, (k, 2), and which of them each edge has, (n_edges,).
+
+        For weights with one gain a pair: `brain.weight * per_pair[of]` has one number an edge, in the order of
+        `weight`.
+        """
+        names, of = self.groups(column)
+        known, pair = np.unique(of[self.pre] * names.size + of[self.post], return_inverse=True)
+        return names[np.stack([known // names.size, known % names.size], axis=1)], pair
+
     def subset(self, cells: Any) -> "Connectome":
         """These neurons (rows or a mask), in their order, and the edges between them."""
         rows = self._rows(cells)

@@ -69,14 +69,11 @@ class Lobe(eqx.Module):
     outputs: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, brain: bs.Connectome, key: Any) -> None:
-        types, type_of = np.unique(brain.neurons["type"], return_inverse=True)
-        pairs = type_of[brain.pre] * types.size + type_of[brain.post]
-        known, pair_of = np.unique(pairs, return_inverse=True)
+        (types, type_of), (pairs, pair_of) = brain.groups("type"), brain.pairs("type")
         inputs = np.bincount(type_of[brain.post], brain.count) / np.bincount(type_of)
-        self.type_of, self.pair_of, self.share = (
-            jnp.asarray(x) for x in (type_of, pair_of, brain.weight / inputs[type_of[brain.post]])
-        )
-        self.strength = jnp.full(known.size, GAIN)
+        share = brain.weight / inputs[type_of[brain.post]]
+        self.type_of, self.pair_of, self.share = map(jnp.asarray, (type_of, pair_of, share))
+        self.strength = jnp.full(len(pairs), GAIN)
         aim = REST + 0.05 * jax.random.normal(key, (types.size,))
         self.v_rest = aim - self._drive(jnp.maximum(aim, 0.0), brain)
         self.tau = jnp.full(types.size, 50.0)
@@ -101,21 +98,10 @@ class Lobe(eqx.Module):
         return eqx.tree_at(lambda n: (n.nodes["lobe"].unit, n.edges["wiring"].weight), self.net, (unit, weight))
 
     def run(self, frames: Float[Array, "steps columns"], units: Any, **rules: Any) -> Float[Array, "steps n"]:
-        """v of `units` at the end of each frame, from v = v_rest."""
-        net = self.wired()
-        saveat = [bs.Trace("lobe.v", units=units)]
-        key = jax.random.key(0)
-        sol = bs.simulate(
-            net,
-            t1=DT * frames.shape[0],
-            dt=DT,
-            solver=diffrax.Euler(),
-            key=key,
-            inputs={"light": frames},
-            saveat=saveat,
-            **rules,
-        )
-        return sol["lobe.v"]
+        """v of `units` at the end of each frame, from v = 0."""
+        rules |= {"solver": diffrax.Euler(), "key": jax.random.key(0), "saveat": [bs.Trace("lobe.v", units=units)]}
+        t1 = DT * frames.shape[0]
+        return bs.simulate(self.wired(), t1=t1, dt=DT, inputs={"light": frames}, **rules)["lobe.v"]
 
 
 def network(brain: bs.Connectome) -> bs.Network:

@@ -1,6 +1,6 @@
 """The fly's optic lobe learns to report the motion of textures; how direction-selective T4 and T5 become.
 
-`python -m experiments.fly_vision [--quick] [--extent 5] [--steps 400] [--out PATH]`
+`python -m experiments.fly_vision [--quick] [--seeds 3] [--extent 4] [--steps 150] [--out PATH]`
 """
 
 import argparse
@@ -24,7 +24,9 @@ SEEDS, TEST = 3, 128  # textures that the error is measured with, the same for a
 WIRINGS = ("measured", "shuffled")
 
 
-def one(wiring: str, seed: int, extent: int, steps: int, textures: int = TEST) -> dict[str, Any]:
+def one(
+    wiring: str, seed: int, extent: int, steps: int, textures: int = TEST, keep: Path | None = None
+) -> dict[str, Any]:
     """One network before and after it has learnt: its error on new textures, selectivity of T4 and T5."""
     brain = bs.connectome.read_optic_lobe(FILTERS, extent=extent)
     brain = shuffled(brain, seed) if wiring == "shuffled" else brain
@@ -34,7 +36,7 @@ def one(wiring: str, seed: int, extent: int, steps: int, textures: int = TEST) -
     test = jax.random.split(jax.random.key(99), textures)
     out: dict[str, Any] = {"error_before": float(judge(lobe, place, test)), "before": tuning(lobe, brain)}
     began = time.perf_counter()
-    fitted = learn(lobe, place, keys[2], steps)
+    fitted = learn(lobe, place, keys[2], steps, keep)
     out["fit_s"] = time.perf_counter() - began
     block = max(steps // 20, 1)
     history = np.asarray(fitted.history).reshape(steps, -1)[:, 0]
@@ -95,11 +97,12 @@ def figure(results: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--extent", type=int, default=5, help="columns from the middle to the border; 15 as published")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--extent", type=int, default=4, help="columns from the middle to the border; 15 as published")
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     args = parser.parse_args()
-    extent, steps, seeds, textures = (2, 2, 1, 4) if args.quick else (args.extent, args.steps, SEEDS, TEST)
+    extent, steps, seeds, textures = (2, 2, 1, 4) if args.quick else (args.extent, args.steps, args.seeds, TEST)
     runs = {wiring: [one(wiring, seed, extent, steps, textures) for seed in range(seeds)] for wiring in WIRINGS}
     write(runs, extent, steps, args.quick, args.out)
 

@@ -23,10 +23,10 @@ def texture(key: Array, place: Float[Array, "columns 2"], frames: int) -> tuple[
     speed = jax.random.uniform(keys[3], (), minval=SPEEDS[0], maxval=SPEEDS[1])
     heading = jax.random.uniform(keys[4], (), maxval=2 * jnp.pi)
     velocity = speed * jnp.stack([jnp.cos(heading), jnp.sin(heading)])
-    wave = 2 * jnp.pi / length * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-    moved = velocity[:, None] * (jnp.arange(frames) * DT * 1e-3)
-    phases = (place @ wave)[None] - (wave.T @ moved).T[:, None] + phase
-    contrast = jnp.sum(length * jnp.cos(phases), -1) / jnp.sqrt(jnp.sum(length**2))
+    wave = (2 * jnp.pi / length)[None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+    moved = velocity[:, None] * (jnp.arange(frames, dtype=float) * (DT * 1e-3))[None]
+    phases = (place @ wave)[None] - (wave.T @ moved).T[:, None] + phase[None, None]
+    contrast = jnp.cos(phases) @ length / jnp.sqrt(jnp.sum(length**2))
     return after_grey(jnp.clip(GREY + 0.25 * contrast, 0.0, 1.0)), velocity
 
 
@@ -36,8 +36,8 @@ def edge(angle: Array, speed: Array, bright: Array, place: Float[Array, "columns
     It is a column wide, and in the middle of the eye half-way through the frames.
     """
     ahead = place @ jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-    at = speed * DT * 1e-3 * (jnp.arange(frames) - frames // 2)
-    passed = jax.nn.sigmoid(4.0 * (at[:, None] - ahead))
+    at = speed * DT * 1e-3 * (jnp.arange(frames, dtype=float) - frames // 2)
+    passed = jax.nn.sigmoid(4.0 * (at[:, None] - ahead[None]))
     return after_grey(GREY + (jnp.where(bright, 1.0, 0.0) - GREY) * passed)
 
 

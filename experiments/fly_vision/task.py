@@ -1,5 +1,6 @@
 """The task, what is learnt of it, and how direction-selective the cells become."""
 
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +16,8 @@ from brainsim import train
 from . import stimuli
 from .model import Lobe
 
-FRAMES, SETTLE, BATCH = 30, 10, 16  # of a texture; those that are not judged; textures a step
-RATE = 0.005  # of Adam
+FRAMES, SETTLE, BATCH = 30, 10, 8  # of a texture; those that are not judged; textures a step
+RATE = 0.008  # of Adam
 PARAMETERS = {
     "strength": train.Log(0.05, 50.0),
     "v_rest": (-3.0, 3.0),
@@ -57,8 +58,8 @@ def calibrated(lobe: Lobe, place: Array, key: Array, textures: int = 200) -> Lob
     return eqx.tree_at(lambda lobe: (lobe.scale, lobe.readout), lobe, (scale, readout))
 
 
-def learn(lobe: Lobe, place: Array, key: Array, steps: int) -> train.Fitted:
-    """All parameters by gradient, new textures in every step."""
+def learn(lobe: Lobe, place: Array, key: Array, steps: int, keep: Path | None = None) -> train.Fitted:
+    """All parameters by gradient, new textures in every step; `keep`: a folder from which a stopped run goes on."""
     method = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(RATE, steps)))
     return train.fit(
         lobe,
@@ -67,14 +68,16 @@ def learn(lobe: Lobe, place: Array, key: Array, steps: int) -> train.Fitted:
         method=method,
         steps=steps,
         batches=lambda k: jax.random.split(jax.random.fold_in(key, k), BATCH),
+        checkpoint=keep,
+        every=25,
+        resume=keep is not None,
         progress=False,
     )
 
 
 def shuffled(brain: bs.Connectome, key: int) -> bs.Connectome:
     """The same types, edges by pair of types, synapses and signs; which cell of a type an edge ends at is by chance."""
-    types = np.unique(brain.neurons["type"], return_inverse=True)[1]
-    pair = types[brain.pre] * (types.max() + 1) + types[brain.post]
+    pair = brain.pairs("type")[1]
     order = np.argsort(pair, kind="stable")
     mixed = np.lexsort((np.random.default_rng(key).random(pair.size), pair))
     post = np.empty_like(brain.post)
@@ -96,14 +99,10 @@ def tuning(lobe: Lobe, brain: bs.Connectome, radius: float = 1.5) -> dict[str, A
     angles = np.arange(DIRECTIONS) * 2 * np.pi / DIRECTIONS
     frames = round(2 * (np.abs(np.asarray(place)).max() + 4) / EDGE_SPEEDS[0] / 20e-3)
 
-    @eqx.filter_jit
-    def rise(angle, speed, bright):
-        v = lobe.run(stimuli.edge(angle, speed, bright, place, frames), units)[stimuli.BEFORE - 1 :]
-        return jnp.maximum(jnp.max(v - v[0], 0), 0.0).reshape(len(chosen), -1).mean(-1)
-
     grid = np.meshgrid(angles, EDGE_SPEEDS, [1.0, 0.0], indexing="ij")
-    flat = [jnp.asarray(x.ravel(), jnp.float32) for x in grid]
-    found = np.asarray(jax.lax.map(lambda x: rise(*x), tuple(flat))).reshape(*grid[0].shape, len(chosen)).mean(1)
+    edges = tuple(jnp.asarray(x.ravel(), jnp.float32) for x in grid)
+    found = np.asarray(_rises(lobe, edges, place, tuple(units.tolist()), frames, len(chosen)))
+    found = found.reshape(*grid[0].shape, len(chosen)).mean(1)
     out = {}
     for k, name in enumerate(chosen):
         r = found[:, 0 if name.startswith("T4") else 1, k]
@@ -111,6 +110,17 @@ def tuning(lobe: Lobe, brain: bs.Connectome, radius: float = 1.5) -> dict[str, A
         index = float(np.abs(mean) / max(r.sum(), 1e-12))
         out[name] = {"dsi": index, "preferred_deg": float(np.degrees(np.angle(mean)) % 360), "response": r.tolist()}
     return out
+
+
+@eqx.filter_jit
+def _rises(lobe: Lobe, edges: tuple, place: Array, units: tuple, frames: int, groups: int) -> Array:
+    """The largest rise of v over its rest, averaged over each group of units, for every edge."""
+
+    def one(given):
+        v = lobe.run(stimuli.edge(*given, place, frames), np.asarray(units))[stimuli.BEFORE - 1 :]
+        return jnp.maximum(jnp.max(v - v[0], 0), 0.0).reshape(groups, -1).mean(-1)
+
+    return jax.lax.map(one, edges)
 
 
 def columns(brain: bs.Connectome) -> Array:
