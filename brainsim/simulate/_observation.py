@@ -61,8 +61,9 @@ def means(
 def placed(windows: Array, found: Array, first: Int[Array, ""], length: int, every: int) -> Array:
     """`windows` with the samples `found` that `length` steps from `first` on complete."""
     number = first // every + jnp.arange(found.shape[0], dtype=jnp.int32)
-    at = jnp.where((number + 1) * every <= first + length, number, windows.shape[0])
-    return windows.at[at].set(found, mode="drop")
+    at = jnp.where((number + 1) * every <= first + length, number, windows.shape[0] + number)
+    # unique: the derivative of a general scatter would keep a mask of all windows
+    return windows.at[at].set(found, unique_indices=True, mode="drop")
 
 
 def views_like(net: AbstractGraph, state: State) -> Parts[View]:
