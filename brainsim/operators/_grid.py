@@ -19,6 +19,10 @@ class Boundary(enum.Enum):
     REFLECTING = "reflecting"
 
 
+MODE = {Boundary.PERIODIC: "wrap", Boundary.ZERO: "constant", Boundary.REFLECTING: "reflect"}
+"""How an array is padded to continue it beyond its boundary."""
+
+
 def extended(boundary: Boundary, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of the periodic grid that stands for a grid with this boundary."""
     return shape if boundary is Boundary.PERIODIC else tuple(2 * n for n in shape)

@@ -10,9 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..base import Key, float_dtype
-from ._grid import Boundary
-
-_MODE = {Boundary.PERIODIC: "wrap", Boundary.ZERO: "constant", Boundary.REFLECTING: "reflect"}
+from ._grid import MODE, Boundary
 
 
 class _Conv(eqx.Module):
@@ -29,7 +27,7 @@ class _Conv(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         half = self.kernel.shape[-1] // 2
-        x = jnp.pad(x, ((0, 0), (half, half), (half, half)), mode=_MODE[self.boundary])
+        x = jnp.pad(x, ((0, 0), (half, half), (half, half)), mode=MODE[self.boundary])
         return jax.lax.conv(x[None], self.kernel, (self.stride, self.stride), "VALID")[0]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import diffrax
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
@@ -18,6 +19,12 @@ _UNROLLED = 8
 _TRIALS = 4
 """Trials of an update for each step that `root_find_max_steps` allows: some are taken back."""
 
+_RESTART = 8
+"""Vectors that GMRES builds before it looks at the residual."""
+
+_DENSE = 256
+"""Unknowns of units that flow together up to which their Jacobian is a matrix, unless the solver says otherwise."""
+
 Linear = Callable[[Any], Any]
 
 
@@ -28,12 +35,15 @@ def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool)
     last update is below `atol + rtol |y|`. Where the solver's root finder names no tolerances, both are the square root
     of the machine epsilon (3e-4 in float32, 1.5e-8 in float64): the error left after an update is about its square.
     `root_find_max_steps` bounds the iterations, four trials each. With elementwise units the Jacobian has one small
-    block per unit, found with one tangent per variable; `solver.step` would build it for the whole population.
-    Derivatives are those of the implicit function.
+    block per unit, found with one tangent per variable; `solver.step` would build it for the whole population. Of units
+    that flow together it is a matrix up to 256 unknowns; beyond, its products with vectors are enough (GMRES), and an
+    iterative solver of `lineax` in the root finder (`diffrax.VeryChord(..., linear_solver=lx.BiCGStab(...))`) is taken
+    as it is given. Derivatives are those of the implicit function.
     """
     t0 = jnp.zeros_like(dt)
     rtol, atol = _tolerances(solver, dt.dtype)
     trials = _TRIALS * solver.root_find_max_steps
+    how = None if elementwise else _krylov(solver, y, rtol, atol)
 
     def field(y):
         return terms.vf(t0, y, None)
@@ -46,10 +56,10 @@ def implicit_step(solver: Any, terms: Any, y: Any, dt: Array, elementwise: bool)
             return jax.tree.map(lambda z, f: z - h * f, z, f)
 
         def newton(residual, z):
-            return _newton(residual, z, base, rtol, atol, trials, elementwise)
+            return _newton(residual, z, base, rtol, atol, trials, elementwise, how)
 
         def tangent(g, b):
-            return _solve(g, b, elementwise)
+            return _solve(g, b, elementwise, how)
 
         guess = jax.tree.map(lambda f: h * f, guess)
         z, bad = jax.lax.custom_root(residual, guess, newton, tangent, has_aux=True)
@@ -89,7 +99,16 @@ def _tolerances(solver: Any, dtype: Any) -> tuple[float, float]:
     return rtol, atol
 
 
-def _newton(residual, guess, base, rtol, atol, trials, elementwise):
+def _krylov(solver: Any, y: Any, rtol: float, atol: float) -> Any:
+    """The iterative solver of the linear systems of units that flow together; None: they are matrices."""
+    given = getattr(solver.root_finder, "linear_solver", None)
+    if isinstance(given, lx.GMRES | lx.BiCGStab):
+        return given
+    size = sum(int(np.prod(jnp.shape(x))) for x in jax.tree.leaves(y))
+    return lx.GMRES(rtol=0.1 * rtol, atol=0.1 * atol, restart=_RESTART) if size > _DENSE else None
+
+
+def _newton(residual, guess, base, rtol, atol, trials, elementwise, how):
     """The root of `residual` near `guess`, and 1.0 where it was not found within so many trials.
 
     Newton's method with a damping of its own for every unit: an update that does not make the unit's residual smaller
@@ -110,7 +129,7 @@ def _newton(residual, guess, base, rtol, atol, trials, elementwise):
         z_new = jax.tree.map(lambda z, u: z - _spread(damping, u) * u, z, update)
         r, g = jax.linearize(residual, z_new)
         good = size(r) < best  # False for NaN
-        update_new = _solve(g, r, elementwise)
+        update_new = _solve(g, r, elementwise, how)
         z, update = jax.tree.map(lambda a, b: jnp.where(_spread(good, a), a, b), (z_new, update_new), (z, update))
         damping = jnp.where(good, jnp.minimum(4 * damping, 1.0), damping / 4)
         return trial + 1, z, jnp.where(good, size(r), best), update, damping
@@ -135,8 +154,12 @@ def _spread(x, like):
     return x.reshape(x.shape + (1,) * (like.ndim - x.ndim)) if x.ndim else x
 
 
-def _solve(g: Linear, b: Any, elementwise: bool) -> Any:
-    """`x` with `g(x) = b`, for a linear `g`, block diagonal over the units where `elementwise`."""
+def _solve(g: Linear, b: Any, elementwise: bool, how: Any = None) -> Any:
+    """`x` with `g(x) = b`, for a linear `g`, block diagonal over the units where `elementwise`; by the iterative solver
+    `how`, where there is one, whose failure shows in Newton's method."""
+    if how is not None:
+        operator = lx.FunctionLinearOperator(g, jax.eval_shape(lambda: b))
+        return lx.linear_solve(operator, b, how, throw=False).value
     if not elementwise:
         flat, unravel = ravel_pytree(b)
         columns = jax.vmap(lambda e: ravel_pytree(g(unravel(e)))[0])(jnp.eye(flat.size, dtype=flat.dtype))

@@ -1,14 +1,31 @@
 """Fields against Amari's theory and direct sums, multigrid against its rate, operators as modules and nodes."""
 
+from functools import partial
+
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import pytest
 from scipy.ndimage import convolve as direct
 
 import brainsim as bs
-from brainsim.operators import FNO, AmariField, Boundary, MgNO, OperatorField, PoissonMultigrid, UNet
+from brainsim.operators import (
+    FNO,
+    AmariField,
+    AttentionLayer,
+    Boundary,
+    IntegralLayer,
+    KernelConv,
+    MgNO,
+    OperatorField,
+    OperatorNetwork,
+    PixelConv,
+    PoissonMultigrid,
+    UNet,
+)
 from brainsim.operators._grid import convolve, extended, transform
 
 MODES = {Boundary.PERIODIC: "wrap", Boundary.ZERO: "constant", Boundary.REFLECTING: "reflect"}
@@ -152,3 +169,80 @@ def test_an_operator_is_a_node_whose_weights_have_gradients(make):
     shifted = [eqx.tree_at(lambda m: m.last.kernel, module, module.last.kernel + s * h) for s in (1, -1)]
     difference = (loss(shifted[0])[0] - loss(shifted[1])[0]) / (2 * h)
     np.testing.assert_allclose(jnp.sum(grads.last.kernel), difference, rtol=2e-2)
+
+
+def _bandlimited(n, axes=1):
+    x = (np.arange(n) + 0.5) / n
+    wave = np.sin(2 * np.pi * x) + 0.5 * np.cos(4 * np.pi * x)
+    return jnp.asarray(wave if axes == 1 else wave[:, None] * wave[None], jnp.float32)[None]
+
+
+LAYERS = {
+    "kernel": partial(KernelConv, radius=0.1),
+    "integral": IntegralLayer,
+    "attention": AttentionLayer,
+    "pixels": PixelConv,
+}
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_the_same_operator_on_finer_grids(name, axes):
+    """Second order in the spacing, or first at the ends of a kernel; a CNN is another map on every grid."""
+    net = OperatorNetwork(1, 1, partial(LAYERS[name], axes=axes), key=jax.random.key(0), width=4, layers=2)
+    coarse, fine = (24, 48) if axes == 2 else (64, 128)
+    x = eqx.filter_jit(net)(_bandlimited(fine, axes))[0]
+    mean = x.reshape(*([coarse, fine // coarse] * axes)).mean(tuple(range(1, 2 * axes, 2)))
+    off = float(jnp.sqrt(jnp.mean((eqx.filter_jit(net)(_bandlimited(coarse, axes))[0] - mean) ** 2)) / jnp.std(mean))
+    assert off > {1: 0.045, 2: 0.1}[axes] if name == "pixels" else off < {1: 0.03, 2: 0.06}[axes], off
+
+
+def test_a_kernel_of_as_many_points_is_a_convolution_of_pixels():
+    n, size = 40, 5
+    layer = KernelConv(2, 3, key=jax.random.key(0), radius=2.5 / n, size=size)
+    pixel = PixelConv(2, 3, key=jax.random.key(0), size=size)
+    at = np.arange(-2, 3) * (1 / n)
+    knots = np.linspace(-2.5 / n, 2.5 / n, size)
+    kernel = np.stack([[np.interp(at, knots, row) for row in rows] for rows in np.asarray(layer.values)]) / n
+    pixel = eqx.tree_at(lambda p: p.kernel, pixel, jnp.asarray(kernel, jnp.float32))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, n)), jnp.float32)
+    np.testing.assert_allclose(layer(x), pixel(x), rtol=1e-4, atol=1e-6)
+
+
+def test_attention_weighs_cells_by_their_size():
+    """A cell cut into two halves changes nothing, where no query or key sees the place."""
+    layer = AttentionLayer(2, 3, key=jax.random.key(0))
+    blind = lambda a: a.at[:, 2:].set(0.0)  # noqa: E731
+    layer = eqx.tree_at(lambda a: (a.query, a.keys), layer, (blind(layer.query), blind(layer.keys)))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6)), jnp.float32)
+    whole, cut = jnp.full(6, 1 / 6), jnp.concatenate([x[:, :1], x], 1)
+    halves = jnp.concatenate([jnp.full(2, 1 / 12), whole[1:]])
+    np.testing.assert_allclose(layer(cut, halves)[:, 1:], layer(x, whole), rtol=1e-5, atol=1e-6)
+    assert float(jnp.max(jnp.abs(layer(cut)[:, 1:] - layer(x)))) > 1e-3
+
+
+def test_layers_refuse_what_is_no_kernel():
+    with pytest.raises(ValueError, match="expected an odd number"):
+        KernelConv(1, 1, key=jax.random.key(0), radius=0.1, size=4)
+    with pytest.raises(ValueError, match="8 points an axis, of which none lie within"):
+        KernelConv(1, 1, key=jax.random.key(0), radius=0.1)(jnp.zeros((1, 8)))
+
+
+@pytest.mark.usefixtures("x64")
+def test_an_implicit_step_of_a_field_needs_no_matrix():
+    """Krylov iterations give the step and the gradient that the dense Jacobian gives."""
+    field = AmariField.of(mexican, (6, 6), spacing=0.5, tau=2.0)
+    net = bs.Network({"F": bs.Population(field, 36, init={"u": np.random.default_rng(0).normal(size=36)})})
+
+    def end(h, linear):
+        now = eqx.tree_at(lambda n: n.nodes["F"].unit.h, net, h)
+        finder = diffrax.VeryChord(rtol=1e-10, atol=1e-10, linear_solver=linear)
+        solver = diffrax.ImplicitEuler(root_finder=finder)
+        sol = bs.simulate(now, t1=6.0, dt=2.0, solver={"F": solver}, key=jax.random.key(0))
+        return jnp.sum(sol.state.nodes["F"].y["unit"]["u"] ** 2)
+
+    found = [
+        jax.jit(jax.value_and_grad(lambda h, how=how: end(h, how)))(jnp.asarray(-0.5))
+        for how in (lx.AutoLinearSolver(well_posed=None), lx.GMRES(rtol=1e-12, atol=1e-12))
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-8)
