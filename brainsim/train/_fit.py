@@ -38,6 +38,7 @@ def fit(
     spread: float = 1.0,
     key: Key | None = None,
     batches: Callable[[int], Any] | None = None,
+    last: bool = False,
     patience: int | None = None,
     tol: float = 1e-4,
     checkpoint: str | Path | None = None,
@@ -63,6 +64,8 @@ def fit(
       array (starts, ...).
     - `batches`: `batches(k)` is what step k passes to the loss after the network, e.g. a mini-batch or a key. A
       function of k, so that a resumed fit sees the same.
+    - `last`: return the last point instead of that with the least loss, which with mini-batches is that with the
+      easiest batch. For optax.
     - `patience`: stop when no start has become better by a fraction `tol` for so many steps.
     - `checkpoint`: a folder, in which the state is kept every `every` steps; with `resume=True` a fit that was killed
       goes on from there, bit for bit as if nothing had happened.
@@ -98,12 +101,14 @@ def fit(
     problem = Problem(space, loss)
     x, n = starting_points(space, problem, starts, spread, key)
     problem.check(method, first)
+    if last and not isinstance(method, optax.GradientTransformation):
+        raise TypeError(f"fit: last=True with {type(method).__name__}, which keeps its best point; leave last out.")
     alive = problem.alive(x, n, first)
     run: Any
     if isinstance(method, CMAES):
         run = Populations(method, problem, x, n, key)
     else:
-        run = Steps(method, problem, x, n)
+        run = Steps(method, problem, x, n, last)
     log = Log(checkpoint, every, resume, about={"parameters": list(space.places), "starts": n, "of": run.kind})
     done = log.open(run)
     stopped, began = "steps", time.perf_counter() - (log.seconds[-1] if log.seconds else 0.0)

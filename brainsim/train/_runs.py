@@ -19,14 +19,14 @@ from ._problem import FREE, Problem, batched
 class Steps:
     """All starts through one compiled step."""
 
-    def __init__(self, method: Any, problem: Problem, x: dict[str, Any], n: int) -> None:
-        self.problem, self.kind = problem, type(method).__name__
+    def __init__(self, method: Any, problem: Problem, x: dict[str, Any], n: int, last: bool = False) -> None:
+        self.problem, self.kind, self.last = problem, type(method).__name__, last
         one = jax.tree.map(lambda a: a[0], x)
         if isinstance(method, optx.AbstractGaussNewton):
             how: Any = GaussNewtonLike(method, problem.linearised, one)
         else:
             how = Descent(method, problem.value)
-        self.state = batched(how.init, n)(x)
+        self.state, self.losses = batched(how.init, n)(x), np.full(n, np.inf)
 
         def step(state, batch):
             return batched(lambda state: how.step(state, batch), n)(state)
@@ -37,6 +37,7 @@ class Steps:
         """The losses, which starts have converged, and which are alive after step k."""
         self.state, new = self._step(self.state, batch)
         losses, fine = np.asarray(new.loss), np.asarray(new.fine)
+        self.losses = np.where(fine, losses, self.losses)
         if k == 0 and np.any(alive):
             still = [name for name, zero in new.still.items() if name != FREE and np.all(np.asarray(zero)[alive])]
             if still:
@@ -46,13 +47,16 @@ class Steps:
         return losses, np.asarray(new.converged), alive & (np.asarray(self.state.scale) > SHORTEST)
 
     def best(self) -> tuple[Any, np.ndarray]:
-        """The best point of every start and its loss."""
+        """The best point of every start and its loss, or the last one that was finite."""
+        if self.last:
+            return self.state.x, self.losses
         return self.state.best.x, np.asarray(self.state.best.loss)
 
     def kept(self) -> dict[str, np.ndarray]:
-        return {f"state{name}": x for name, x in to_arrays(self.state).items()}
+        return {f"state{name}": x for name, x in to_arrays(self.state).items()} | {"losses": self.losses}
 
     def restore(self, arrays: dict[str, np.ndarray], what: str) -> None:
+        self.losses = arrays.get("losses", self.losses)
         state = {name.removeprefix("state"): x for name, x in arrays.items() if name.startswith("state")}
         self.state = from_arrays(self.state, state, what)
 

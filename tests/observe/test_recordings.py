@@ -64,6 +64,7 @@ def test_they_are_the_functions_of_what_was_recorded(masses):
     np.testing.assert_allclose(whole.times("BOLD"), 50.0 * np.arange(1, 5))
 
 
+@pytest.mark.optimised
 def test_a_run_in_pieces_has_the_same_bits(masses, tmp_path):
     kept = _instruments()
     whole = bs.simulate(masses, t1=300.0, dt=DT, key=KEY, saveat=kept)

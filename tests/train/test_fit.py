@@ -271,3 +271,16 @@ def test_a_parameter_without_a_gradient_is_reported_with_what_to_use_instead():
 def test_an_end_at_a_bound_is_reported():
     with pytest.warns(UserWarning, match="a ends at its bound 2"):
         train.fit({"a": jnp.asarray(1.0)}, lambda m: (m["a"] - 9.0) ** 2, {"a": (0.0, 2.0)}, steps=300, progress=False)
+
+
+def test_of_mini_batches_the_last_point_is_returned():
+    """The least loss is that of the easiest batch, here the first, wherever the parameters were then."""
+    loss = lambda x, easy: (x["a"] - 1.0) ** 2 - easy  # noqa: E731
+    start, free = {"a": jnp.asarray(3.0)}, {"a": bs.train.Identity()}
+    given = dict(steps=30, batches=lambda k: jnp.asarray(10.0 if k == 0 else 0.0), progress=False)
+    assert float(bs.train.fit(start, loss, free, **given).parameters["a"]) == 3.0
+    last = bs.train.fit(start, loss, free, last=True, **given)
+    assert float(last.parameters["a"]) < 2.5
+    assert last.loss == pytest.approx(last.history[-1, 0])
+    with pytest.raises(TypeError, match="last=True with CMAES"):
+        bs.train.fit(start, loss, free, method=bs.train.CMAES(), last=True, **given)
