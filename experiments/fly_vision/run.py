@@ -1,6 +1,6 @@
 """The fly's optic lobe learns to report the motion of textures; how direction-selective T4 and T5 become.
 
-`python -m experiments.fly_vision [--quick] [--seeds 3] [--extent 4] [--steps 150] [--out PATH]`
+`python -m experiments.fly_vision.run [--quick] [--seeds 3] [--extent 5] [--steps 400] [--out PATH]`
 """
 
 import argparse
@@ -98,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--extent", type=int, default=4, help="columns from the middle to the border; 15 as published")
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--extent", type=int, default=5, help="columns from the middle to the border; 15 as published")
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     args = parser.parse_args()
     extent, steps, seeds, textures = (2, 2, 1, 4) if args.quick else (args.extent, args.steps, args.seeds, TEST)
@@ -116,3 +116,7 @@ def write(runs: dict[str, list[dict[str, Any]]], extent: int, steps: int, quick:
     out.write_text(json.dumps(results, indent=1) + "\n")
     if not quick:
         figure(results, out.with_name("figure.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,8 +16,8 @@ from brainsim import train
 from . import stimuli
 from .model import Lobe
 
-FRAMES, SETTLE, BATCH = 30, 10, 8  # of a texture; those that are not judged; textures a step
-RATE = 0.008  # of Adam
+FRAMES, SETTLE, BATCH = 30, 10, 16  # of a texture; those that are not judged; textures a step
+RATE = 0.003  # of Adam
 PARAMETERS = {
     "strength": train.Log(0.05, 50.0),
     "v_rest": (-3.0, 3.0),
