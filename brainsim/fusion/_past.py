@@ -29,7 +29,7 @@ _BLOCK = 1024
 
 
 def keep(
-    events: tuple[Any, Any], graph: Rows, used: Any, synapses: Sequence[Any], log: Sequence[Any]
+    events: Sequence[Any], graph: Rows, used: Any, synapses: Sequence[Any], log: Sequence[Any]
 ) -> tuple[Any, list[Any]]:
     """`(used, log)` with what the synapses of rows with events are; `events`: values, and packed words."""
     used, *log = past_p.bind(*events, graph.indptr, graph.order, used, *synapses, *log, undo=False, rank=0)
@@ -37,7 +37,7 @@ def keep(
 
 
 def undo(
-    events: tuple[Any, Any], graph: Rows, used: Any, log: Sequence[Any], synapses: Sequence[Any]
+    events: Sequence[Any], graph: Rows, used: Any, log: Sequence[Any], synapses: Sequence[Any]
 ) -> tuple[Any, list[Any]]:
     """`(used, synapses)` as they were before `keep`."""
     used, *synapses = past_p.bind(*events, graph.indptr, graph.order, used, *log, *synapses, undo=True, rank=0)

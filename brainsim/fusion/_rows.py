@@ -1,6 +1,6 @@
 """`rows`: a program over the synapses of the rows that have events, which changes their values in place.
 
-For every synapse k of a row i with `value[i] != 0`, with o = `order[k]` and j = `other[k]`,
+For every synapse k of a row i with `value[first + i] != 0`, with o = `order[k]` and j = `other[k]`, unless `live` is 0,
 
     synapses[o] <- program(scalars, row[i], far[j], log[p], synapses[o]),
 
@@ -38,6 +38,9 @@ rows_p.multiple_results = True
 _BLOCK = 1024  # synapses done at once
 _MOST_BLOCKS = 256  # of a step in which all rows have events; beyond, blocks grow
 
+N_GIVEN = 6
+"""Operands that say where a program runs: `value`, `words`, `live`, `indptr`, `other`, `order`."""
+
 
 class RowProgram(NamedTuple):
     """`jaxpr(*scalars, *row, *far, *log, *synapses) -> (*synapses, *far_sums, *row_sums)` of one synapse: every number
@@ -50,6 +53,7 @@ class RowProgram(NamedTuple):
     n_log: int = 0
     n_far_sums: int = 0
     n_row_sums: int = 0
+    first: int = 0  # the place of row 0 among the events
 
     # by identity: a jaxpr is made once per trace
     def __hash__(self) -> int:
@@ -66,7 +70,7 @@ class RowProgram(NamedTuple):
     @property
     def n_given(self) -> int:
         """How many operands come before the values that it is given: events, graph, and how much of a log is used."""
-        return 5 + (self.n_log > 0)
+        return N_GIVEN + (self.n_log > 0)
 
     @property
     def n_written(self) -> int:
@@ -85,17 +89,19 @@ class Rows(NamedTuple):
 
 def rows(
     f: Callable,
-    events: tuple[Any, Any],
+    events: tuple[Any, Any, Any],
     graph: Rows,
     scalars: Sequence[Any],
     row: Sequence[Any],
     far: Sequence[Any],
     synapses: Sequence[Any],
     sums: Sequence[Any] = (),
+    first: int = 0,
 ) -> list[Any]:
     """`synapses` (n_syn,) after `f(scalars, row, far, synapses) -> synapses`, lists of numbers, of every synapse of a
-    row with events: `events` are their values (n_rows,), and packed words or None. With `sums` (n_rows,) f returns as
-    many numbers more, which are added to them by row."""
+    row with events: `events` are their values (n_rows,), packed words or None, and an integer, 0 where they are all
+    ignored; row 0 is `first` among them. With `sums` (n_rows,) f returns as many numbers more, which are added to them
+    by row."""
     kinds = [jax.ShapeDtypeStruct((), x.dtype) for x in (*scalars, *row, *far, *synapses)]
     ends = np.cumsum([len(scalars), len(row), len(far)])
 
@@ -107,11 +113,12 @@ def rows(
     keep = [False] * int(ends[-1]) + [True] * len(synapses)
     jaxpr, used = pe.dce_jaxpr(closed.jaxpr, [True] * (len(synapses) + len(sums)), keep)
     read = [[x for x, u in zip(xs, used[b - len(xs) : b]) if u] for xs, b in zip((scalars, row, far), ends)]
-    program = RowProgram(ClosedJaxpr(jaxpr, closed.consts), *map(len, read), n_row_sums=len(sums))
-    value, words = events
+    program = RowProgram(ClosedJaxpr(jaxpr, closed.consts), *map(len, read), n_row_sums=len(sums), first=first)
+    value, words, live = events
     words = jnp.zeros(0, jnp.uint32) if words is None else words
     operands = [x for xs in read for x in xs]
-    return rows_p.bind(value, words, *graph, *operands, *synapses, *sums, program=program, rank=0)
+    live = jnp.asarray(live, jnp.int32)
+    return rows_p.bind(value, words, live, *graph, *operands, *synapses, *sums, program=program, rank=0)
 
 
 def _parts(program: RowProgram, operands: Sequence[Any]) -> tuple[list[Any], ...]:
@@ -129,13 +136,14 @@ def reference(*operands: Any, program: RowProgram, rank: int) -> list[Any]:
         full = [_one_axis(x, batch, rank) for x in operands]
         out = reference(*full, program=program, rank=1)
         return [x.reshape(*batch, *x.shape[1:]) for x in out]
-    value, _, indptr, other, order, *rest = operands
+    value, _, live, indptr, other, order, *rest = operands
     used, rest = (rest[0], rest[1:]) if program.n_log else (None, rest)
     scalars, row, far, log, synapses, far_sums, row_sums = _parts(program, rest)
     n_b, n_rows, n = batch[0], indptr.shape[-1] - 1, synapses[0].shape[-1]
     if n == 0 or n_rows == 0 or n_b == 0:
         return [*synapses, *far_sums, *row_sums]
-    active = jnp.broadcast_to(value[:, :n_rows] != 0, (n_b, n_rows))
+    happened = (value[:, program.first : program.first + n_rows] != 0) & (live != 0)[:, None]
+    active = jnp.broadcast_to(happened, (n_b, n_rows))
     start = jnp.broadcast_to(indptr[:, :-1], (n_b, n_rows)).reshape(-1)
     length = jnp.where(active, jnp.broadcast_to(jnp.diff(indptr, axis=1), active.shape), 0).reshape(-1)
     end = jnp.cumsum(length, dtype=jnp.int32)
@@ -184,7 +192,7 @@ def _one_axis(x: Any, batch: tuple[int, ...], rank: int) -> Any:
 def masked(program: RowProgram, *operands: Any) -> list[Any]:
     """What a program without a log or sums at the far end computes, over all synapses: the definition of its
     derivative."""
-    value, _, indptr, other, order, *rest = operands
+    value, _, live, indptr, other, order, *rest = operands
     scalars, row, far, _, synapses, _, sums = _parts(program, rest)
     n_rows, n = indptr.shape[0] - 1, synapses[0].shape[0]
     if n == 0 or n_rows == 0:
@@ -197,7 +205,7 @@ def masked(program: RowProgram, *operands: Any) -> list[Any]:
     axes = [None] * len(scalars) + [0] * (len(row) + len(far) + len(synapses))
     new = jax.vmap(call, in_axes=axes)(*scalars, *(x[i] for x in row), *(x[j] for x in far), *synapses)
     # silent synapses are left out twice: the derivative of an unused value may not be finite
-    live = value[i] != 0
+    live = (value[program.first + i] != 0) & (live != 0)
     added = [x.at[i].add(jnp.where(live, y, jnp.zeros_like(y))) for x, y in zip(sums, new[len(synapses) :])]
     return [*(jnp.where(live, y, x) for x, y in zip(synapses, new)), *added]
 
@@ -225,7 +233,7 @@ def _jvp(primals, tangents, *, program, rank):
             "adjoint=bs.DirectAdjoint() to the run."
         )
     out = rows_p.bind(*primals, program=program, rank=rank)
-    moving = [k for k, t in enumerate(tangents) if k >= 5 and type(t) is not ad.Zero]
+    moving = [k for k, t in enumerate(tangents) if k >= N_GIVEN and type(t) is not ad.Zero]
 
     def f(*moved):
         full = list(primals)
@@ -248,7 +256,7 @@ def transpose_of(program: RowProgram) -> RowProgram:
         return [*found[n_units:], *found[n_near:n_units], *found[:n_near]]
 
     closed = jax.make_jaxpr(f)(*p.jaxpr.in_avals, *p.jaxpr.out_avals)
-    return RowProgram(closed, p.n_scalars, p.n_row, p.n_far, p.n_syn, p.n_far, n_near)
+    return RowProgram(closed, p.n_scalars, p.n_row, p.n_far, p.n_syn, p.n_far, n_near, p.first)
 
 
 def pulled(
@@ -256,9 +264,9 @@ def pulled(
 ) -> list[Any]:
     """The cotangents of scalars, values of rows, values at the far end and synapses, from those of the synapses after
     `rows_p` of `operands`, which are all but the synapses: these were, where they changed, what is in the log."""
-    given = [*operands[:5]]
-    scalars, row, far, *_ = _parts(program, operands[5:])
-    kind, n_rows = bars[0].dtype, given[2].shape[0] - 1
+    given = [*operands[:N_GIVEN]]
+    scalars, row, far, *_ = _parts(program, operands[N_GIVEN:])
+    kind, n_rows = bars[0].dtype, given[3].shape[0] - 1
     sums = [jnp.zeros_like(x) for x in far] + [jnp.zeros(n_rows, kind) for _ in (*scalars, *row)]
     units = [*scalars, *row, *far]
     out = rows_p.bind(*given, used, *units, *log, *bars, *sums, program=transpose_of(program), rank=0)

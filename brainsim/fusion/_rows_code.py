@@ -1,8 +1,10 @@
 """The machine code of a `rows` program: the entries of one row, a vector of synapses at a time.
 
 The synapses of a row of pre units lie side by side and are loaded as vectors. Those of a column lie anywhere: they are
-loaded and stored one by one, which is faster than gathers of addresses so far apart, and asked for `_AHEAD` entries
-before they are needed: the column is bound by memory. What is added up at the far end is added one by one.
+loaded and stored one by one, at places that are read as numbers, which is faster than gathers and scatters of vectors,
+and asked for `_AHEAD` entries before they are needed: the column is bound by memory. So are the values at the far end.
+In the last vector the lanes that are not in use have a spare place. What is added up at the far end is added one by
+one.
 """
 
 from typing import Any
@@ -38,6 +40,7 @@ def text_of(program: RowProgram, column: bool) -> str:
 
 define void @kernel({arguments}, i64 %row, i64 %begin, i64 %end, i64 %last) {{
 entry:
+  %spare = alloca {code.real}, align {code.size}
 {_lines(code.w.head)}
   br label %head
 head:
@@ -73,7 +76,6 @@ class _Code:
         self.w = w = Writer(self.lanes, target()[1])
         self.real, self.size = base_type(dtype), dtype.itemsize
         self.vector, self.mask_type = f"<{self.lanes} x {self.real}>", f"<{self.lanes} x i1>"
-        self.places, self.pointers = f"<{self.lanes} x i32>", f"<{self.lanes} x ptr>"
         one, many = jax.ShapeDtypeStruct((), dtype), jax.ShapeDtypeStruct((self.lanes,), dtype)
         n_numbers, n_vectors = p.n_scalars + p.n_row, p.n_far + p.n_log + p.n_syn
         run = jax.vmap(jaxpr_as_fun(p.jaxpr), in_axes=[None] * n_numbers + [0] * n_vectors, axis_size=self.lanes)
@@ -93,39 +95,41 @@ class _Code:
         """The lines; `mask` names the lanes in use, "" for all."""
         w, n = self.w, self.lanes
         w.body = []
-        other = self._load("i32", "%other", mask)
-        far = [self._value(self._gather(x, other, mask)) for x in self.far]
+        used = [w.write(f"extractelement {self.mask_type} {mask}, i64 {q}", n) for q in range(n)] if mask else []
+        other = self._places("%other", used)
+        far = [self._value(self._picked(self._at(x, other))) for x in self.far]
         n_log, n_syn, n_far = self.program.n_log, self.program.n_syn, self.program.n_far_sums
         logs, synapses = self.synapses[:n_log], self.synapses[n_log:]
-        before = [self._load(self.real, x, mask) for x in logs]
+        before = [self._load(x, mask) for x in logs]
         if self.column:
-            places = self._load("i32", "%order", mask)
+            places = self._places("%order", used)
             if not mask:
                 self._ask()
-            old = [self._picked(x, places, mask) for x in synapses]
+            spots = [self._apart(self._at(x, places), used) for x in synapses]
+            old = [self._picked(at) for at in spots]
         else:
-            places = ""
-            old = [self._load(self.real, x, mask) for x in synapses]
+            spots, old = [], [self._load(x, mask) for x in synapses]
         args: list[Any] = [*self.numbers, *far, *map(self._value, (*before, *old))]
         new = [w.vector(v) for v in translate(w, self.jaxpr.jaxpr, self.consts, args, n)]
-        for x, value in zip(synapses, new[:n_syn], strict=True):
-            self._placed(x, places, value.ref, mask) if self.column else self._store(x, value.ref, mask)
+        for k, (x, value) in enumerate(zip(synapses, new[:n_syn], strict=True)):
+            self._placed(spots[k], value.ref) if self.column else self._store(x, value.ref, mask)
         for k, (x, value) in enumerate(zip(self.sums, new[n_syn:], strict=True)):
-            self._added(x, other, value.ref, mask) if k < n_far else self._summed(x, value.ref, mask)
+            ref = self._masked(value.ref, mask)
+            self._added(self._at(x, other), ref) if k < n_far else self._summed(x, ref)
         return w.body
 
     def _value(self, ref: str) -> Value:
         return Value(ref, self.dtype, self.lanes)
 
-    def _load(self, kind: str, base: str, mask: str) -> str:
-        w, vector = self.w, f"<{self.lanes} x {kind}>"
-        at, align = w.write(f"getelementptr {kind}, ptr {base}, i64 %i", self.lanes), 4 if kind == "i32" else self.size
+    def _load(self, base: str, mask: str) -> str:
+        w = self.w
+        at = w.write(f"getelementptr {self.real}, ptr {base}, i64 %i", self.lanes)
         if not mask:
-            return w.write(f"load {vector}, ptr {at}, align {align}", self.lanes)
-        name = f"@llvm.masked.load.{_mangled(kind, self.lanes)}.p0"
-        w.declared.add(f"declare {vector} {name}(ptr, i32, {self.mask_type}, {vector})")
-        args = f"ptr {at}, i32 {align}, {self.mask_type} {mask}, {vector} zeroinitializer"
-        return w.write(f"call {vector} {name}({args})", self.lanes)
+            return w.write(f"load {self.vector}, ptr {at}, align {self.size}", self.lanes)
+        name = f"@llvm.masked.load.{_mangled(self.real, self.lanes)}.p0"
+        w.declared.add(f"declare {self.vector} {name}(ptr, i32, {self.mask_type}, {self.vector})")
+        args = f"ptr {at}, i32 {self.size}, {self.mask_type} {mask}, {self.vector} zeroinitializer"
+        return w.write(f"call {self.vector} {name}({args})", self.lanes)
 
     def _store(self, base: str, ref: str, mask: str) -> None:
         w = self.w
@@ -137,37 +141,38 @@ class _Code:
         w.declared.add(f"declare void {name}({self.vector}, ptr, i32, {self.mask_type})")
         w.body.append(f"  call void {name}({self.vector} {ref}, ptr {at}, i32 {self.size}, {self.mask_type} {mask})")
 
-    def _at(self, base: str, places: str) -> str:
-        return self.w.write(f"getelementptr {self.real}, ptr {base}, {self.places} {places}", self.lanes)
+    def _places(self, base: str, used: list[str], begin: str = "%i") -> list[str]:
+        """The places that are written in `base`, as numbers: of lanes that are not `used` that of the first one."""
+        w, n, out = self.w, self.lanes, []
+        for q in range(n):
+            k = w.write(f"add i64 {begin}, {q}", n) if q else begin
+            if used and q:
+                k = w.write(f"select i1 {used[q]}, i64 {k}, i64 {begin}", n)
+            at = w.write(f"getelementptr i32, ptr {base}, i64 {k}", n)
+            place = w.write(f"load i32, ptr {at}, align 4", n)
+            out.append(w.write(f"sext i32 {place} to i64", n))
+        return out
 
-    def _gather(self, base: str, places: str, mask: str) -> str:
-        w, used = self.w, mask or "splat (i1 true)"
-        name = f"@llvm.masked.gather.{_mangled(self.real, self.lanes)}.v{self.lanes}p0"
-        w.declared.add(f"declare {self.vector} {name}({self.pointers}, i32, {self.mask_type}, {self.vector})")
-        args = f"{self.pointers} {self._at(base, places)}, i32 {self.size}, {self.mask_type} {used}"
-        return w.write(f"call {self.vector} {name}({args}, {self.vector} zeroinitializer)", self.lanes)
+    def _at(self, base: str, places: list[str]) -> list[str]:
+        return [self.w.write(f"getelementptr {self.real}, ptr {base}, i64 {k}", self.lanes) for k in places]
 
-    def _each(self, at: str) -> list[str]:
-        return [self.w.write(f"extractelement {self.pointers} {at}, i64 {q}", self.lanes) for q in range(self.lanes)]
+    def _apart(self, at: list[str], used: list[str]) -> list[str]:
+        """Where each lane is; those that are not `used` have a place of their own."""
+        if not used:
+            return at
+        chosen = [f"select i1 {live}, ptr {one}, ptr %spare" for live, one in zip(used, at, strict=True)]
+        return [self.w.write(text, self.lanes) for text in chosen]
 
-    def _picked(self, base: str, places: str, mask: str) -> str:
-        if mask:
-            return self._gather(base, places, mask)
+    def _picked(self, at: list[str]) -> str:
         w, out = self.w, "poison"
-        for q, one in enumerate(self._each(self._at(base, places))):
+        for q, one in enumerate(at):
             x = w.write(f"load {self.real}, ptr {one}, align {self.size}", self.lanes)
             out = w.write(f"insertelement {self.vector} {out}, {self.real} {x}, i64 {q}", self.lanes)
         return out
 
-    def _placed(self, base: str, places: str, ref: str, mask: str) -> None:
-        w, at = self.w, self._at(base, places)
-        if mask:
-            name = f"@llvm.masked.scatter.{_mangled(self.real, self.lanes)}.v{self.lanes}p0"
-            w.declared.add(f"declare void {name}({self.vector}, {self.pointers}, i32, {self.mask_type})")
-            args = f"{self.vector} {ref}, {self.pointers} {at}, i32 {self.size}, {self.mask_type} {mask}"
-            w.body.append(f"  call void {name}({args})")
-            return
-        for q, one in enumerate(self._each(at)):
+    def _placed(self, at: list[str], ref: str) -> None:
+        w = self.w
+        for q, one in enumerate(at):
             x = w.write(f"extractelement {self.vector} {ref}, i64 {q}", self.lanes)
             w.body.append(f"  store {self.real} {x}, ptr {one}, align {self.size}")
 
@@ -176,18 +181,18 @@ class _Code:
         chosen = f"select {self.mask_type} {mask}, {self.vector} {ref}, {self.vector} zeroinitializer"
         return self.w.write(chosen, self.lanes) if mask else ref
 
-    def _added(self, base: str, places: str, ref: str, mask: str) -> None:
+    def _added(self, at: list[str], ref: str) -> None:
         """Adds to the sums at the far end; two entries of a row may have the same."""
-        w, ref = self.w, self._masked(ref, mask)
-        for q, one in enumerate(self._each(self._at(base, places))):
+        w = self.w
+        for q, one in enumerate(at):
             x = w.write(f"extractelement {self.vector} {ref}, i64 {q}", self.lanes)
             old = w.write(f"load {self.real}, ptr {one}, align {self.size}", self.lanes)
             new = w.write(f"fadd {self.real} {old}, {x}", self.lanes)
             w.body.append(f"  store {self.real} {new}, ptr {one}, align {self.size}")
 
-    def _summed(self, base: str, ref: str, mask: str) -> None:
+    def _summed(self, base: str, ref: str) -> None:
         """Adds to the sum of the row."""
-        w, ref = self.w, self._masked(ref, mask)
+        w = self.w
         name = f"@llvm.vector.reduce.fadd.{_mangled(self.real, self.lanes)}"
         w.declared.add(f"declare {self.real} {name}({self.real}, {self.vector})")
         total = w.write(f"call reassoc {self.real} {name}({self.real} 0.0, {self.vector} {ref})", self.lanes)
@@ -203,8 +208,7 @@ class _Code:
         ahead = w.write(f"add i64 %i, {_AHEAD}", self.lanes)
         within = w.write(f"icmp slt i64 {ahead}, %last", self.lanes)
         ahead = w.write(f"select i1 {within}, i64 {ahead}, i64 %last", self.lanes)
-        at = w.write(f"getelementptr i32, ptr %order, i64 {ahead}", self.lanes)
-        places = w.write(f"load {self.places}, ptr {at}, align 4", self.lanes)
+        places = self._places("%order", [], ahead)
         for base in self.synapses[self.program.n_log :]:
-            for one in self._each(self._at(base, places)):
+            for one in self._at(base, places):
                 w.body.append(f"  call void @llvm.prefetch.p0(ptr {one}, i32 1, i32 3, i32 1)")

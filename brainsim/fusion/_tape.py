@@ -433,23 +433,24 @@ class _Assembler:
 
     def _rows(self, eqn: Any, i: int) -> None:
         program: Any = eqn.params["program"]
-        value, words, indptr, other, order, *rest = eqn.invars
+        value, words, live, indptr, other, order, *rest = eqn.invars
         if eqn.params["rank"]:
             raise Unsupported("a batch of synapses")
-        if other.aval.dtype != np.int32 or value.aval.size < indptr.aval.size - 1:
+        if other.aval.dtype != np.int32 or value.aval.size < program.first + indptr.aval.size - 1:
             raise Unsupported("rows that are not those of the events")
         text = text_of(program, order.aval.size > 0)
         check_text(text)
         used, rest = ([rest[0]], rest[1:]) if program.n_log else ([], rest)
         near, synapses = rest[: len(rest) - program.n_written], rest[len(rest) - program.n_written :]
-        reads = [*map(self._read, (value, words, indptr, other, order, *used, *near))]
+        reads = [*map(self._read, (value, words, live, indptr, other, order, *used, *near))]
         twice = [[*near, *synapses[:k], *synapses[k + 1 :]] for k in range(program.n_written)]
         new = [self._take(v, out, i, True, x) for v, out, x in zip(synapses, eqn.outvars, twice)]
         n, size = synapses[0].aval.size, np.dtype(synapses[0].aval.dtype).itemsize
         sums = program.n_far_sums + program.n_row_sums
         counts = [program.n_scalars, program.n_row, program.n_far, program.n_log, program.n_syn, sums]
         room = near[-1].aval.size if program.n_log else 0
-        ends = [other.aval.size, int(order.aval.size > 0), lanes_of(synapses[0].aval.dtype), room]
+        lanes, units = lanes_of(synapses[0].aval.dtype), value.aval.size
+        ends = [other.aval.size, int(order.aval.size > 0), lanes, room, program.first, units]
         self.work += n // 100  # as if one row in a hundred had events
         numbers = [size, indptr.aval.size - 1, self._words(words), *counts, *ends]
         self._write(ROWS, [*reads, *new], numbers, partial(compile_text, text))

@@ -25,7 +25,7 @@ from ..base import evaluated
 from ..base.jax_internals import ClosedJaxpr, Literal, SymbolicZero, partial_eval as pe, zero_from_primal
 from ._linear import linear
 from ._past import keep, undo
-from ._rows import RowProgram, Rows, pulled, rows_p
+from ._rows import N_GIVEN, RowProgram, Rows, pulled, rows_p
 from ._scan import scan
 
 _STEPS_AN_EVENT, _LEAST = 16, 4
@@ -81,14 +81,15 @@ def _passes(jaxpr: Any, n_consts: int, n_carry: int) -> tuple[_Pass, ...]:
     reads = Counter(v for eqn in jaxpr.eqns for v in eqn.invars if not isinstance(v, Literal))
     reads.update(v for v in jaxpr.outvars if not isinstance(v, Literal))
     for eqn in jaxpr.eqns:
-        if eqn.primitive is rows_p and all(v in fixed or v.aval.size == 0 for v in (eqn.invars[2], eqn.invars[4])):
+        if eqn.primitive is rows_p and all(v in fixed or v.aval.size == 0 for v in (eqn.invars[3], eqn.invars[5])):
             changed = eqn.invars[len(eqn.invars) - len(eqn.outvars) :]
             known = [v for v in changed if not isinstance(v, Literal) and (v in carry or reads[v] == 1)]
             leaves = tuple(of.get(v, -1) if v in known else -1 for v in changed)
             found.append(_Pass(eqn, leaves))
             of |= {out: k for out, k in zip(eqn.outvars, leaves, strict=True) if k >= 0}
     ends = {k for k in range(n_carry) if not isinstance(v := jaxpr.outvars[k], Literal) and of.get(v) == k}
-    whole = {k for one in found for k in one.leaves if {*one.leaves} <= ends}
+    read = {k for one in found if -1 in one.leaves for k in one.leaves}  # by sums, between two changes
+    whole = {k for one in found for k in one.leaves if {*one.leaves} <= ends} - read
     return tuple(one for one in found if {*one.leaves} <= whole)
 
 
@@ -176,7 +177,7 @@ def _run(step: _Step, length: int, operands: list[Any]) -> list[Any]:
 
 def _graph(eqn: Any, read: Callable) -> Rows:
     """The rows of a program, by `read` of the constants of a step."""
-    indptr, _, order = eqn.invars[2:5]
+    indptr, _, order = eqn.invars[3:N_GIVEN]
     return Rows(read(indptr), None, read(order) if order.aval.size else jnp.zeros(0, jnp.int32))
 
 
@@ -213,9 +214,10 @@ def _logged(step: _Step, length: int, operands: Sequence[Any], wanted: Sequence[
 
         def logging(eqn, ins):
             if (one := at.get(id(eqn))) is not None:
-                kind, graph = step.kinds.index(one.leaves), Rows(*ins[2:5])
-                events.append(ins[0])
-                used[kind], logs[kind] = keep((ins[0], ins[1]), graph, used[kind], ins[-len(eqn.outvars) :], logs[kind])
+                kind, graph = step.kinds.index(one.leaves), Rows(*ins[3:N_GIVEN])
+                events.append(_happened(eqn, ins))
+                happened, changed = (events[-1], jnp.zeros(0, jnp.uint32)), ins[-len(eqn.outvars) :]
+                used[kind], logs[kind] = keep(happened, graph, used[kind], changed, logs[kind])
 
         out = _evaluated(step.jaxpr.jaxpr, [*consts, *carry, *x], logging)
         saved = [carry[k] for k in wanted]
@@ -224,6 +226,13 @@ def _logged(step: _Step, length: int, operands: Sequence[Any], wanted: Sequence[
     begin = carry, [jnp.int32(0) for _ in logs], logs
     (carry, used, logs), (ys, *rows) = scan(body, begin, [*operands[m:]], length)
     return [*carry, *ys], (used, logs, rows)
+
+
+def _happened(eqn: Any, ins: Sequence[Any]) -> Any:
+    """The events of the rows of a program, none where it does not run."""
+    (value, _, live, indptr, *_), first = ins, eqn.params["program"].first
+    value = value[first : first + indptr.shape[0] - 1]
+    return jnp.where(live != 0, value, jnp.zeros_like(value))
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -244,7 +253,7 @@ def _given(program: RowProgram) -> Callable:
     def backward(kept, bars):
         operands, used, log = kept
         found = pulled(program, operands, used, log, bars)
-        events = jax.tree.map(lambda x: _zero(x), operands[:5])
+        events = jax.tree.map(lambda x: _zero(x), operands[:N_GIVEN])
         rest = jax.tree.map(_zero, (bars, used, log))
         return ([*events, *found[:n_units]], [*found[n_units : n_units + n]], *rest)
 

@@ -34,10 +34,10 @@ class GChI(AbstractUnit):
     `d1`, `d2`, `d3`, `d5`, `k_er`, `k_delta`, `kappa_delta`, `k_d`, `k_3`, `k_r`, `k_p`, `k_pi` (uM), `c1`: volume of
     the stores over that of the cytosol; `tau_glu`: ms; `sic_th` (uM), `sic_scale` (pA). The defaults are those of
     amplitude modulation, of which `v_beta`, `v_delta`, `r_5p` and `k_er` differ from those of frequency modulation
-    (0.5e-3, 0.05e-3, 0.05e-3, 0.05). The form, all other constants and the second set agree with an independent
-    implementation; `v_beta`, `v_delta` and `r_5p` of the first set have not been checked against the printed table.
+    (0.5e-3, 0.05e-3, 0.05e-3, 0.05).
 
-    Source: De Pittà, Goldberg, Volman, Berry & Ben-Jacob 2009, doi:10.1007/s10867-009-9155-y, table 1.
+    Source: De Pittà, Goldberg, Volman, Berry & Ben-Jacob 2009, doi:10.1007/s10867-009-9155-y, table 1; the form and
+    both sets are those of the implementation by Manninen, Havela & Linne 2017, ModelDB 223269.
     """
 
     default_solver: ClassVar[Any] = diffrax.Heun()

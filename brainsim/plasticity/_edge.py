@@ -34,7 +34,7 @@ from ..events import CSR, Dense, DrawnRows, FixedFanout
 from ._line import Line
 from ._rule import AbstractPlasticity, check_rule
 from ._traces import flowed
-from ._update import Columns, Ends, columns_of, updated
+from ._update import Columns, Ends, Happened, columns_of, updated
 
 _RELEASE = "release."
 
@@ -305,9 +305,15 @@ class ScheduledPlasticProjection(AbstractScheduledEdge):
         pre = {"value": spikes["pre"]} | seen["pre"]
         ends = Ends(pre, pre | jumped["pre"] if edge.first == "pre" else pre, post, mod)
         old = {k: z[k] for k in ("w", *rule.synapse())}
-        new = updated(self, ends, own.words, old, clock)
-        weight = old["w"] if edge.deliver == "before" else new["w"]
         events, first = sent
+        now = due is spikes["post"] and "line.value" not in lines
+        change, offset = (own, 0) if axonal else views["pre"].events.rows(edge.route.units_pre)
+        happened = {
+            "on_pre": Happened(change.value, change.words, offset),
+            "on_post": Happened(post["value"], views["post"].events.words if now else None),
+        }
+        new = updated(self, ends, happened, old, clock)
+        weight = old["w"] if edge.deliver == "before" else new["w"]
         rows: dict[str, Any] = dict(support=events.support, words=events.words, first=first)
         deposit = Deposit(
             edge.route.post, edge.route.port, events.value, self.steps - axonal, edge.connect, weight, **rows

@@ -159,7 +159,8 @@ class TripletSTDP(AbstractPlasticity):
 
     @staticmethod
     def hippocampus(**changed: Param) -> "TripletSTDP":
-        """The parameters fitted to hippocampal cultures, all to all; keywords change some."""
+        """The parameters of the full model fitted to hippocampal cultures, all to all (table 4); keywords change
+        some."""
         fitted = dict(a2_plus=6.1e-3, a3_plus=6.7e-3, a2_minus=1.6e-3, a3_minus=1.4e-3, tau_x=946.0, tau_y=27.0)
         return TripletSTDP(**(fitted | changed))
 

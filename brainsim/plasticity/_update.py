@@ -58,12 +58,22 @@ class Ends(NamedTuple):
     mod: Any
 
 
-def updated(edge: Any, ends: Ends, words: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Array]:
-    """The values of synapses after the events of a step."""
+class Happened(NamedTuple):
+    """The events that a part of a rule follows: those of row i at `first + i`, and packed, if somebody has them so."""
+
+    value: Array
+    words: Any = None
+    first: int = 0
+
+
+def updated(
+    edge: Any, ends: Ends, happened: dict[str, Happened], syn: dict[str, Array], clock: Clock
+) -> dict[str, Array]:
+    """The values of synapses after the events of a step, `happened` by part of the rule."""
     parts = ("on_post", "on_pre") if edge.wired.first == "post" else ("on_pre", "on_post")
     for i, name in enumerate(parts):
         if getattr(type(edge.wired.rule), name) is not getattr(AbstractPlasticity, name):
-            syn = _part(edge, name, ends, words, syn, alone=i == 0)
+            syn = _part(edge, name, ends, happened[name], syn, alone=i == 0)
     return syn if edge.wired.rule.totals() is None else _normalised(edge, syn, clock)
 
 
@@ -73,8 +83,8 @@ def _normalised(edge: Any, syn: dict[str, Array], clock: Clock) -> dict[str, Arr
     columns, n_post, w = edge.columns, edge.wired.connect.n_post, syn["w"]
     m = int(to_steps(np.asarray(every), clock.step or float(clock.dt)))
     n_seen = columns.indptr.shape[0] - 1  # post units, or those at every age
-    due = jnp.where(jax.lax.rem(clock.n + 1, jnp.asarray(m, clock.n.dtype)) == 0, jnp.ones((), w.dtype), 0.0)
-    events = jnp.broadcast_to(due, (n_seen,)), None
+    due = jnp.where(jax.lax.rem(clock.n + 1, jnp.asarray(m, clock.n.dtype)) == 0, 1, 0)
+    events = jnp.ones(n_seen, w.dtype), None, due
     graph, ages = Rows(columns.indptr, columns.source, columns.order), n_seen // n_post
     count = lambda scalars, row, far, values: [values[0], values[0]]  # noqa: E731
     w, sums = rows(count, events, graph, [], [], [], [w], [jnp.zeros(n_seen, w.dtype)])
@@ -97,7 +107,7 @@ def _at_ages(x: Array, ages: int) -> Array:
     return x if ages == 1 else jnp.broadcast_to(x[:, None], (x.shape[0], ages)).reshape(-1)
 
 
-def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], alone: bool) -> dict[str, Array]:
+def _part(edge: Any, name: str, ends: Ends, events: Happened, syn: dict[str, Array], alone: bool) -> dict[str, Array]:
     """One pass; `alone`: that of the other side has not acted yet."""
     rule, column = edge.wired.rule, name == "on_post"
     pre, post = (ends.pre_of_post if column else ends.pre), ends.post
@@ -105,8 +115,6 @@ def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], a
         graph = Rows(edge.columns.indptr, edge.columns.source, edge.columns.order)
     else:
         graph = Rows(edge.wired.connect.indptr, edge.targets, jnp.zeros(0, jnp.int32))
-    value = (post if column else pre)["value"]
-    value = jnp.where(edge.wired.frozen, jnp.zeros_like(value), value)
     if alone:
         other = pre if column else post
         other = other | {"value": jnp.zeros_like(other["value"])}
@@ -134,6 +142,7 @@ def _part(edge: Any, name: str, ends: Ends, words: Any, syn: dict[str, Array], a
         new = {k: here.bounded(x) if k == "w" else x for k, x in new.items()}
         return [*(old | new).values()]
 
-    events = value, None if column else words
-    new = rows(change, events, graph, scalars, [*near.values()], [*far.values()], [*syn.values()])
+    value, words, first = events
+    given = [*near.values()], [*far.values()], [*syn.values()]
+    new = rows(change, (value, words, jnp.where(edge.wired.frozen, 0, 1)), graph, scalars, *given, first=first)
     return dict(zip(syn, new))

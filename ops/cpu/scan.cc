@@ -149,6 +149,14 @@ struct Spikes {
     return units;
   }
 
+  // Those of the units first..first+n-1, counted from `first`.
+  void rows(const uint32_t* words, int64_t n_units, int64_t of, int64_t first, int64_t n, std::vector<int32_t>& rows) {
+    const auto& all = list(words, n_units, of);
+    const auto begin = std::lower_bound(all.begin(), all.end(), first);
+    rows.assign(begin, std::lower_bound(begin, all.end(), first + n));
+    for (int32_t& row : rows) row -= static_cast<int32_t>(first);
+  }
+
   // Units begin..end-1 among them; `begin` is a multiple of 64.
   static void add(const uint32_t* words, int64_t begin, int64_t end, std::vector<int32_t>& units) {
     const int64_t n_words = (end + 31) / 32;
@@ -296,14 +304,10 @@ void scatter_step(const Tape& tape, int64_t k, Element& e, Team& team) {
   const int64_t n_pre = x[1], first = x[3];
   const T* value = x[11] ? e.at<T>(c[1]) + first : nullptr;
   const Scatter<T> one{e.at<T>(c[0]), value, {value, nullptr, first}, e.at<T>(c[2]), graph_of(does, e)};
-  e.rows.clear();
   if (x[9]) {
-    const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[12], x[9]);
-    const auto begin = std::lower_bound(units.begin(), units.end(), first);
-    e.rows.assign(begin, std::lower_bound(begin, units.end(), first + n_pre));
-    for (int32_t& row : e.rows) row -= static_cast<int32_t>(first);
+    e.spikes[c[3]].rows(e.at<uint32_t>(c[3]), x[12], x[9], first, n_pre, e.rows);
   } else {
-    list_rows(one, n_pre, e.rows);
+    list_rows(one.active, n_pre, e.rows);
   }
   const int64_t length = x[8] / std::max<int64_t>(n_pre, 1);  // of a row, about
   if (does.may_be_filed && !e.last && e.filed[k].file(team, one, e.rows, length, x[5] != 0)) return;
@@ -342,10 +346,7 @@ void convolve_step(const Instruction& does, Element& e) {
   T *out = e.at<T>(c[0]), *weight = e.at<T>(c[2]);
   const bool one = x[2] != 0;
   if (!x[4]) return convolve_scatter(window, value, Active<T>{value, nullptr, x[1]}, weight, one, out);
-  const auto& units = e.spikes[c[3]].list(e.at<uint32_t>(c[3]), x[6], x[4]);
-  const auto begin = std::lower_bound(units.begin(), units.end(), x[1]);
-  e.rows.assign(begin, std::lower_bound(begin, units.end(), x[1] + window.n_pre()));
-  for (int32_t& row : e.rows) row -= static_cast<int32_t>(x[1]);
+  e.spikes[c[3]].rows(e.at<uint32_t>(c[3]), x[6], x[4], x[1], window.n_pre(), e.rows);
   if (static_cast<int64_t>(e.rows.size()) <= most_events<T>(window, window.out(), window.in(), one)) {
     return send_events(window, value, e.rows, weight, one, out);
   }
@@ -400,28 +401,30 @@ void noise(int64_t n, Team& team, F&& f) {
   parallel_for(team, (n + kChunk - 1) / kChunk, [&](int64_t k) { f(k * kChunk, std::min((k + 1) * kChunk, n)); });
 }
 
-// cells: value, words, indptr, other, order, how much of a log is used if there is one, scalars, values of rows, values
-// at the far end, logs, values of synapses, sums. numbers: kernel, bytes of a float, rows, which `Words`, how many
-// scalars, values of rows, at the far end, logs, values of synapses, sums, entries, whether there is an order, synapses
-// of a vector, room of the log.
+// cells: value, words, whether anything happens, indptr, other, order, how much of a log is used if there is one,
+// scalars, values of rows, values at the far end, logs, values of synapses, sums. numbers: kernel, bytes of a float,
+// rows, which `Words`, how many scalars, values of rows, at the far end, logs, values of synapses, sums, entries,
+// whether there is an order, synapses of a vector, room of the log, the unit that is row 0, units.
 template <typename T>
 void rows_step(const Instruction& does, Element& e, Team& team) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  if (*e.at<int32_t>(c[2]) == 0) return;
   if (!x[3]) {
-    e.rows.clear();
-    Active<T>{e.at<T>(c[0]), nullptr, 0}.each(0, x[2], [&](int64_t i) { e.rows.push_back(static_cast<int32_t>(i)); });
+    list_rows(Active<T>{e.at<T>(c[0]) + x[14], nullptr, 0}, x[2], e.rows);
+  } else {
+    e.spikes[c[1]].rows(e.at<uint32_t>(c[1]), x[15], x[3], x[14], x[2], e.rows);
   }
-  const auto& rows = x[3] ? e.spikes[c[1]].list(e.at<uint32_t>(c[1]), x[2], x[3]) : e.rows;
+  const auto& rows = e.rows;
   if (rows.empty()) return;
-  const int64_t first = 5 + (x[7] > 0);
+  const int64_t first = 6 + (x[7] > 0);
   e.scalars.clear();
   for (size_t k = first; k < does.cells.size(); ++k) e.scalars.push_back(e.cell[c[k]]);
   void* const* at = e.scalars.data();
   RowsCall call{};
   call.kernel = reinterpret_cast<RowsCall::Kernel>(does.kernel);
-  call.indptr = e.at<int32_t>(c[2]);
-  call.other = e.at<int32_t>(c[3]);
-  call.order = x[11] ? e.at<int32_t>(c[4]) : nullptr;
+  call.indptr = e.at<int32_t>(c[3]);
+  call.other = e.at<int32_t>(c[4]);
+  call.order = x[11] ? e.at<int32_t>(c[5]) : nullptr;
   call.n_logs = x[7];
   call.n_values = x[8];
   call.n_sums = x[9];
@@ -433,8 +436,8 @@ void rows_step(const Instruction& does, Element& e, Team& team) {
   call.far = call.near + x[5];
   call.synapses = call.far + x[6];
   if (call.n_logs > 0) {
-    call.log = *e.at<int32_t>(c[5]) - call.entries(rows);
-    if (call.log < 0 || *e.at<int32_t>(c[5]) > x[13]) return;  // what it was is not known
+    call.log = *e.at<int32_t>(c[6]) - call.entries(rows);
+    if (call.log < 0 || *e.at<int32_t>(c[6]) > x[13]) return;  // what it was is not known
   }
   run_rows(team, call, rows);
 }
@@ -444,10 +447,7 @@ void rows_step(const Instruction& does, Element& e, Team& team) {
 template <typename T>
 void past_step(const Instruction& does, Element& e) {
   const int64_t *c = does.cells.data(), *x = does.numbers.data();
-  if (!x[2]) {
-    e.rows.clear();
-    Active<T>{e.at<T>(c[0]), nullptr, 0}.each(0, x[1], [&](int64_t i) { e.rows.push_back(static_cast<int32_t>(i)); });
-  }
+  if (!x[2]) list_rows(Active<T>{e.at<T>(c[0]), nullptr, 0}, x[1], e.rows);
   const auto& rows = x[2] ? e.spikes[c[1]].list(e.at<uint32_t>(c[1]), x[1], x[2]) : e.rows;
   const Past past{e.at<int32_t>(c[2]), x[4] ? e.at<int32_t>(c[3]) : nullptr, x[6], x[5] != 0};
   auto* used = e.at<int32_t>(c[4 + x[3]]);

@@ -749,7 +749,7 @@ void check_filed_as_is(unsigned seed, bool broken, Pool* pool) {
     std::vector<int32_t> rows;
     std::vector<T> got(k.n_post), wanted(k.n_post);
     const Scatter<T> s{got.data(), k.values(b), k.active(b), k.weight.data(), graph};
-    list_rows(s, k.n_pre, rows);
+    list_rows(s.active, k.n_pre, rows);
     Filed filed;
     if (filed.file_all(team, s, rows, k.one)) {
       for (int64_t block = 0; block < filed.blocks(); ++block) filed.deliver(got.data(), k.n_post, block);

@@ -36,7 +36,7 @@ def operands(dtype, seed, batch=()):
 def played(g):
     def f(value, a, x, y, v, w, e):
         def step(carry, value):
-            return fusion.rows(change, (value, None), g, [a], [x], [y, v], carry), ()
+            return fusion.rows(change, (value, None, 1), g, [a], [x], [y, v], carry), ()
 
         return fusion.scan(step, [w, e], value, STEPS)[0]
 
@@ -76,7 +76,7 @@ def test_batches_in_jax_and_played(column):
 
     def one(value, a, x, y, v, w, e):
         for s in value:
-            w, e = fusion.rows(change, (s, None), g, [a], [x], [y, v], [w, e])
+            w, e = fusion.rows(change, (s, None, 1), g, [a], [x], [y, v], [w, e])
         return w, e
 
     looped = jax.vmap(jax.vmap(one))(*(jnp.stack([x, x]) for x in args))
@@ -92,14 +92,14 @@ def test_the_derivative_is_that_over_all_synapses(column):
 
     def visits(value, a, x, y, v, w, e):
         for s in value:
-            w, e = fusion.rows(change, (s, None), g, [a], [x], [y, v], [w, e])
+            w, e = fusion.rows(change, (s, None, 1), g, [a], [x], [y, v], [w, e])
         return w, e
 
     def dense(value, *numbers):
         programs = [e for e in jax.make_jaxpr(visits)(value, *numbers).eqns if e.primitive is rows_p]
         *numbers, w, e = numbers
         for s in value:
-            given = (s, jnp.zeros(0, jnp.uint32), *g, *numbers, w, e)
+            given = (s, jnp.zeros(0, jnp.uint32), jnp.int32(1), *g, *numbers, w, e)
             w, e = masked(programs[0].params["program"], *given)
         return w, e
 
@@ -116,7 +116,7 @@ def test_no_synapses_are_copied_whoever_reads_them(after):
     g, (value, a, x, y, v, w, e) = graph(np.random.default_rng(1), False), operands(np.float32, 5)
 
     def step(carry, s):
-        new = fusion.rows(change, (s, None), g, [a], [x], [y, v], carry)
+        new = fusion.rows(change, (s, None, 1), g, [a], [x], [y, v], carry)
         return new, jnp.sum((new if after else carry)[0])
 
     traced = jax.make_jaxpr(lambda *c: fusion.scan(step, [*c], value, STEPS))(w, e)

@@ -107,6 +107,38 @@ def test_frozen_weights_stay_and_nothing_is_compiled_again():
     np.testing.assert_array_equal(moved["x"], still["x"])
 
 
+@pytest.mark.parametrize("delay", [0.0, 1.0])
+def test_frozen_weights_stay_where_the_events_are_packed(delay):
+    cells = bs.Population(bs.LIF(), 40, {"exc": bs.ExpCurr(tau=3.0)}, i_e=280.0)
+    edge = dict(weight=0.5, delay=delay, rule=bs.PairSTDP(), frozen=True)
+    edges = {
+        "all": bs.PlasticProjection("B", "B.exc", bs.FixedProbability(0.2), **edge),
+        "part": bs.PlasticProjection("B[10:20]", "B.exc", bs.FixedProbability(0.5), **edge),
+    }
+    sol = run(bs.Network({"B": cells}, edges, key=jax.random.key(1)), 1000)
+    assert sol.n_events["B"] > 400
+    assert all(np.all(np.asarray(z["w"]) == 0.5) for z in sol.state.edges.values())
+
+
+def test_part_of_a_population_learns_as_a_population_of_its_own():
+    """Events of a part are those of the whole from its first unit on; in a gradient, in the log too."""
+    cell = bs.Population(bs.LIF(), 6, {"exc": bs.ExpCurr(tau=3.0)}, i_e=280.0, init={"v": bs.Uniform(-65.0, -55.0)})
+    part = bs.FromCOO([0, 1, 1, 2], [5, 0, 3, 1])
+    whole = bs.FromCOO([2, 3, 3, 4], [5, 0, 3, 1])
+    ends = []
+    for pre, connect in (("B[2:5]", part), ("B", whole)):
+        edge = bs.PlasticProjection(pre, "B.exc", connect, weight=0.5, rule=bs.PairSTDP(a_plus=0.1, a_minus=0.11))
+        net = bs.Network({"B": cell}, {"S": edge}, key=jax.random.key(1))
+
+        def f(weight, net=net):
+            changed = eqx.tree_at(lambda net: net.edges["S"].weight, net, weight)
+            return jnp.sum(run(changed, 300).state.edges["S"]["w"] ** 2)
+
+        ends.append(jax.value_and_grad(f)(jnp.full(4, 0.5)))
+    assert np.any(np.asarray(ends[0][1]) != 1.0)
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
 def network(rate=40.0):
     """A recurrent network with everything: drawn delays, noise, short-term plasticity."""
     cells = bs.Population(bs.LIF(), 40, {"exc": bs.ExpCurr(tau=3.0)}, i_e=280.0, noise=bs.WhiteNoise({"v": 0.5}))

@@ -142,13 +142,28 @@ void scatter_rows(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
   }
 }
 
+// As `scatter_rows`, where each row is one synapse.
+template <bool kOne, bool kDelay, int kBytes, typename T>
+void scatter_singles(const Scatter<T>& s, const std::vector<int32_t>& rows) {
+  const Graph graph = s.graph;
+  const auto targets = graph.targets<kBytes>();
+  T* const out = s.out + (kDelay ? 0 : graph.now());
+  for (int32_t row : rows) {
+    const T value = s.value == nullptr ? T(1) : s.value[row];
+    const uint32_t post = targets[row];
+    if (post < graph.n_post) out[graph.template place<kDelay>(post, row, 0)] += value * s.weight[kOne ? 0 : row];
+  }
+}
+
 template <bool kOne, bool kDelay, int kBytes, typename T>
 void scatter_range(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t work, int64_t distance, int64_t part,
                    int64_t n_parts) {
   const int64_t n_post = s.graph.n_post;
   const auto low = static_cast<uint32_t>(n_post * part / n_parts);
   const auto high = static_cast<uint32_t>(n_post * (part + 1) / n_parts);
-  if (n_parts == 1) {
+  if (n_parts == 1 && s.graph.fanout == 1) {
+    scatter_singles<kOne, kDelay, kBytes>(s, rows);
+  } else if (n_parts == 1) {
     scatter_rows<kOne, kDelay, false, kBytes>(s, rows, work, distance, low, high);
   } else {
     scatter_rows<kOne, kDelay, true, kBytes>(s, rows, work, distance, low, high);
@@ -172,9 +187,9 @@ void scatter_part(const Scatter<T>& s, const std::vector<int32_t>& rows, int64_t
 
 // The rows with a value.
 template <typename T>
-void list_rows(const Scatter<T>& s, int64_t n_pre, std::vector<int32_t>& rows) {
+void list_rows(const Active<T>& active, int64_t n_pre, std::vector<int32_t>& rows) {
   rows.clear();
-  s.active.each(0, n_pre, [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); });
+  active.each(0, n_pre, [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); });
 }
 
 // The number of synapses of `rows`. They lie anywhere, so all are asked for before the first is looked at.
@@ -211,12 +226,12 @@ void scatter(Pool& pool, const std::vector<Scatter<T>>& batch, int64_t n_pre, bo
   if (n == 0) return;
   std::vector<std::vector<int32_t>> rows(n);
   if (n == 1) {
-    list_rows(batch[0], n_pre, rows[0]);
+    list_rows(batch[0].active, n_pre, rows[0]);
     return scatter_one(pool, batch[0], rows[0], one, sorted);
   }
   std::vector<int64_t> work(n);
   auto list = [&](int64_t b) {
-    list_rows(batch[b], n_pre, rows[b]);
+    list_rows(batch[b].active, n_pre, rows[b]);
     work[b] = synapses_of(batch[b], rows[b]);
   };
   if (n * n_pre < kWorthSharing) {
