@@ -34,7 +34,18 @@ TARGETS = (
     "convolved_outer",
 )
 
-CUDA_TARGETS = ("scatter", "gather", "outer", "append", "drawn_scatter", "drawn_gather", "drawn_outer")
+CUDA_TARGETS = (
+    "scatter",
+    "gather",
+    "outer",
+    "append",
+    "drawn_scatter",
+    "drawn_gather",
+    "drawn_outer",
+    "convolved_scatter",
+    "convolved_gather",
+    "convolved_outer",
+)
 
 
 def target(name: str) -> str:

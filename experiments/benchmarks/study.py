@@ -92,7 +92,7 @@ def timed(call):
 
 def main(
     quick: Annotated[bool, typer.Option(help="2,048 members, one round.")] = False,
-    members: Annotated[int, typer.Option(help="Members of the comparison.")] = 6_144,
+    members: Annotated[int, typer.Option(help="Members of the comparison.")] = 32_768,
     many: Annotated[int, typer.Option(help="Members of the long run; 0 leaves it out.")] = 100_000,
     rounds: int = 3,
 ) -> None:
@@ -100,7 +100,7 @@ def main(
     members, many, rounds = (2_048, 0, 1) if quick else (members, many, rounds)
     key, table = jax.random.key(0), space(members)
     stop = lambda out: (out["early"] == 1) & (out["k"] >= 1)  # noqa: E731
-    lanes, stored, few = 64, 640, members // 4
+    lanes, stored, few = 64, 640, members // 16
     with tempfile.TemporaryDirectory() as folder:
         kw = dict(key=key, progress=False)
         ways = {

@@ -5,6 +5,7 @@
 
 #include "brainsim/calls.h"
 #include "brainsim/version.h"
+#include "convolved_kernels.h"
 #include "drawn_kernels.h"
 #include "kernels.h"
 
@@ -55,7 +56,7 @@ ffi::Error over_rows(cudaStream_t stream, const Call& call, const Shares& shares
 Shares shares_of(const Graphs& graphs) { return Shares::of(graphs.length()); }
 Shares shares_of(const Plans& plans) { return drawn_shares(plans.rows()); }
 
-// What the handlers of stored and of drawn rows do alike with the kernel that choose(T()) gives.
+// What the handlers of stored, drawn and shared rows do alike with the kernel that choose(T()) gives.
 template <typename Choose>
 auto scattered(cudaStream_t stream, Choose choose) {
   return [=](const auto& call) {
@@ -163,6 +164,29 @@ ffi::Error drawn_outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer
                    multiplied(stream, kernel));
 }
 
+ffi::Error convolved_scatter(cudaStream_t stream, ffi::AnyBuffer base, ffi::AnyBuffer value, ffi::AnyBuffer weight,
+                             ffi::AnyBuffer words, ffi::AnyBuffer slot, ffi::Result<ffi::AnyBuffer> out,
+                             ffi::Span<const int64_t> window, int64_t first) {
+  auto kernel = [](const auto&, auto t) { return convolved_scatter_rows<decltype(t)>; };
+  return for_scatter("convolved scatter", Shared{slot, window, first}, base, value, weight, words, out,
+                     scattered(stream, kernel));
+}
+
+ffi::Error convolved_gather(cudaStream_t stream, ffi::AnyBuffer c, ffi::AnyBuffer weight, ffi::AnyBuffer mask,
+                            ffi::AnyBuffer slot, ffi::Result<ffi::AnyBuffer> out, ffi::Span<const int64_t> window,
+                            int64_t first) {
+  auto kernel = [](const auto&, auto t) { return convolved_gather_rows<decltype(t)>; };
+  return for_gather("convolved gather", Shared{slot, window, first}, c, weight, mask, out, gathered(stream, kernel));
+}
+
+ffi::Error convolved_outer(cudaStream_t stream, ffi::AnyBuffer value, ffi::AnyBuffer c, ffi::AnyBuffer words,
+                           ffi::AnyBuffer slot, ffi::Result<ffi::AnyBuffer> out, ffi::Span<const int64_t> window,
+                           int64_t first) {
+  auto kernel = [](const auto&, auto t) { return convolved_outer_rows<decltype(t)>; };
+  return for_outer("convolved outer", Shared{slot, window, first}, value, c, words, out, false,
+                   multiplied(stream, kernel));
+}
+
 }  // namespace
 }  // namespace brainsim::cuda
 
@@ -194,3 +218,12 @@ BRAINSIM_HANDLER(brainsim_cuda_drawn_gather, brainsim::cuda::drawn_gather, brain
 
 BRAINSIM_HANDLER(brainsim_cuda_drawn_outer, brainsim::cuda::drawn_outer, brainsim::take_drawn<6>(BRAINSIM_ON_STREAM),
                  BRAINSIM_RECORDED);
+
+BRAINSIM_HANDLER(brainsim_cuda_convolved_scatter, brainsim::cuda::convolved_scatter,
+                 brainsim::take_shared<5>(BRAINSIM_ON_STREAM), BRAINSIM_RECORDED);
+
+BRAINSIM_HANDLER(brainsim_cuda_convolved_gather, brainsim::cuda::convolved_gather,
+                 brainsim::take_shared<4>(BRAINSIM_ON_STREAM), BRAINSIM_RECORDED);
+
+BRAINSIM_HANDLER(brainsim_cuda_convolved_outer, brainsim::cuda::convolved_outer,
+                 brainsim::take_shared<4>(BRAINSIM_ON_STREAM), BRAINSIM_RECORDED);

@@ -26,6 +26,7 @@
 
 #define BRAINSIM_CUDA_THREADS 64
 #define BRAINSIM_CUDA_MOST_THREADS 128
+#include "../cuda/convolved_kernels.h"
 #include "../cuda/drawn_kernels.h"
 #include "../cuda/kernels.h"
 
@@ -777,7 +778,7 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
   s.first = below(70);
   const int64_t elements = 1 + below(20), depth = 1 + below(3), ring = depth * s.n_post(), activity = share[below(4)];
   const int64_t n = s.first + s.n_pre() + below(40), n_words = (n + 31) / 32;
-  const bool packed = below(2), one = below(4) == 0;
+  const bool packed = below(2), one = below(4) == 0, by_gpu = elements * s.n_pre() < 200;  // the rest would take long
   const int64_t n_weight = one ? 1 : s.n_weight();
   require(s.good(), "a window is no window", seed);
   std::vector<T> value(elements * n), c(elements * ring), weight(n_weight);
@@ -819,6 +820,19 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
       }
     }
   };
+  std::vector<int32_t> slots(elements);
+  for (int64_t b = 0; b < elements; ++b) slots[b] = b % depth;
+  Array slot{slots.data(), {elements}}, given{value.data(), {elements, n}};
+  Batch axes(1);
+  axes.with(slot).with(given);
+  const Windows windows(slot, axes, s, true, depth, s.n_post());
+  require(windows.fit(n) && windows.fit_weight(n_weight), "lengths of a convolution do not fit", seed);
+  const View<const T> weights(Array{weight.data(), {1, n_weight}}, axes);
+  const View<const T> arrived(Array{c.data(), {elements, depth, s.n_post()}}, axes);
+  const Words packed_words(Array{words.data(), {packed ? elements : 1, packed ? n_words : 0}}, axes, n);
+  const cuda::Sent<T, Windows> sent_by_gpu{axes, windows, View<const T>(given, axes), packed_words,
+                                           cuda::shares_of(windows)};
+  auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
   for (int64_t n_outs : {int64_t{1}, elements}) {
     auto sent = [&](Pool& pool) {
       std::vector<T> out(n_outs * ring);
@@ -839,6 +853,13 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
     compare(same(sent, pools, "a convolution differs between threads", seed), to, "a convolution is wrong", seed);
     compare(same(multiplied, pools, "sums of a convolution differ between threads", seed), of_weights,
             "sums of a convolution are wrong", seed);
+    if (!by_gpu) continue;
+    std::vector<T> out(n_outs * ring), sums(n_outs * n_weight);
+    run(cuda::convolved_scatter_rows<T>, sent_by_gpu, weights,
+        View<T>(Array{out.data(), {n_outs, depth, s.n_post()}}, axes));
+    run(cuda::convolved_outer_rows<T>, sent_by_gpu, arrived, View<T>(Array{sums.data(), {n_outs, n_weight}}, axes));
+    compare(out, to, "a GPU's convolution is wrong", seed);
+    compare(sums, of_weights, "a GPU's sums of a convolution are wrong", seed);
   }
   auto gathered = [&](Pool& pool) {
     std::vector<T> out(elements * s.n_pre());
@@ -857,6 +878,16 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
   });
   compare(same(gathered, pools, "a convolution back differs between threads", seed), back,
           "a convolution back is wrong", seed);
+  if (!by_gpu) return;
+  std::vector<T> came_back(elements * n);
+  const View<const bool> rows(Array{mask.data(), {1, n}}, axes);
+  run(cuda::convolved_gather_rows<T>, axes, windows, arrived, weights, rows,
+      View<T>(Array{came_back.data(), {elements, n}}, axes), sent_by_gpu.shares.rows);
+  std::vector<double> masked(elements * n);
+  each([&](int64_t b, int64_t unit, int64_t j, int64_t at) {
+    if (mask[s.first + unit]) masked[b * n + s.first + unit] += double(weight[j]) * c[b * ring + at];
+  });
+  compare(came_back, masked, "a GPU's convolution back is wrong", seed);
 }
 
 // What a compiled row program is to `RowsCall`: w <- a w + near far.

@@ -1,5 +1,5 @@
-// What XLA hands to the event operators, checked, for the handlers of the CPU and of a GPU alike. Rows are `Stored` or
-// `Drawn`; either ends the list of operands.
+// What XLA hands to the event operators, checked, for the handlers of the CPU and of a GPU alike. Rows are `Stored`,
+// `Drawn` or `Shared`, which ends the list of operands.
 #ifndef BRAINSIM_CALLS_H_
 #define BRAINSIM_CALLS_H_
 
@@ -9,6 +9,7 @@
 #include "brainsim/handler.h"
 #include "brainsim/operands.h"
 #include "brainsim/plans.h"
+#include "brainsim/windows.h"
 
 namespace brainsim {
 
@@ -34,7 +35,21 @@ struct Drawn {
   }
 };
 
-// The operands of one call, `Rows` being `Graphs` or `Plans`.
+struct Shared {
+  ffi::AnyBuffer slot;
+  ffi::Span<const int64_t> window;
+  int64_t first;
+
+  void widen(Batch& batch) const { batch.with(slot); }
+  Windows rows(const Batch& batch, int64_t depth, int64_t n_post) const {
+    const bool known = window.size() == Window::kNumbers;
+    Window w = known ? Window::of(window.begin()) : Window{};
+    w.first = first;
+    return {slot, batch, w, known, depth, n_post};
+  }
+};
+
+// The operands of one call, `Rows` being `Graphs`, `Plans` or `Windows`.
 template <typename T, typename Rows>
 struct ScatterCall {
   Batch batch;
@@ -182,6 +197,13 @@ auto take_stored(Binding&& binding) {
       .template Ret<ffi::AnyBuffer>()
       .template Attr<int64_t>("n_pre")
       .template Attr<int64_t>("fanout")
+      .template Attr<int64_t>("first");
+}
+template <int kArgs, typename Binding>
+auto take_shared(Binding&& binding) {
+  return take<kArgs>(std::move(binding))
+      .template Ret<ffi::AnyBuffer>()
+      .template Attr<ffi::Span<const int64_t>>("window")
       .template Attr<int64_t>("first");
 }
 template <int kArgs, typename Binding>

@@ -16,129 +16,95 @@
 #include "brainsim/graph.h"
 #include "brainsim/parallel.h"
 #include "brainsim/random.h"
+#include "brainsim/windows.h"
 
 namespace brainsim {
 
-struct Window {
-  int64_t h, w, ci, oh, ow, co, kh, kw, sy, sx, py, px, dy, dx, groups;
-  int64_t first = 0, now = 0;  // unit of (0, 0, 0); place of what arrives at (0, 0, 0) in the ring, at the present slot
-
-  static constexpr int kNumbers = 15;
-  static Window of(const int64_t* x) {
-    return {x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13], x[14]};
-  }
-
-  BRAINSIM_BOTH int64_t n_pre() const { return h * w * ci; }
-  BRAINSIM_BOTH int64_t n_post() const { return oh * ow * co; }
-  BRAINSIM_BOTH int64_t in() const { return ci / groups; }
-  BRAINSIM_BOTH int64_t out() const { return co / groups; }
-  BRAINSIM_BOTH int64_t n_weight() const { return kh * kw * in() * co; }
-  bool good() const {
-    const bool whole = h > 0 && w > 0 && ci > 0 && oh > 0 && ow > 0 && co > 0 && kh > 0 && kw > 0 && sy > 0 && sx > 0;
-    return whole && dy > 0 && dx > 0 && py >= 0 && px >= 0 && groups > 0 && ci % groups == 0 && co % groups == 0 &&
-           n_pre() < int64_t{1} << 31 && n_post() < int64_t{1} << 31;
-  }
-
-  // Calls f(ty) for the place along one axis that sees `y` through tap k, if there is one.
-  template <typename F>
-  [[gnu::always_inline]] BRAINSIM_BOTH static void seen(int64_t y, int64_t k, int64_t pad, int64_t step, int64_t stride,
-                                                        int64_t places, F&& f) {
-    int64_t t = y + pad - k * step;
-    if (t < 0) return;
-    if (stride != 1) {
-      if (t % stride != 0) return;
-      t /= stride;
-    }
-    if (t < places) f(t);
-  }
-
-  // Calls f(place, weight) for every run of unit u: the first of `out()` places of what arrives, of as many weights.
-  template <typename F>
-  [[gnu::always_inline]] BRAINSIM_BOTH void runs(uint32_t u, F&& f) const {
-    const auto channels = static_cast<uint32_t>(ci), width = static_cast<uint32_t>(w);
-    const uint32_t p = u / channels;
-    const int64_t c = u - p * channels, y = p / width, x = p - y * width;
-    const int64_t group = groups == 1 ? 0 : c / in(), from = (c - group * in()) * co + group * out();
-    const int64_t bottom = y + py, right = x + px, rise = dy * (kh - 1), run = dx * (kw - 1);
-    if (sy == 1 && sx == 1 && bottom >= rise && bottom < oh && right >= run && right < ow) {  // all of it within
-      int64_t row = (bottom * ow + right) * co + group * out(), weight = from;
-      for (int64_t ky = 0; ky < kh; ++ky, row -= dy * ow * co) {
-        int64_t place = row;
-        for (int64_t kx = 0; kx < kw; ++kx, place -= dx * co, weight += in() * co) f(place, weight);
-      }
-      return;
-    }
-    for (int64_t ky = 0; ky < kh; ++ky) {
-      seen(y, ky, py, dy, sy, oh, [&](int64_t ty) {
-        for (int64_t kx = 0; kx < kw; ++kx) {
-          seen(x, kx, px, dx, sx, ow,
-               [&](int64_t tx) { f((ty * ow + tx) * co + group * out(), (ky * kw + kx) * in() * co + from); });
-        }
-      });
-    }
-  }
-
-  // The plane of what is sent with its border, as far as a window sees it.
-  int64_t plane_h() const { return (oh - 1) * sy + (kh - 1) * dy + 1; }
-  int64_t plane_w() const { return (ow - 1) * sx + (kw - 1) * dx + 1; }
-
-  // Calls f(unit, place in the plane, units) for every stretch of units in a row of the plane.
-  template <typename F>
-  void rows(F&& f) const {
-    const int64_t n = std::min(w, plane_w() - px);
-    for (int64_t y = 0; n > 0 && y < std::min(h, plane_h() - py); ++y) {
-      f(y * w * ci, ((y + py) * plane_w() + px) * ci, n * ci);
-    }
-  }
-};
-
-// 32 bytes of numbers, by the vector units of whatever processor; never handed to a function or returned by one that is
+// `kBytes` of numbers, by the vector units of whatever processor; never handed to a function or returned by one that is
 // not part of its caller.
-template <typename T>
+template <typename T, int kBytes = 32>
 struct Vector {
-  typedef T Of [[gnu::vector_size(32), gnu::aligned(sizeof(T)), gnu::may_alias]];
-  typedef T Half [[gnu::vector_size(16), gnu::aligned(sizeof(T)), gnu::may_alias]];
-  static constexpr int kLanes = 32 / sizeof(T);
+  typedef T Of [[gnu::vector_size(kBytes), gnu::aligned(sizeof(T)), gnu::may_alias]];
+  typedef T Half [[gnu::vector_size(kBytes / 2), gnu::aligned(sizeof(T)), gnu::may_alias]];
+  static constexpr int kLanes = kBytes / sizeof(T);
 };
 
-// Four rows by two vectors of sums. Columns are channels.
 template <typename T>
-struct Tile {
-  using V = typename Vector<T>::Of;
-  static constexpr int kRows = 4, kVectors = 2, kColumns = kVectors * Vector<T>::kLanes;
-  T sum[kRows][kColumns];
+constexpr int kColumns = 64 / sizeof(T);
 
-  // The sums of a[r][k] b[k][column] over k < n, and over blocks of them: row r of a begins at a + at[r], k is `next`
-  // entries further; b has `width` entries from k to k + 1. Blocks are `a_block` and `b_block` apart.
-  [[gnu::always_inline]] void multiply(const T* a, const int64_t* at, int64_t next, const T* b, int64_t width,
-                                       int64_t n, int64_t blocks, int64_t a_block, int64_t b_block) {
-    V s00 = {}, s01 = {}, s10 = {}, s11 = {}, s20 = {}, s21 = {}, s30 = {}, s31 = {};
-    const T *a0 = a + at[0], *a1 = a + at[1], *a2 = a + at[2], *a3 = a + at[3];
-    for (int64_t block = 0; block < blocks; ++block) {
-      const T* to = b + block * b_block;
-      int64_t k = block * a_block;
-      for (int64_t m = 0; m < n; ++m, k += next, to += width) {
-        const V b0 = *reinterpret_cast<const V*>(to), b1 = *reinterpret_cast<const V*>(to + Vector<T>::kLanes);
-        const T x0 = a0[k], x1 = a1[k], x2 = a2[k], x3 = a3[k];
-        s00 += x0 * b0, s01 += x0 * b1, s10 += x1 * b0, s11 += x1 * b1;
-        s20 += x2 * b0, s21 += x2 * b1, s30 += x3 * b0, s31 += x3 * b1;
+// Terms of a sum: `n` entries `next` apart, in blocks of them `block` apart, in lines of blocks `line` apart.
+struct Terms {
+  int64_t n, next, blocks = 1, block = 0, lines = 1, line = 0;
+};
+
+// Sums that stay in registers, by columns of 64 bytes, which are channels: six rows of two vectors of 32 bytes, or
+// twelve rows of one of 64.
+template <typename T, int kBytes>
+struct Tile {
+  using V = typename Vector<T, kBytes>::Of;
+  static constexpr int kLanes = kBytes / sizeof(T), kVectors = 64 / kBytes, kRows = 12 / kVectors;
+  T sum[kRows][kColumns<T>];
+
+  // The sums of a[r][k] b[k][column] over all terms k of a: row r of a begins at a + at[r]. b has `width` entries from
+  // one term to the next.
+  [[gnu::always_inline]] void multiply(const T* a, const int64_t* at, const Terms& terms, const T* b, int64_t width) {
+    V sums[kRows][kVectors] = {};
+    const T* rows[kRows];
+    for (int r = 0; r < kRows; ++r) rows[r] = a + at[r];
+    const int64_t n = terms.n, next = terms.next;
+    for (int64_t line = 0; line < terms.lines; ++line) {
+      for (int64_t block = 0; block < terms.blocks; ++block) {
+        int64_t k = line * terms.line + block * terms.block;
+        for (int64_t m = 0; m < n; ++m, k += next, b += width) {
+          V x[kVectors];
+          for (int v = 0; v < kVectors; ++v) x[v] = *reinterpret_cast<const V*>(b + v * kLanes);
+#pragma GCC unroll 12
+          for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
+            for (int v = 0; v < kVectors; ++v) sums[r][v] += rows[r][k] * x[v];
+          }
+        }
       }
     }
-    V* const all = reinterpret_cast<V*>(&sum[0][0]);
-    all[0] = s00, all[1] = s01, all[2] = s10, all[3] = s11, all[4] = s20, all[5] = s21, all[6] = s30, all[7] = s31;
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < kVectors; ++v) *reinterpret_cast<V*>(&sum[r][v * kLanes]) = sums[r][v];
+    }
   }
 
-  [[gnu::always_inline]] void add_to(T* out, const int64_t* at, int64_t rows, int64_t columns) const {
-    for (int64_t r = 0; r < rows; ++r) {
-      T* const row = out + at[r];
-      for (int64_t k = 0; k < columns; ++k) row[k] += sum[r][k];
+  // Adds the sums to rows of `out`, `step` apart.
+  [[gnu::always_inline]] void add_to(T* out, int64_t step, int64_t rows, int64_t columns) const {
+    for (int64_t r = 0; r < rows; ++r, out += step) {
+      for (int64_t k = 0; k < columns; ++k) out[k] += sum[r][k];
     }
   }
 };
 
-// Where the rows of a tile begin, `step` apart; those beyond `rows` are the first once more.
-inline void row_places(int64_t begin, int64_t step, int64_t rows, int64_t* at) {
-  for (int64_t r = 0; r < 4; ++r) at[r] = begin + (r < rows ? r * step : 0);
+// Calls f(first row, rows, places) for the tiles of `n` rows, `kRows` each, places[r] = at(row) being where row r of a
+// tile begins; those beyond its rows are the first once more.
+template <int kRows, typename At, typename F>
+[[gnu::always_inline]] inline void for_rows(int64_t n, At&& at, F&& f) {
+  for (int64_t from = 0; from < n; from += kRows) {
+    const int64_t rows = std::min<int64_t>(kRows, n - from);
+    int64_t places[kRows];
+    for (int64_t r = 0; r < kRows; ++r) places[r] = at(from + (r < rows ? r : 0));
+    f(from, rows, places);
+  }
+}
+
+// f(bytes of a vector), compiled for the widest vectors of the machine; every sum keeps its order.
+template <typename F>
+BRAINSIM_CLONES void by_narrow_vectors(F f) {
+  f(std::integral_constant<int, 32>());
+}
+
+template <typename F>
+BRAINSIM_WIDE void by_wide_vectors(F f) {
+  f(std::integral_constant<int, 64>());
+}
+
+template <typename F>
+void by_vectors(F f) {
+  return wide_vectors() ? by_wide_vectors(f) : by_narrow_vectors(f);
 }
 
 // Memory of a thread that is kept from call to call: several arrays at a time.
@@ -149,18 +115,18 @@ std::vector<T>& kept(int which) {
 }
 
 // The weights of one group, of tap after tap [channel in][a tile's columns], for channels out from..from+columns; or,
-// `flipped`, with channels in and out exchanged.
+// `flipped`, with channels in and out exchanged, the last tap first.
 template <typename T>
 void pack_weights(const Window& s, const T* weight, int64_t group, int64_t from, int64_t columns, bool flipped,
                   std::vector<T>& packed) {
-  const int64_t terms = flipped ? s.out() : s.in(), taps = s.kh * s.kw, width = Tile<T>::kColumns;
+  const int64_t terms = flipped ? s.out() : s.in(), taps = s.kh * s.kw, width = kColumns<T>;
   packed.assign(taps * terms * width, T(0));
   for (int64_t tap = 0; tap < taps; ++tap) {
     for (int64_t k = 0; k < terms; ++k) {
       T* const to = packed.data() + (tap * terms + k) * width;
       for (int64_t c = 0; c < columns; ++c) {
         const int64_t in = flipped ? from + c : k, out = flipped ? k : from + c;
-        to[c] = weight[(tap * s.in() + in) * s.co + group * s.out() + out];
+        to[c] = weight[((flipped ? taps - 1 - tap : tap) * s.in() + in) * s.co + group * s.out() + out];
       }
     }
   }
@@ -170,8 +136,8 @@ void pack_weights(const Window& s, const T* weight, int64_t group, int64_t from,
 template <typename T, typename F>
 [[gnu::always_inline]] inline void for_columns(const Window& s, int64_t of, F&& f) {
   for (int64_t group = 0; group < s.groups; ++group) {
-    for (int64_t from = 0; from < of; from += Tile<T>::kColumns) {
-      f(group, from, std::min<int64_t>(Tile<T>::kColumns, of - from));
+    for (int64_t from = 0; from < of; from += kColumns<T>) {
+      f(group, from, std::min<int64_t>(kColumns<T>, of - from));
     }
   }
 }
@@ -183,81 +149,106 @@ const T* plane_of(const Window& s, const T* value, std::vector<T>& plane) {
   return plane.data();
 }
 
-// out += the convolution of `value`.
-template <typename T>
-BRAINSIM_CLONES void dense_scatter(const Window& s, const T* value, const T* weight, T* out) {
+// out += the convolution `s` of `value`, by the weights of `given`, which is `s`, or, `flipped`, what `s` transposes.
+template <int kBytes, typename T>
+[[gnu::always_inline]] inline void dense(const Window& s, const T* value, const Window& given, const T* weight,
+                                         bool flipped, T* out) {
+  using Sums = Tile<T, kBytes>;
   const T* const plane = plane_of(s, value, kept<T>(0));
-  const int64_t n = s.in(), width = Tile<T>::kColumns, line = s.plane_w() * s.ci;
+  const int64_t n = s.in(), line = s.plane_w() * s.ci;
+  Terms terms{n, 1, s.kw, s.dx * s.ci, s.kh, s.dy * line};
+  if (terms.block == n) terms.n *= s.kw, terms.blocks = 1;
   for_columns<T>(s, s.out(), [&](int64_t group, int64_t from, int64_t columns) __attribute__((always_inline)) {
     std::vector<T>& packed = kept<T>(1);
-    pack_weights(s, weight, group, from, columns, false, packed);
-    for (int64_t ty = 0; ty < s.oh; ++ty) {
-      for (int64_t tx = 0; tx < s.ow; tx += 4) {
-        const int64_t rows = std::min<int64_t>(4, s.ow - tx);
-        int64_t reads[4], writes[4];
-        row_places(ty * s.sy * line + tx * s.sx * s.ci + group * n, s.sx * s.ci, rows, reads);
-        row_places((ty * s.ow + tx) * s.co + group * s.out() + from, s.co, rows, writes);
-        for (int64_t ky = 0; ky < s.kh; ++ky) {
-          Tile<T> tile;
-          const T* const b = packed.data() + ky * s.kw * n * width;
-          tile.multiply(plane + ky * s.dy * line, reads, 1, b, width, n, s.kw, s.dx * s.ci, n * width);
-          tile.add_to(out, writes, rows, columns);
-        }
-      }
-    }
+    pack_weights(given, weight, group, from, columns, flipped, packed);
+    const auto read = [&](int64_t row) __attribute__((always_inline)) {
+      return row / s.ow * s.sy * line + row % s.ow * s.sx * s.ci + group * n;
+    };
+    const auto add = [&](int64_t row, int64_t rows, const int64_t* reads) __attribute__((always_inline)) {
+      Sums tile;
+      tile.multiply(plane, reads, terms, packed.data(), kColumns<T>);
+      tile.add_to(out + row * s.co + group * s.out() + from, s.co, rows, columns);
+    };
+    for_rows<Sums::kRows>(s.oh * s.ow, read, add);
   });
 }
 
-// What reaches every unit back from `c`, into `out`.
+// out += the convolution of `value`.
 template <typename T>
-BRAINSIM_CLONES void dense_gather(const Window& s, const T* c, const T* weight, T* out) {
-  std::vector<T>& plane = kept<T>(0);
-  plane.assign(s.plane_h() * s.plane_w() * s.ci, T(0));
-  const int64_t n = s.out(), width = Tile<T>::kColumns, line = s.plane_w() * s.ci;
+void dense_scatter(const Window& s, const T* value, const T* weight, T* out) {
+  by_vectors([&](auto bytes) __attribute__((always_inline)) { dense<bytes.value>(s, value, s, weight, false, out); });
+}
+
+// What reaches every place of the plane back from `c`, tap by tap.
+template <int kBytes, typename T>
+[[gnu::always_inline]] inline void gather_taps(const Window& s, const T* c, const T* weight, T* plane) {
+  using Sums = Tile<T, kBytes>;
+  const int64_t n = s.out(), taps = s.kh * s.kw, line = s.plane_w() * s.ci;
   for_columns<T>(s, s.in(), [&](int64_t group, int64_t from, int64_t columns) __attribute__((always_inline)) {
     std::vector<T>& packed = kept<T>(1);
     pack_weights(s, weight, group, from, columns, true, packed);
-    for (int64_t ty = 0; ty < s.oh; ++ty) {
-      for (int64_t tx = 0; tx < s.ow; tx += 4) {
-        const int64_t rows = std::min<int64_t>(4, s.ow - tx);
-        int64_t reads[4], writes[4];
-        row_places((ty * s.ow + tx) * s.co + group * n, s.co, rows, reads);
-        for (int64_t tap = 0; tap < s.kh * s.kw; ++tap) {
-          const int64_t y = ty * s.sy + tap / s.kw * s.dy, x = tx * s.sx + tap % s.kw * s.dx;
-          row_places(y * line + x * s.ci + group * s.in() + from, s.sx * s.ci, rows, writes);
-          Tile<T> tile;
-          tile.multiply(c, reads, 1, packed.data() + tap * n * width, width, n, 1, 0, 0);
-          tile.add_to(plane.data(), writes, rows, columns);
+    const auto read = [&](int64_t row) __attribute__((always_inline)) { return row * s.co + group * n; };
+    const auto add = [&](int64_t row, int64_t rows, const int64_t* reads) __attribute__((always_inline)) {
+      for (int64_t tap = 0; tap < taps; ++tap) {
+        Sums tile;
+        tile.multiply(c, reads, {n, 1}, packed.data() + (taps - 1 - tap) * n * kColumns<T>, kColumns<T>);
+        for (int64_t r = 0; r < rows; ++r) {
+          const int64_t y = (row + r) / s.ow * s.sy + tap / s.kw * s.dy;
+          const int64_t x = (row + r) % s.ow * s.sx + tap % s.kw * s.dx;
+          T* const to = plane + y * line + x * s.ci + group * s.in() + from;
+          for (int64_t k = 0; k < columns; ++k) to[k] += tile.sum[r][k];
         }
       }
-    }
+    };
+    for_rows<Sums::kRows>(s.oh * s.ow, read, add);
   });
+}
+
+// What reaches every unit back from `c`, into `out`: without a stride, that is a convolution itself.
+template <typename T>
+void dense_gather(const Window& s, const T* c, const T* weight, T* out) {
   std::fill_n(out, s.n_pre(), T(0));
+  const int64_t py = s.dy * (s.kh - 1) - s.py, px = s.dx * (s.kw - 1) - s.px;
+  if (s.sy == 1 && s.sx == 1 && py >= 0 && px >= 0) {
+    const Window back{s.oh, s.ow, s.co, s.h, s.w, s.ci, s.kh, s.kw, 1, 1, py, px, s.dy, s.dx, s.groups};
+    return by_vectors([&](auto bytes)
+                          __attribute__((always_inline)) { dense<bytes.value>(back, c, s, weight, true, out); });
+  }
+  std::vector<T>& plane = kept<T>(0);
+  plane.assign(s.plane_h() * s.plane_w() * s.ci, T(0));
+  by_vectors([&](auto bytes) __attribute__((always_inline)) { gather_taps<bytes.value>(s, c, weight, plane.data()); });
   s.rows([&](int64_t unit, int64_t at, int64_t n_units) { std::copy_n(plane.data() + at, n_units, out + unit); });
 }
 
-// out += the sums of value times c over the places that share a weight.
+// out += the sums of value times c over the places that share a weight; `c` reads on for a tile.
+template <int kBytes, typename T>
+[[gnu::always_inline]] inline void outer_taps(const Window& s, const T* plane, const T* c, T* out) {
+  using Sums = Tile<T, kBytes>;
+  const int64_t n = s.in(), line = s.plane_w() * s.ci;
+  const Terms places{s.ow, s.sx * s.ci, s.oh, s.sy * line};
+  for_columns<T>(s, s.out(), [&](int64_t group, int64_t from, int64_t columns) __attribute__((always_inline)) {
+    const int64_t column = group * s.out() + from;
+    const auto read = [&](int64_t row) __attribute__((always_inline)) {  // row: tap and channel in
+      const int64_t tap = row / n;
+      return tap / s.kw * s.dy * line + tap % s.kw * s.dx * s.ci + group * n + row % n;
+    };
+    const auto add = [&](int64_t row, int64_t rows, const int64_t* reads) __attribute__((always_inline)) {
+      Sums tile;
+      tile.multiply(plane, reads, places, c + column, s.co);
+      tile.add_to(out + row * s.co + column, s.co, rows, columns);
+    };
+    for_rows<Sums::kRows>(s.kh * s.kw * n, read, add);
+  });
+}
+
 template <typename T>
-BRAINSIM_CLONES void dense_outer(const Window& s, const T* value, const T* c, T* out) {
+void dense_outer(const Window& s, const T* value, const T* c, T* out) {
   const T* const plane = plane_of(s, value, kept<T>(0));
   std::vector<T>& arrived = kept<T>(1);
-  arrived.assign(s.n_post() + Tile<T>::kColumns, T(0));  // so that the last tile may read on
+  arrived.assign(s.n_post() + kColumns<T>, T(0));
   std::copy_n(c, s.n_post(), arrived.data());
-  const int64_t line = s.plane_w() * s.ci;
-  for_columns<T>(s, s.out(), [&](int64_t group, int64_t from, int64_t columns) __attribute__((always_inline)) {
-    for (int64_t tap = 0; tap < s.kh * s.kw; ++tap) {
-      const T* const seen = plane + tap / s.kw * s.dy * line + tap % s.kw * s.dx * s.ci + group * s.in();
-      for (int64_t k = 0; k < s.in(); k += 4) {
-        const int64_t rows = std::min<int64_t>(4, s.in() - k), column = group * s.out() + from;
-        int64_t reads[4], writes[4];
-        row_places(k, 1, rows, reads);
-        row_places((tap * s.in() + k) * s.co + column, s.co, rows, writes);
-        Tile<T> tile;
-        tile.multiply(seen, reads, s.sx * s.ci, arrived.data() + column, s.co, s.ow, s.oh, s.sy * line, s.ow * s.co);
-        tile.add_to(out, writes, rows, columns);
-      }
-    }
-  });
+  by_vectors([&](auto bytes)
+                 __attribute__((always_inline)) { outer_taps<bytes.value>(s, plane, arrived.data(), out); });
 }
 
 // Active units that are sent one by one; more are sent densely, by tiles over `columns` of a group, sums of `terms`.
@@ -265,8 +256,8 @@ BRAINSIM_CLONES void dense_outer(const Window& s, const T* value, const T* c, T*
 template <typename T>
 int64_t most_events(const Window& s, int64_t columns, int64_t terms, bool one) {
   if (one) return s.n_pre();
-  constexpr int64_t kWide = Tile<T>::kColumns;
-  const int64_t densely = s.oh * s.ow * s.groups * ((columns + kWide - 1) / kWide) * (30 * terms + 45);
+  constexpr int64_t kWide = 2 * Vector<T>::kLanes;
+  const int64_t densely = s.oh * s.ow * s.groups * ((columns + kWide - 1) / kWide) * (20 * terms + 30);
   return std::min(s.n_pre(), densely / (90 + 88 * s.out() / kWide));
 }
 
@@ -377,14 +368,11 @@ inline std::vector<int32_t>& kept_rows() {
   return rows;
 }
 
-// Lists the active ones of units 0..n-1; whether there are at most so many: then all of them are listed.
+// Whether at most so many of units 0..n-1 are active: then lists them.
 template <typename T>
 bool list_units(const Active<T>& active, int64_t n, int64_t most, std::vector<int32_t>& rows) {
-  for (int64_t begin = 0; begin < n; begin += 1024) {
-    const auto add = [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); };
-    active.each(begin, std::min<int64_t>(n, begin + 1024), add);
-    if (static_cast<int64_t>(rows.size()) > most) return false;
-  }
+  if (active.count(n) > most) return false;
+  active.each(0, n, [&](int64_t i) { rows.push_back(static_cast<int32_t>(i)); });
   return true;
 }
 

@@ -112,6 +112,20 @@ class Active {
     return bits;
   }
 
+  // How many of rows 0..n-1 have a value.
+  int64_t count(int64_t n) const {
+    int64_t total = 0;
+    if (words == nullptr) {
+      for (int64_t i = 0; i < n; ++i) total += value[i] != T(0);
+      return total;
+    }
+    for (int64_t from = first, to; from < first + n; from = to) {
+      to = std::min((from | 31) + 1, first + n);
+      total += __builtin_popcount(words[from >> 5] >> (from & 31) & ~uint32_t{0} >> (32 - (to - from)));
+    }
+    return total;
+  }
+
   // Calls f(i) for the rows i in begin..end-1 with a value, in order.
   template <typename F>
   void each(int64_t begin, int64_t end, F&& f) const {

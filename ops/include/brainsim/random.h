@@ -15,11 +15,18 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && \
     !defined(__SANITIZE_THREAD__)
 #define BRAINSIM_CLONES __attribute__((target_clones("avx2", "default")))
+#define BRAINSIM_WIDE __attribute__((target("avx512f")))
+#define BRAINSIM_HAS_WIDE (__builtin_cpu_supports("avx512f") != 0)
 #else
 #define BRAINSIM_CLONES
+#define BRAINSIM_WIDE
+#define BRAINSIM_HAS_WIDE false
 #endif
 
 namespace brainsim {
+
+// Whether what is BRAINSIM_WIDE may be called.
+inline bool wide_vectors() { return BRAINSIM_HAS_WIDE; }
 
 constexpr int kDraws = 64;  // words of one batch: sixteen calls of four words, call l giving words l, l + 16, ...
 
