@@ -778,7 +778,7 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
   s.first = below(70);
   const int64_t elements = 1 + below(20), depth = 1 + below(3), ring = depth * s.n_post(), activity = share[below(4)];
   const int64_t n = s.first + s.n_pre() + below(40), n_words = (n + 31) / 32;
-  const bool packed = below(2), one = below(4) == 0, by_gpu = elements * s.n_pre() < 200;  // the rest would take long
+  const bool packed = below(2), one = below(4) == 0, by_gpu = elements * s.n_pre() < 100;  // the rest would take long
   const int64_t n_weight = one ? 1 : s.n_weight();
   require(s.good(), "a window is no window", seed);
   std::vector<T> value(elements * n), c(elements * ring), weight(n_weight);
