@@ -10,7 +10,7 @@
 
 namespace brainsim::cuda {
 
-inline Shares shares_of(const Windows& windows) {
+inline Shares convolved_shares(const Windows& windows) {
   const Window& window = windows.window();
   Shares shares = Shares::of(window.kh * window.kw * window.out());
   shares.threads = kLanes;

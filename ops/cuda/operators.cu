@@ -55,6 +55,7 @@ ffi::Error over_rows(cudaStream_t stream, const Call& call, const Shares& shares
 
 Shares shares_of(const Graphs& graphs) { return Shares::of(graphs.length()); }
 Shares shares_of(const Plans& plans) { return drawn_shares(plans.rows()); }
+Shares shares_of(const Windows& windows) { return convolved_shares(windows); }
 
 // What the handlers of stored, drawn and shared rows do alike with the kernel that choose(T()) gives.
 template <typename Choose>

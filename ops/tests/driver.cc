@@ -831,7 +831,7 @@ void check_convolved(unsigned seed, const std::vector<Pool*>& pools) {
   const View<const T> arrived(Array{c.data(), {elements, depth, s.n_post()}}, axes);
   const Words packed_words(Array{words.data(), {packed ? elements : 1, packed ? n_words : 0}}, axes, n);
   const cuda::Sent<T, Windows> sent_by_gpu{axes, windows, View<const T>(given, axes), packed_words,
-                                           cuda::shares_of(windows)};
+                                           cuda::convolved_shares(windows)};
   auto run = [&](auto kernel, const auto&... args) { warp::run(cuda::kThreads, kernel, args...); };
   for (int64_t n_outs : {int64_t{1}, elements}) {
     auto sent = [&](Pool& pool) {
