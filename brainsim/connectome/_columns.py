@@ -6,7 +6,6 @@ import os
 from typing import Any
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError
 
 from ._connectome import Connectome
 
@@ -84,6 +83,8 @@ def _pair(pre: tuple, post: tuple, edge: dict, extent: int, fill: float) -> dict
 
 def _gaps(offsets: np.ndarray) -> np.ndarray:
     """Offsets within the convex hull of these that are not among them; as published, without its edge of least v."""
+    from scipy.spatial import ConvexHull, QhullError
+
     try:
         hull = ConvexHull(offsets).equations
     except (QhullError, ValueError):  # fewer than three, or on one line
