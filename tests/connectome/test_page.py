@@ -26,7 +26,7 @@ def test_the_page_works_in_a_browser(tmp_path):
     spikes = np.count_nonzero(ids % 3 == 0)
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'own'}"]
     address = f"{path.as_uri()}#t=20&type=mn9"
-    got = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=60, check=True)
+    got = subprocess.run([*command, "--dump-dom", address], capture_output=True, text=True, timeout=600, check=True)
     assert "Test: 300 neurons, 900 spikes</h1>" in got.stdout
     assert f"21.0 ms, {shown} spikes" in got.stdout
     assert f"100 neurons of 1 types, {spikes} spikes" in got.stdout

@@ -34,7 +34,7 @@ def test_a_network_in_its_own_process(tmp_path, monkeypatch):
 def test_a_worker_that_fails_says_why(monkeypatch):
     python, env, why_not = find("brainsim", "brainsim", None)
     assert why_not is None
-    options = dict(n=1000, threads=1, t_ms=600.0, timeout_s=120.0)
+    options = dict(n=1000, threads=1, t_ms=600.0, timeout_s=1200.0)
     with pytest.raises(WorkerError, match="no_such_network"):
         Worker("brainsim", python, env, network="no_such_network", **options).run(0)
 

@@ -27,7 +27,7 @@ def with_dask(folder):
 def with_submitit(folder):
     submitit = pytest.importorskip("submitit")
     executor = submitit.AutoExecutor(folder=str(folder), cluster="local")
-    executor.update_parameters(timeout_min=5)
+    executor.update_parameters(timeout_min=30)
     yield executor
 
 
