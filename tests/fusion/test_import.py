@@ -53,7 +53,7 @@ assert scans() == text
 
 @pytest.mark.skipif(bool(unavailable()), reason=f"no kernels: {unavailable()}")
 def test_import_changes_no_table():
-    done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     imported, made, played, traced = done.stdout.split("\n")[:4]
     assert imported == made == "[]"  # nothing, before a kernel is traced

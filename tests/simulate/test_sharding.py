@@ -12,7 +12,7 @@ import pytest
 def found():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
     program = [sys.executable, "-m", "tests.simulate.sharded"]
-    done = subprocess.run(program, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(program, env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["devices"] == 4
