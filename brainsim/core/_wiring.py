@@ -345,7 +345,7 @@ def _values(where, field, x, shape, listed, order, key):
         drawn = drawn_in_pieces(x, key, shape)
         return drawn if order is None else drawn[np.argsort(order)]
     check_parameter(where, field, x)
-    if jnp.shape(x) in (listed, (math.prod(shape),)):
+    if jnp.shape(x) != shape and jnp.shape(x) in (listed, (math.prod(shape),)):
         x = x.reshape(shape)
     if jnp.shape(x) not in ((), shape):
         raise ValueError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax.ffi
 
-VERSION = 9
+VERSION = 10
 """Version of the kernels' interface; the library carries the same number (ops/include/brainsim/version.h)."""
 
 TARGETS = (

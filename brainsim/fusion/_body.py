@@ -13,7 +13,7 @@ from jax import lax
 
 from ..base import alike
 from ..base.jax_internals import ClosedJaxpr, Literal, Var, partial_eval as pe
-from ..events._primitives import CONVOLVED, append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
+from ..events._primitives import CONVOLVED, DRAWN, append_p, collect_p, outer_add_p, outer_p, place_p, scatter_p
 from ._fused import fused_p
 from ._rules import INLINED
 
@@ -181,13 +181,14 @@ def _reshaped(eqn: Any, shape: tuple[int, ...]) -> Any:
     return eqn.replace(primitive=lax.reshape_p, params=params, outvars=[out])
 
 
+SCATTERS = (scatter_p, CONVOLVED.scatter, DRAWN.scatter)
 _VALUE = -4  # place of the event value among the outputs of a fused program without rings
 
 
 def _forward(eqn: Any, counts: dict[Any, Any]) -> Any:
     """The equation without the support of events, which only a derivative reads, so that what computes it is left out;
     and for the sum of spikes, of which `counts` has the number, that number."""
-    if eqn.primitive in (scatter_p, CONVOLVED.scatter):
+    if eqn.primitive in SCATTERS:
         base, value, weight, _, *rest = eqn.invars
         return eqn.replace(invars=[base, value, weight, value, *rest])
     if eqn.primitive is lax.reduce_sum_p and not isinstance(eqn.invars[0], Literal) and eqn.invars[0] in counts:
@@ -201,7 +202,7 @@ def spikes(jaxpr: Any) -> set[Any]:
     """The event values of units that are 0 or 1 and read by those only who have them as packed words."""
     values = {e.outvars[_VALUE - e.params["program"].n_rings]: e.outvars[-3] for e in jaxpr.eqns if _spiking(e)}
     for eqn in jaxpr.eqns:
-        at = {scatter_p: (1, 3, 4), CONVOLVED.scatter: (1, 3, 4), append_p: (2, -1, 3)}.get(eqn.primitive)
+        at = (1, 3, 4) if eqn.primitive in SCATTERS else (2, -1, 3) if eqn.primitive is append_p else None
         for i, v in enumerate(eqn.invars):
             if not isinstance(v, Literal) and v in values and not (at and i in at and eqn.invars[at[2]] is values[v]):
                 del values[v]

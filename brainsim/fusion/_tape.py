@@ -17,6 +17,7 @@ from ..base.jax_internals import ClosedJaxpr, Literal, cond_p
 from ..events import _ffi
 from ..events._primitives import (
     CONVOLVED,
+    DRAWN,
     append_p,
     bits_p,
     collect_p,
@@ -38,7 +39,7 @@ from ._rules import unit_by_unit
 from ._writer import Unsupported
 
 KERNELS = (fused_p, scatter_p, gather_p, collect_p, place_p, append_p, tally_p, bits_p, normals_p, rows_p, past_p)
-KERNELS += CONVOLVED[:2]
+KERNELS += CONVOLVED[:2] + DRAWN[:2]
 
 
 class Tape(NamedTuple):
@@ -63,7 +64,9 @@ class Tape(NamedTuple):
 
 
 SCALARS, UNITS, SCATTER, APPEND, TALLY, FOLD, BITS, NORMALS, COPY, GATHER, COLLECT, PLACE, ROWS, SKIP, PAST = range(15)
-CONVOLVE, CONVOLVE_BACK = 15, 16
+CONVOLVE, CONVOLVE_BACK, DRAW, DRAW_BACK = range(15, 19)
+PLAN = ("n_pre", "n", "kind", "k", "law", "twin", "start", "step", "span", "segments", "multiplier", "shift", "bits")
+"""Numbers of rows that are drawn, in the order of `Rows` in `ops/include/brainsim/rows.h`."""
 _RENAMED = ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "copy", "stop_gradient", "random_unwrap")
 
 
@@ -232,7 +235,8 @@ class _Assembler:
             collect_p: self._collect,
             place_p: self._place,
         }
-        kernels |= {CONVOLVED.scatter: self._convolve, CONVOLVED.gather: self._convolve_back, cond_p: self._cond}
+        kernels |= {CONVOLVED.scatter: self._convolve, CONVOLVED.gather: self._convolve_back}
+        kernels |= {DRAWN.scatter: self._draw, DRAWN.gather: self._draw_back, cond_p: self._cond}
         for i, (length, eqns) in enumerate(self.items):
             if isinstance(length, tuple):
                 self._arithmetic(length, eqns, i)
@@ -502,6 +506,25 @@ class _Assembler:
         self.work += window.n_syn // 16
         size, depth = ring.aval.dtype.itemsize, ring.aval.shape[0]
         return [size, eqn.params["first"], int(single), depth, *map(int, has), *window.numbers]
+
+    def _draw(self, eqn: Any, i: int) -> None:
+        base, value, weight, _, *rest = eqn.invars
+        self._check(base, "arrivals")
+        cells = [self._take(base, eqn.outvars[0], i, True, eqn.invars[1:]), *map(self._read, (value, weight, *rest))]
+        has = [self._words(rest[0]), value not in self.silent, value.aval.size]
+        self._write(DRAW, cells, self._drawn(eqn, base, has))
+
+    def _draw_back(self, eqn: Any, i: int) -> None:
+        c, _, mask, *_ = eqn.invars
+        self._check(c, "cotangents")
+        cells = [self._new(eqn.outvars[0]), *map(self._read, eqn.invars)]
+        self._write(DRAW_BACK, cells, self._drawn(eqn, c, [mask.aval.size > 0, True, eqn.outvars[0].aval.size]))
+
+    def _drawn(self, eqn: Any, ring: Any, has: list[int]) -> list[int]:
+        """The numbers of a kernel on rows that are drawn."""
+        plan, of = eqn.params["plan"], eqn.params["plan"].attributes()
+        self.work += round(plan.n_pre * plan.n * plan.p if plan.p else plan.n_pre * plan.k) // 16
+        return [ring.aval.dtype.itemsize, *ring.aval.shape, *map(int, has), eqn.params["first"], *map(of.get, PLAN)]
 
     def _check(self, ring: Any, what: str) -> None:
         if ring.aval.ndim != 2:

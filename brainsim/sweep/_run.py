@@ -47,7 +47,8 @@ def run(
     **Arguments:**
 
     - `model`: `model(p, key) -> dict of arrays`, for one member: `p` holds its parameters by name as scalars. A plain
-      JAX function; it is compiled once, batched by `vmap`. Or `Segments`, so that `stop` can end members early.
+      JAX function; it is compiled once, batched by `vmap`. Or `Segments`, so that `stop` can end members early. A
+      network built in the model with `key=key` and edges by `bs.Procedural` has a graph of its own for every member.
     - `space`: `Grid`, `Random`, `LatinHypercube` or `Members`.
     - `store`: a folder; None keeps the results in memory.
     - `chunk`: members in a batch, or "auto": from the memory and the time that some need. Given once: a store keeps it.

@@ -4,10 +4,12 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "brainsim/batch.h"
 #include "brainsim/convolution.h"
+#include "brainsim/drawn.h"
 #include "brainsim/filed.h"
 #include "brainsim/gather.h"
 #include "brainsim/handler.h"
@@ -39,10 +41,12 @@ enum Op : int64_t {
   kSkip = 13,
   kPast = 14,
   kConvolve = 15,
-  kConvolveBack = 16
+  kConvolveBack = 16,
+  kDraw = 17,
+  kDrawBack = 18
 };
 
-enum Words : int64_t { kNone = 0, kOfUnits = 1, kOther = 2 };
+enum Words : int64_t { kOfUnits = 1, kOther = 2 };  // 0 where there are none
 
 struct Instruction {
   int64_t op;
@@ -188,12 +192,49 @@ struct Element {
   std::vector<Spikes> spikes;               // by the cell of their words
   std::vector<std::vector<int32_t>> lists;  // of spikes, by block of a pass over units
   std::vector<Filed> filed;                 // by instruction
-  bool last = false;                        // step of the call
+  std::unique_ptr<char[]> scratch;
+  bool last = false;  // step of the call
 
   template <typename T>
   T* at(int64_t k) const {
     return reinterpret_cast<T*>(cell[k]);
   }
+};
+
+// The elements of a call that is running: one for every thread at work, whose memory the next of the batch finds in
+// place.
+class Elements {
+ public:
+  // One of `cells` cells, still to be filled in, and `instructions`, with `bytes` of scratch.
+  std::unique_ptr<Element> take(size_t cells, size_t instructions, int64_t bytes) {
+    std::unique_ptr<Element> e;
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!free_.empty()) {
+        e = std::move(free_.back());
+        free_.pop_back();
+      }
+    }
+    if (e == nullptr) {
+      e = std::make_unique<Element>();
+      e->cell.reserve(cells);
+      e->spikes.resize(cells);
+      e->filed.resize(instructions);
+      e->scratch.reset(new char[bytes + 64]);
+    }
+    e->cell.clear();
+    for (Spikes& spikes : e->spikes) spikes.listed = false;
+    return e;
+  }
+
+  void give(std::unique_ptr<Element> e) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(std::move(e));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Element>> free_;
 };
 
 void scalars(const Instruction& does, Element& e) {
@@ -368,6 +409,48 @@ void convolve_back_step(const Instruction& does, Element& e) {
   convolve_gather(window, e.at<T>(c[1]), e.at<T>(c[2]), x[2] != 0, wanted, out + x[1]);
 }
 
+// Rows that are drawn, both ways. cells: ring, value, weight, words, slot, seed, tables; or back: result, ring, weight,
+// mask, slot, seed, tables. numbers: bytes of a float, depth, post units, which `Words` there are or whether a mask,
+// whether values (else every row with a word has the value 1), units, then those of `Rows`.
+Rows drawn_rows(const Instruction& does, const Element& e) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data(), *r = x + 6;
+  const int64_t now = ring_row(*e.at<int32_t>(c[4]), x[1]) * x[2] + r[7];
+  const auto* tables = e.at<uint32_t>(c[6]);
+  return {r[0],   r[1],
+          r[2],   r[3],
+          r[4],   r[5],
+          r[6],   r[7],
+          r[8],   r[9],
+          r[10],  r[11],
+          r[12],  r[13],
+          now,    *e.at<Seed>(c[5]),
+          tables, tables + kLogTable};
+}
+
+template <typename T>
+void draw_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const Rows rows = drawn_rows(does, e);
+  const T* value = x[4] ? e.at<T>(c[1]) + rows.first : nullptr;
+  const DrawnScatter<T> one{e.at<T>(c[0]), value, {value, nullptr, rows.first}, e.at<T>(c[2]), rows};
+  if (x[3]) {
+    e.spikes[c[3]].rows(e.at<uint32_t>(c[3]), x[5], x[3], rows.first, rows.n_pre, e.rows);
+  } else {
+    list_rows(one.active, rows.n_pre, e.rows);
+  }
+  drawn_scatter_one(team, one, e.rows);
+}
+
+template <typename T>
+void draw_back_step(const Instruction& does, Element& e, Team& team) {
+  const int64_t *c = does.cells.data(), *x = does.numbers.data();
+  const Rows rows = drawn_rows(does, e);
+  T* out = e.at<T>(c[0]);
+  std::fill(out, out + x[5], T(0));
+  const bool* wanted = x[3] ? e.at<bool>(c[3]) + rows.first : nullptr;
+  drawn_gather(team, DrawnGather<T>{out + rows.first, e.at<T>(c[1]), e.at<T>(c[2]), wanted, rows});
+}
+
 // cells: list, length, value, words. numbers: bytes of a float, room, units, which `Words`, whether a value may stand
 // for several events.
 template <typename T>
@@ -511,6 +594,12 @@ void step(const Tape& tape, Element& e, Team& team) {
       case kConvolveBack:
         wide ? convolve_back_step<double>(does, e) : convolve_back_step<float>(does, e);
         break;
+      case kDraw:
+        wide ? draw_step<double>(does, e, team) : draw_step<float>(does, e, team);
+        break;
+      case kDrawBack:
+        wide ? draw_back_step<double>(does, e, team) : draw_back_step<float>(does, e, team);
+        break;
       case kCollect: {  // cells: the ring, the row, the slot; numbers: bytes of a float, depth, bytes of a row
         const int64_t bytes = does.numbers[2];
         std::memcpy(e.cell[c[1]], e.cell[c[0]] + ring_row(*e.at<int32_t>(c[2]), does.numbers[1]) * bytes, bytes);
@@ -547,9 +636,12 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
   }
   std::vector<Axes> elements;
   batch.each([&](const Axes& b) { elements.push_back(b); });
+  Elements spare;
+  const size_t n_cells = n_in + tape.n_ys + tape.n_literals + tape.places.size();
   auto run = [&](int64_t item, Team& team, Trial* trial) {
     const Axes& b = elements[item];
-    Element e;
+    std::unique_ptr<Element> taken = spare.take(n_cells, tape.instructions.size(), tape.scratch_bytes);
+    Element& e = *taken;
     for (int64_t k = 0; k < tape.n_consts; ++k) e.cell.push_back(in[k].at(b));
     for (int64_t k = 0; k < tape.n_carry; ++k) {
       const Operand &from = in[tape.n_consts + k], &to = out[k];
@@ -568,16 +660,14 @@ ffi::Error scan(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRet
     for (int64_t k = 0; k < tape.n_literals; ++k) {
       e.cell.push_back(const_cast<char*>(reinterpret_cast<const char*>(tape.literals + k)));
     }
-    std::unique_ptr<char[]> scratch(new char[tape.scratch_bytes + 64]);
-    char* aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);
+    char* aligned = e.scratch.get() + (64 - reinterpret_cast<uintptr_t>(e.scratch.get()) % 64);
     for (int64_t place : tape.places) e.cell.push_back(aligned + place);
-    e.spikes.resize(e.cell.size());
-    e.filed.resize(tape.instructions.size());
     for (int64_t t = 0; t < length; ++t) {
       e.last = t + 1 == length;
       trial != nullptr ? trial->step(team, [&] { step(tape, e, team); }) : step(tape, e, team);
       for (size_t k = 0; k < row.size(); ++k) e.cell[first_row + k] += row[k];
     }
+    spare.give(std::move(taken));
   };
   const auto n = static_cast<int64_t>(elements.size());
   if (n == 1) {

@@ -164,6 +164,20 @@ def convolved():
     return bs.Network({"C": always, "A": cells(80), "B": cells(72)}, edges), {}
 
 
+def drawn():
+    """Rows that are drawn when they are sent: every kind, every law of weights, and parts of populations."""
+    rules = bs.FixedProbability(0.1), bs.FixedOutDegree(9), bs.FixedOutDegree(5, multapses=True)
+    some, distinct, repeated = map(bs.Procedural, rules)
+    edges = {
+        "exc": bs.Projection("A", "B.exc", some, weight=bs.Uniform(0.5, 2.0), delay=0.4),
+        "own": bs.Projection("A[:40]", "A[::2].exc", distinct, weight=bs.Normal(1.0, 0.2)),
+        "inh": bs.Projection("B[10:]", "A.inh", repeated, weight=3.0, delay=1.0),
+        "in": bs.Projection("S", "A.exc", some, weight=2.0),
+    }
+    nodes = {"S": bs.Source(bs.Poisson(rate=40.0), 50), "A": cells(100), "B": cells(77)}
+    return bs.Network(nodes, edges, key=jax.random.key(3)), {}
+
+
 def a_recording():
     """A source whose events are its input goes through no kernel of its own."""
     p = bs.FixedProbability(0.1)
@@ -179,7 +193,7 @@ def noise():
     return bs.Network(nodes, edges, key=jax.random.key(3)), {}
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, a_recording, noise])
+@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, drawn, a_recording, noise])
 def test_a_run_is_the_same(made, monkeypatch):
     """Spikes, final state and counts, bit for bit, of a run that is played and of one that XLA steps through."""
     net, inputs = made()
@@ -290,7 +304,7 @@ SUMS = 1e-5
 """Relative to the largest: a product and a sum may be one operation in one of the two, a sum have another order."""
 
 
-@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, noise])
+@pytest.mark.parametrize("made", [delays_and_parts, instant, convolved, drawn, noise])
 @pytest.mark.parametrize("adjoint", [bs.DirectAdjoint(), bs.CheckpointedAdjoint(segments=3)])
 def test_a_gradient_is_the_same(made, adjoint):
     """Both passes are played, and give what XLA gives that steps through them."""

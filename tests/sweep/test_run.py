@@ -61,6 +61,26 @@ def same(sweep, wanted):
 
 
 @pytest.mark.optimised
+def test_a_graph_of_its_own_for_every_member_is_played():
+    """`Procedural` follows the key of the member: the values of a run alone, and one call for all steps."""
+
+    def model(p, key):
+        cells = bs.Population(bs.LIF(), 40, {"e": bs.ExpCurr(5.0)}, i_e=p["i"], init={"v": bs.Normal(-55.0, 5.0)})
+        edge = bs.Projection("P", "P.e", bs.Procedural(bs.FixedProbability(0.2)), weight=5.0, delay=1.0)
+        net = bs.Network({"P": cells}, {"e": edge}, key=key)
+        sol = bs.simulate(net, t1=20.0, dt=0.1, key=key, throw=False, saveat=[bs.Trace("P.v", every=50)])
+        return {"rate": sol.rates["P"], "v": sol["P.v"], "seed": net.edges["e"].connect.seed}
+
+    space = Grid({"i": np.linspace(230.0, 260.0, 5)})
+    found = run(model, space, key=KEY, chunk=2, progress=False)
+    same(found, loop(model, space))
+    assert len(np.unique(found["seed"], axis=0)) == len(space)
+    assert np.all(found["rate"] > 0)
+    keys, i = jax.random.split(KEY, 2), jnp.asarray([230.0, 260.0])
+    if bs.events.backend() == "kernels":
+        assert "brainsim_scan" in jax.jit(jax.vmap(model)).lower({"i": i}, keys).as_text()
+
+
 def test_members_have_the_results_of_a_loop_whatever_the_chunk_and_the_store(wanted, tmp_path):
     for chunk in (1, 7, 60):
         same(run(model, space, key=KEY, chunk=chunk, progress=False), wanted)

@@ -21,7 +21,7 @@ namespace brainsim {
 template <typename T>
 struct DrawnScatter {
   T* out;
-  const T* value;  // of row 0
+  const T* value;  // of row 0; null where every active row has the value 1
   Active<T> active;
   const T* weight;
   Rows rows;
@@ -57,14 +57,31 @@ void scatter_segments(const DrawnScatter<T>& s, const std::vector<int32_t>& acti
   const Rows& rows = s.rows;
   T* out = s.out;
   for (int32_t i : active) {
+    const T value = s.value == nullptr ? T(1) : s.value[i];
     if (rows.law == kOne) {
-      const T amount = s.value[i] * s.weight[0];
+      const T amount = value * s.weight[0];
       rows.for_row<T, false>(i, low, high, [&](uint32_t to, T) { out[rows.place(to)] += amount; });
     } else {
-      const T amount = s.value[i], w0 = s.weight[0], w1 = s.weight[1];
+      const T amount = value, w0 = s.weight[0], w1 = s.weight[1];
       rows.for_row<T, true>(i, low, high, [&](uint32_t to, T x) { out[rows.place(to)] += amount * (w0 + w1 * x); });
     }
   }
+}
+
+// Calls f(low, high) for ranges of segments that threads may share, if `worth`: where segments are ranges of targets.
+template <typename Pool, typename F>
+void share_segments(Pool& pool, const Rows& rows, bool worth, F&& f) {
+  const int64_t segments = rows.segments;
+  const int64_t threads = worth && rows.kind == kSome ? pool.num_threads() : 1;
+  const int64_t parts = std::max<int64_t>(1, std::min(threads, segments));
+  parallel_for(pool, parts, [&](int64_t part) { f(segments * part / parts, segments * (part + 1) / parts); });
+}
+
+// One element, whose active rows are known.
+template <typename Pool, typename T>
+void drawn_scatter_one(Pool& pool, const DrawnScatter<T>& s, const std::vector<int32_t>& active) {
+  const bool worth = static_cast<int64_t>(active.size()) * s.rows.length() >= kWorthSharing;
+  share_segments(pool, s.rows, worth, [&](int64_t low, int64_t high) { scatter_segments<T>(s, active, low, high); });
 }
 
 // All elements of a batch, whose rows differ in seed and slot only; `apart`: no two of them share `out`.
@@ -84,9 +101,7 @@ void drawn_scatter(Pool& pool, const std::vector<DrawnScatter<T>>& batch, bool a
     parallel_for(pool, n, [&](int64_t b) { scatter_segments<T>(batch[b], active[b], 0, segments); });
     return;
   }
-  const int64_t parts = rows.kind == kSome ? std::max<int64_t>(1, std::min(threads, segments)) : 1;
-  parallel_for(pool, parts, [&](int64_t part) {
-    const int64_t low = segments * part / parts, high = segments * (part + 1) / parts;
+  share_segments(pool, rows, threads > 1, [&](int64_t low, int64_t high) {
     for (int64_t b = 0; b < n; ++b) scatter_segments<T>(batch[b], active[b], low, high);
   });
 }
