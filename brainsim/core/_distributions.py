@@ -232,11 +232,14 @@ def _standard_gamma(key: Key, a: Float[Array, "..."]) -> Float[Array, "..."]:
         key, key_z, key_u = jax.random.split(key, 3)
         z = jax.random.normal(key_z, a.shape, a.dtype)
         u = jax.random.uniform(key_u, a.shape, a.dtype)
-        v = (1 + c * z) ** 3
+        # behind a barrier no product is contracted with a sum: the same bits in whatever program
+        z, u = jax.lax.optimization_barrier((z, u))
+        v = (1 + jax.lax.optimization_barrier(c * z)) ** 3
         log_v = jnp.log(jnp.where(v > 0, v, jnp.ones((), a.dtype)))
+        half, value, log = jax.lax.optimization_barrier((0.5 * z**2, d * v, d * log_v))
         # 1 - u lies in (0, 1], where the logarithm is finite
-        good = (v > 0) & (jnp.log1p(-u) < 0.5 * z**2 + d - d * v + d * log_v)
-        return key, jnp.where(good & ~done, d * v, x), done | good
+        good = (v > 0) & (jnp.log1p(-u) < half + d - value + log)
+        return key, jnp.where(good & ~done, value, x), done | good
 
     start = vary_with((key, jnp.zeros_like(a), jnp.zeros(a.shape, bool)), a)
     _, x, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), attempt, start)

@@ -11,7 +11,7 @@ from ._model import Segments, with_flag
 
 FEWEST = 2
 """Members of a batch: XLA compiles a batch of one as another program, with other last bits."""
-REFILL = 1 / 8
+REFILL = 1 / 16
 """Share of free places from which refilling pays."""
 
 
@@ -40,7 +40,7 @@ class Lanes:
     ) -> None:
         self.fewest = FEWEST * len(devices)
         self.size = -(-max(size, self.fewest) // len(devices)) * len(devices)
-        self.members, self.n, self.devices = members, model.n, len(devices)
+        self.members, self.n, self.devices, self.stops = members, model.n, len(devices), stop is not None
 
         def begin(ids, p):
             return jax.vmap(lambda i, p: model.start(p, jax.random.fold_in(key, i)))(ids, p)
@@ -53,13 +53,8 @@ class Lanes:
             carry = jax.vmap(model.advance)(p, carry)
             return carry, *jax.vmap(finish)(p, carry)
 
-        def refill(fresh, ids, p, carry):
-            new = begin(ids, p)
-
-            def one(old, x):
-                return jnp.where(fresh.reshape(-1, *(1,) * (x.ndim - 1)), x, old)
-
-            return jax.tree.map(one, carry, new)
+        def refill(places, ids, p, carry):
+            return jax.tree.map(lambda old, x: old.at[places].set(x, mode="drop"), carry, begin(ids, p))
 
         self.whole = _compiled(lambda ids, p: advance(p, begin(ids, p))[1], devices)
         self._begin, self._advance, self._refill = (_compiled(f, devices) for f in (begin, advance, refill))
@@ -73,6 +68,22 @@ class Lanes:
         """The results of up to a batch of members, all run to the end."""
         out = jax.device_get(self.whole(*self.rows(ids)))
         return {name: x[: ids.size] for name, x in out.items()}
+
+    def _starts(self, lane: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Who begins where, with which parameters: as many for every device, a quarter of its lanes or all of them.
+
+        Places are counted within the lanes of a device; what there is too many of begins beyond their end, nowhere.
+        """
+        share = lane.size // self.devices
+        mine = [places[places // share == k] - k * share for k in range(self.devices)]
+        few = share // 4 if max(map(len, mine)) <= share // 4 >= FEWEST else share
+        at = np.full((self.devices, few), share, np.int32)
+        for row, within in zip(at, mine):
+            row[: within.size] = within
+        ids = np.concatenate(
+            [np.where(row < share, lane[k * share + row % share], lane[places[0]]) for k, row in enumerate(at)]
+        )
+        return at.reshape(-1), ids.astype(np.int32), {name: x[ids] for name, x in self.members.items()}
 
     def stream(self, queue: Iterator[int], keep: Callable[[int, dict[str, np.ndarray]], None]) -> None:
         """Run the members of `queue` segment by segment; `keep(member, results)` as each is done.
@@ -94,11 +105,7 @@ class Lanes:
                     lane[places], age[places] = fresh, 0
                     ids = np.where(lane < 0, fresh[0], lane).astype(np.int32)
                     p = {name: x[ids] for name, x in self.members.items()}
-                    if carry is None:
-                        carry = self._begin(ids, p)
-                    else:
-                        mask = np.isin(np.arange(lane.size), places)
-                        carry = self._refill(jnp.asarray(mask), ids, p, carry)
+                    carry = self._begin(ids, p) if carry is None else self._refill(*self._starts(lane, places), carry)
             active = np.flatnonzero(lane >= 0)
             if not active.size:
                 return
@@ -109,7 +116,8 @@ class Lanes:
                 carry, p = jax.tree.map(lambda x, taken=taken: x[taken], (carry, p))
             carry, out, stopped = self._advance(p, carry)
             age += 1
-            done = np.flatnonzero((lane >= 0) & (np.asarray(stopped) | (age >= self.n)))
+            over = age >= self.n
+            done = np.flatnonzero((lane >= 0) & (over | np.asarray(stopped) if self.stops else over))
             if done.size:
                 results = jax.device_get(out)
                 for k in done:

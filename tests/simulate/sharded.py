@@ -106,6 +106,25 @@ def sweep_members(out):
     out["sweep"] = all(np.array_equal(found[0][k], found[1][k]) for k in found[0])
 
 
+def segmented_members(out):
+    """Members that stop after one segment to six, in places that are refilled."""
+
+    def advance(p, carry):
+        return {"x": carry["x"] + p["i"] * jax.random.normal(jax.random.fold_in(carry["key"], carry["k"]))} | {
+            "k": carry["k"] + 1,
+            "key": carry["key"],
+        }
+
+    start = lambda p, key: {"x": jnp.zeros(()), "k": jnp.zeros((), jnp.int32), "key": key}  # noqa: E731
+    parts = bs.sweep.Segments(start, advance, lambda p, carry: {"x": carry["x"], "k": carry["k"]}, 6)
+    space = bs.sweep.Grid({"i": np.linspace(1.0, 2.0, 200)})
+    kw = dict(key=jax.random.key(0), stop=lambda out: out["x"] > 1.0, progress=False)
+    ways = [(64, 1), (32, 4), (8, 2)]
+    found = [bs.sweep.run(parts, space, chunk=c, devices=jax.devices()[:n], **kw).dataset() for c, n in ways]
+    out["segments"] = all(np.array_equal(found[0][k], other[k]) for other in found[1:] for k in found[0])
+    out["segments of a member"] = np.unique(found[0]["k"]).tolist()
+
+
 def warnings_and_refusals(out):
     for kind in (AxisType.Auto, AxisType.Explicit):
         i = jax.device_put(jnp.linspace(180.0, 260.0, 8), NamedSharding(mesh(kind), BY))
@@ -120,6 +139,6 @@ def warnings_and_refusals(out):
 
 if __name__ == "__main__":
     found: dict = {"devices": len(jax.devices())}
-    for part in (run_members, draw_values, sweep_members, warnings_and_refusals):
+    for part in (run_members, draw_values, sweep_members, segmented_members, warnings_and_refusals):
         part(found)
     print(json.dumps(found))
