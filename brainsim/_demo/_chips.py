@@ -10,7 +10,7 @@ from ._facts import facts, installed
 from ._report import Act, Figure, Table, write
 
 if TYPE_CHECKING:
-    from ..lower import Outcome
+    from ..lower import Fidelity, Outcome
 
 
 def write_lowering(path: Path, name: str, outcomes: "list[Outcome]", events: dict[str, Any], about: str) -> None:
@@ -43,8 +43,7 @@ def _overview(outcomes: "list[Outcome]") -> Act:
         rule, share = tightest(o)
         same = ", ".join(f"{name} {f.coincidence:.0%}" for name, f in o.fidelity.items())
         events = f"{o.ledger.synaptic_events.sum():,}"
-        cores = f"{o.layout.n_cores}" + (f" on {o.layout.n_chips} chips" if o.layout.n_chips > 1 else "")
-        rows.append((o.target.name, cores, f"{rule} {share:.0%}", same, events, *o.costs()))
+        rows.append((o.target.name, used(o), f"{rule} {share:.0%}", same, events, *o.costs()))
     columns = ("target", "cores", "tightest resource", "same spikes as in float", "synaptic events")
     columns += ("energy", "latency")
     accepted = sum(o.refused is None for o in outcomes)
@@ -74,8 +73,7 @@ def _target(o: "Outcome", events: dict[str, Any]) -> Act:
         return Act(o.target.name, text, {"refused by": error.rule}, (), (stages,), {}, seconds)
     assert o.layout is not None
     assert o.ledger is not None
-    first = {name: f.first for name, f in o.fidelity.items() if f.first is not None}
-    text = (f"{o.target.about}.", _difference(first))
+    text = (f"{o.target.about}.", difference(o.fidelity))
     rule, share = tightest(o)
     merits = {
         "cores": f"{o.layout.n_cores}",
@@ -111,7 +109,15 @@ def _target(o: "Outcome", events: dict[str, Any]) -> Act:
     return Act(o.target.name, text, merits, (_cores(o), _spikes(o, events)), tables, {}, seconds)
 
 
-def _difference(first: dict[str, tuple[int, int]]) -> str:
+def used(o: "Outcome") -> str:
+    """Cores, and chips where there are several."""
+    assert o.layout is not None
+    return f"{o.layout.n_cores}" + (f" on {o.layout.n_chips} chips" if o.layout.n_chips > 1 else "")
+
+
+def difference(fidelity: "dict[str, Fidelity]") -> str:
+    """Where chip and network differ first, in words."""
+    first = {name: f.first for name, f in fidelity.items() if f.first is not None}
     if not first:
         return "Every spike of the network is a spike of the chip, in the same step."
     name = min(first, key=lambda k: first[k])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import _braille, _coba, _digits, _reading
+from . import _braille, _coba, _digits, _lowered, _reading
 from ._facts import facts, installed
 from ._progress import AbstractProgress, Silent
 from ._report import Act, Table, part, write
@@ -36,6 +36,8 @@ ACTS: dict[str, Callable[[bool, int, AbstractProgress], Act]] = {
     "reading Braille": lambda quick, seed, progress: _reading.act(reading_settings(quick=quick, seed=seed), progress),
 }
 """Short title -> act, called as `act(quick, seed, progress)`. A new act is a new entry."""
+if _lowered.available():
+    ACTS["letters on chips"] = lambda quick, seed, progress: _lowered.act(quick, progress)
 
 DIGITS = "learning digits"
 """Short title of the act that needs a file of digits."""
@@ -77,8 +79,8 @@ def run(
     now = datetime.datetime.now().astimezone()
     made = f"Made on {now:%Y-%m-%d %H:%M %Z} by brainsim {installed('brainsim')} in {seconds:.0f} s, seed {seed}."
     summary = (
-        "A network that is simulated, and one that learns. Every number below was computed on this machine just now, "
-        "except those of other simulators, which are marked."
+        "Networks that are simulated, that learn, and that chips run. Every number below was computed on this machine "
+        "just now, except those of other simulators, which are marked."
     )
     if quick:
         summary += (

@@ -14,6 +14,7 @@ import brainsim as bs
 
 HERE = Path(__file__).parent
 BUNDLED = Path(bs.__file__).parent / "_demo" / "braille_events.npz"
+TRAINED = BUNDLED.with_name("braille.nir")
 DT = 0.1  # ms, as the network was trained
 LAG = 2
 """Steps from an input event to its first effect on the output: one a connection."""
@@ -26,7 +27,7 @@ def recordings(path: Path = BUNDLED) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return np.pad(x, ((0, 0), (0, LAG), (0, 0))), y, split == 1
 
 
-def network(path: Path = HERE / "braille.nir") -> bs.Network:
+def network(path: Path = TRAINED) -> bs.Network:
     """The network of the file: 12 sensors, 38 recurrent cells, 7 letters, forward Euler at `DT`."""
     with h5py.File(path) as file:
         nodes: Any = file["node/nodes"]

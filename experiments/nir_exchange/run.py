@@ -19,7 +19,6 @@ import brainsim as bs
 from brainsim import nir
 
 from .._provenance import commit
-from ..braille_bits.model import HERE as BRAILLE
 
 HERE = Path(__file__).parent
 RECORDINGS = Path(bs.__file__).parent / "_demo" / "braille_events.npz"
@@ -38,7 +37,7 @@ def recordings() -> tuple[np.ndarray, np.ndarray]:
 
 def rasters(dialect: nir.Dialect, x: np.ndarray) -> dict[str, np.ndarray]:
     """Spikes of the hidden cells and of the letters in every recording, (n, 256, cells)."""
-    model = bs.from_nir(BRAILLE / "braille.nir", dialect.at(DT))
+    model = bs.from_nir(RECORDINGS.with_name("braille.nir"), dialect.at(DT))
     found = [model.run(one, record=[CELLS, LETTERS]) for one in x]
     return {name: np.stack([f[name] for f in found]) for name in (CELLS, LETTERS)}
 

@@ -56,7 +56,10 @@ def quick(tmp_path_factory):
 def test_the_report_holds_the_numbers_that_were_computed(quick):
     result, _ = quick
     page = result.path.read_text(encoding="utf-8")
-    coba, braille = (act.numbers for act in result.acts)
+    coba, braille, chips = (act.numbers for act in result.acts)
+    assert set(chips["accuracy"]) == {"float", "loihi2", "spinnaker2"}
+    assert min(chips["accuracy"].values()) > 0.75
+    assert chips["accuracy"]["float"] - chips["accuracy"]["loihi2"] < 0.1
     for text in (
         f"{np.mean(coba['rate_hz']):.2f} Hz",
         f"{np.mean(coba['cv']):.3f}",
@@ -77,7 +80,7 @@ def test_the_report_needs_nothing_else(quick):
     assert len(sources) >= 4
     assert all(s.startswith(("data:image/", "#")) for s in sources)
     assert not re.search(r"@import|url\(|<script|<link", page)
-    assert page.count("<figure>") == 4
+    assert page.count("<figure>") == 5
     assert page.rstrip().endswith("</html>")
     assert "$" not in re.sub(r"base64,[^\"]*", "", page)
 
@@ -85,7 +88,7 @@ def test_the_report_needs_nothing_else(quick):
 def test_the_report_shows_code_and_its_next_step_runs(quick, tmp_path, monkeypatch):
     page = quick[0].path.read_text(encoding="utf-8")
     code = [html.unescape(x) for x in re.findall(r"<details>.*?<pre>(.*?)</pre>", page, flags=re.DOTALL)]
-    assert len(code) == 4
+    assert len(code) == 5
     assert all("def _" in x for x in code)
     assert "bs.FixedProbability(0.02)" in code[0]
     following = re.search(r'<section id="next">.*?<pre>(.*?)</pre>', page, flags=re.DOTALL)
@@ -108,7 +111,8 @@ def test_progress_is_told_of_every_seed_and_epoch(quick):
     assert listener.titles == list(_demo.ACTS)
     assert [t for t in listener.told if "CV" in t[2]] == listener.told[:1]
     assert [done for done, _, text in listener.told if "loss" in text] == [1, 2, 3]
-    assert "ridge" in listener.told[-1][2]
+    assert sum("ridge" in text for _, _, text in listener.told) == 1
+    assert [text.partition(":")[0] for _, _, text in listener.told[-2:]] == ["loihi2", "spinnaker2"]
 
 
 def test_the_quick_network_learns_something(quick):
@@ -136,6 +140,7 @@ def test_the_recordings_are_those_of_the_source(letters):
     assert set(np.unique(train.x)) == {0.0, 1.0}
     np.testing.assert_array_equal(_data.rebin(test.x, 64).sum((1, 2)), test.x.sum((1, 2)))
     assert (_data.path().parent / "braille_events.LICENCE.txt").read_text().count("CC BY 4.0") > 0
+    assert (_data.path().parent / "braille.LICENCE.txt").read_text().startswith("BSD 3-Clause")
 
 
 def test_ridge_reaches_its_figure(letters):

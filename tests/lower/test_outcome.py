@@ -146,9 +146,9 @@ def test_what_a_target_refuses_stands_in_the_outcome():
 def test_a_nir_file_is_a_network():
     """The Braille network by its file, and as the experiment builds it: the same numbers."""
     pytest.importorskip("h5py")
-    from experiments.braille_bits.model import DT, HERE, network
+    from experiments.braille_bits.model import DT, TRAINED, network
 
-    solver, path = diffrax.Euler(), HERE / "braille.nir"
+    solver, path = diffrax.Euler(), TRAINED
     got, want = (canonical(net, dt=DT, solver=solver) for net in (of_nir(path, dt=DT), network()))
     names = {"input": "x", "lif1_lif": "H", "lif2": "O"}
     assert got.lags == {"input": 0, "lif1_lif": 1, "lif2": 2}
