@@ -216,14 +216,14 @@ class EEG(_Instrument):
 class LFP(AbstractObservation):
     r"""The local field potential of point neurons, as the reference weighted sum of their synaptic currents:
 
-    $$\mathrm{LFP}(t) = \sum_i I_{exc,i}(t - \delta) - lpha \sum_i I_{inh,i}(t)$$
+    $$\mathrm{LFP}(t) = \sum_i I_{exc,i}(t - \delta) - \alpha \sum_i I_{inh,i}(t)$$
 
     at every `every`-th step, (samples,), in pA: up to a factor and an offset the potential that the same currents make
     in pyramidal cells of the same drive. Inhibitory currents are negative, so that both add up. Before the run they
     count as 0.
 
     **Arguments:** `node`: the pyramidal cells, `"E"` or `"E[:100]"`; `exc`, `inh`: their ports; `every`: in steps;
-    `delay`: $\delta$ (ms), `ratio`: $lpha$, as published; `name`: in the solution.
+    `delay`: $\delta$ (ms), `ratio`: $\alpha$, as published; `name`: in the solution.
 
     **Raises:** ValueError for ports that the node has not, or a delay below 0.
 
