@@ -6,12 +6,15 @@ other work on the machine matters little; ways are interleaved and medians taken
 - *throughput*: members in memory, milliseconds of one core each, and the wall time of all of them;
 - *store*: the same into a folder, chunks of about a second;
 - *segments*: ten segments of 20 ms, none stopped, beside one call;
-- *refill*: a third of the members stops after one segment: how much of the ideal saving is left.
+- *refill*: a third of the members stops after one segment: how much of the ideal saving is left;
+- *Brian2*, where it is installed: the same graph as a C++ standalone program, run once a member: its processor time,
+  and that of the loop alone by Brian2's own clock.
 """
 
 import json
 import resource
 import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +31,7 @@ from rich.table import Table
 import brainsim as bs
 
 from . import networks
+from ._simulators import find
 from .run import machine
 
 HERE = Path(__file__).parent
@@ -81,6 +85,27 @@ SEGMENTS = bs.sweep.Segments(_start, _advance, _finish, PARTS)
 def space(members):
     early = np.arange(members) % 3 == 0
     return bs.sweep.Members({"i_e": np.linspace(180.0, 260.0, members), "early": early.astype(np.int32)})
+
+
+def by_brian2(members):
+    """What a member takes in Brian2; {} where that is not installed."""
+    python, env, _ = find("brian2", "brian2", None)
+    if python is None:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        graph = {}
+        for name, edge in NET.edges.items():
+            pre, post = edge.connect.to_coo()
+            first = networks.n_excitatory(N) if name == "inh" else 0
+            weight = float(edge.weight) / P.g_l
+            graph |= {f"{name}_pre": pre + first, f"{name}_post": post, f"{name}_weight": weight}
+        np.savez(f"{folder}/graph.npz", **graph)
+        numbers = map(str, (N, T_MS, members, 220.0 / P.g_l))
+        command = [python, "_study_brian2.py", f"{folder}/graph.npz", *numbers]
+        done = subprocess.run(command, cwd=HERE, env=env, text=True, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def timed(call):
@@ -140,6 +165,10 @@ def main(
         "share of the ideal gain": (gain - 1) / (saved - 1),
         "waves": members / lanes,
     }
+    if peer := by_brian2(10 if quick else 100):
+        results |= {f"Brian2 {name}": x for name, x in peer.items()}
+        results["Brian2 program over a member"] = peer["program_ms"] / each["one call"]
+        results["Brian2 loop over a member"] = peer["loop_ms"] / each["one call"]
     if many:
         cpu, wall, sweep = timed(lambda: bs.sweep.run(whole, space(many), chunk="auto", **kw))
         results |= {"many": many, "many: processor s": cpu, "many: wall s": wall}
