@@ -110,10 +110,8 @@ def segmented_members(out):
     """Members that stop after one segment to six, in places that are refilled."""
 
     def advance(p, carry):
-        return {"x": carry["x"] + p["i"] * jax.random.normal(jax.random.fold_in(carry["key"], carry["k"]))} | {
-            "k": carry["k"] + 1,
-            "key": carry["key"],
-        }
+        step = jax.random.normal(jax.random.fold_in(carry["key"], carry["k"]))
+        return carry | {"x": carry["x"] + p["i"] * step, "k": carry["k"] + 1}
 
     start = lambda p, key: {"x": jnp.zeros(()), "k": jnp.zeros((), jnp.int32), "key": key}  # noqa: E731
     parts = bs.sweep.Segments(start, advance, lambda p, carry: {"x": carry["x"], "k": carry["k"]}, 6)
